@@ -1,0 +1,103 @@
+"""The frozen values of the database plane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+    from gatekeeper.kernel.ids import RoleName, SessionId
+
+ROLE_PACK_VERSION: Final = "pg-1.0.0"
+
+
+class ObjectPolicy(StrEnum):
+    """What becomes of objects that an ephemeral login owns when it ends."""
+
+    QUARANTINE = "quarantine"
+    """The login stays disabled and powerless, its objects are listed, a human decides."""
+    REASSIGN = "reassign"
+    """The objects go to a graveyard role that cannot log in and holds nothing."""
+    DROP = "drop"
+    """The objects are dropped with the login."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateUser:
+    """Ask a target for one login. `verifier` is a SCRAM verifier, never a password."""
+
+    session: SessionId
+    username: RoleName
+    role: str
+    ttl: timedelta
+    verifier: str
+    correlation_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserCreated:
+    """The login exists. Both times are the *target's* clock."""
+
+    username: RoleName
+    expires_at: datetime
+    target_now: datetime
+    already_existed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnedObjects:
+    """Objects of one database that belonged to a login, as readable descriptions."""
+
+    database: str
+    objects: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserRevoked:
+    """The proof that a login is gone; times are the target's clock.
+
+    `existed` is false when there was nothing to end (that is success too).
+    `gone` is true only after the catalogue was read again: no role, no backend,
+    no dependency. When it is false `left` says what still stands.
+    """
+
+    username: RoleName
+    existed: bool
+    gone: bool
+    backends_ended: int
+    access_cut_at: datetime
+    verified_at: datetime
+    owned: tuple[OwnedObjects, ...] = ()
+    left: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagedUser:
+    """A login at a target whose name says that it is ours."""
+
+    username: RoleName
+    can_login: bool
+    expires_at: datetime | None
+    backends: int
+    packs: frozenset[str]
+    drift: tuple[str, ...] = ()
+    """What about it is not as it was made: attributes, password, memberships, marker."""
+
+
+class CheckStatus(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One finding of `gk doctor`, with the exact statement that mends it."""
+
+    name: str
+    status: CheckStatus
+    detail: str
+    fix: str | None = None

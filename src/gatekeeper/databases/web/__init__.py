@@ -1,0 +1,1 @@
+"""HTTP routes: translate, call the service, translate back."""

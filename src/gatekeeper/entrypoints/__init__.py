@@ -1,0 +1,1 @@
+"""Processes and programs: thin, and last in the order of imports."""

@@ -1,0 +1,1 @@
+"""The commands that are API clients and nothing more."""

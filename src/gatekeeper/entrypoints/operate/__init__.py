@@ -1,0 +1,1 @@
+"""The commands that run or set up parts of Gatekeeper on this machine."""
