@@ -1,4 +1,4 @@
-"""What can go wrong at a target, by whose fault.
+"""What can go wrong in this plane: errors of a target by whose fault, and foreseen refusals.
 
 GatekeeperError
 ├── TargetUnreachableError     network, start-up, too many connections; retryable
@@ -9,7 +9,18 @@ GatekeeperError
 
 from __future__ import annotations
 
-from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
+from typing import TYPE_CHECKING
+
+from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
+from gatekeeper.kernel.ttl import format_ttl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import timedelta
+
+    from gatekeeper.databases.model import Target
+    from gatekeeper.kernel.policy import Denied, NeedsApproval
+    from gatekeeper.kernel.session import SessionStatus
 
 
 class TargetUnreachableError(GatekeeperError):
@@ -38,3 +49,96 @@ class TargetRefusedError(GatekeeperError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(ErrorCode.TARGET_REFUSED, detail)
+
+
+def unknown_target(name: str, known: Iterable[str]) -> Refusal:
+    return Refusal(
+        code=ErrorCode.NOT_FOUND,
+        detail=f"there is no target {name!r}",
+        reasons=(f"known targets: {', '.join(sorted(known)) or 'none'}",),
+        hint="gk target list shows what you may ask for",
+    )
+
+
+def unknown_role(role: str, target: Target) -> Refusal:
+    return Refusal(
+        code=ErrorCode.VALIDATION_ERROR,
+        detail=f"role: target {target.name!r} has no role {role!r}",
+        reasons=(f"its roles: {', '.join(target.roles)}",),
+    )
+
+
+def not_a_verifier() -> Refusal:
+    return Refusal(
+        code=ErrorCode.VALIDATION_ERROR,
+        detail="credential.verifier: expected a SCRAM-SHA-256 verifier with a 16-byte salt",
+        hint="gk makes it; a password is never sent",
+    )
+
+
+def ttl_out_of_bounds(ttl: timedelta, target: Target) -> Refusal | None:
+    if target.min_ttl <= ttl <= target.max_ttl:
+        return None
+    return Refusal(
+        code=ErrorCode.VALIDATION_ERROR,
+        detail=f"ttl: {format_ttl(ttl)} is outside what target {target.name!r} allows",
+        reasons=(f"from {format_ttl(target.min_ttl)} to {format_ttl(target.max_ttl)}",),
+    )
+
+
+def no_such_session(session: str) -> Refusal:
+    return Refusal(
+        code=ErrorCode.NOT_FOUND,
+        detail=f"there is no session {session!r} that you may see",
+        hint="gk session list shows yours",
+    )
+
+
+def not_ready(status: SessionStatus) -> Refusal:
+    return Refusal(
+        code=ErrorCode.STATE_CONFLICT,
+        detail=f"the session is {status}; only a ready session can be extended",
+        hint="ask for a new session",
+    )
+
+
+def lives_too_long(most: timedelta) -> Refusal:
+    return Refusal(
+        code=ErrorCode.POLICY_DENIED,
+        detail="the session would live longer than its grant allows",
+        reasons=(f"at most {format_ttl(most)} from when it became ready",),
+        hint="ask for a shorter time, or for a new session",
+    )
+
+
+def key_reused() -> Refusal:
+    return Refusal(
+        code=ErrorCode.IDEMPOTENCY_CONFLICT,
+        detail="this Idempotency-Key was used with another body",
+        hint="use a new key for a new request",
+    )
+
+
+def too_many_requests(per_minute: int, wait: float) -> Refusal:
+    return Refusal(
+        code=ErrorCode.RATE_LIMIT_EXCEEDED,
+        detail=f"more than {per_minute} requests a minute",
+        retry_after=wait,
+    )
+
+
+def too_many_sessions(most: int) -> Refusal:
+    return Refusal(
+        code=ErrorCode.SESSION_LIMIT_EXCEEDED,
+        detail=f"you have {most} open sessions, which is the most the policy allows",
+        hint="gk session revoke ends one",
+    )
+
+
+def denied(decision: Denied | NeedsApproval) -> Refusal:
+    return Refusal(
+        code=ErrorCode.POLICY_DENIED,
+        detail="the policy does not allow this",
+        reasons=decision.explain(),
+        hint="; ".join(decision.instead()) or None,
+    )

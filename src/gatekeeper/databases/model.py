@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from gatekeeper.kernel.ids import RoleName, SessionId
+    from gatekeeper.kernel.session import SessionStatus
 
 ROLE_PACK_VERSION: Final = "pg-1.0.0"
 
@@ -101,3 +102,94 @@ class Check:
     status: CheckStatus
     detail: str
     fix: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A database that sessions can be asked for, as the control plane knows it."""
+
+    name: str
+    agent: str
+    host: str
+    port: int
+    database: str
+    sslmode: str
+    min_ttl: timedelta
+    max_ttl: timedelta
+    roles: tuple[str, ...]
+    engine: str = "postgresql"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSession:
+    """A request as the control plane understood it, before any decision."""
+
+    target: str
+    role: str
+    ttl: timedelta | None
+    reason: str
+    verifier: str | None
+    """None: the agent is to generate the password."""
+    idempotency_key: str | None = None
+    body_sha256: str = ""
+    correlation_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a session failed, or why its clean-up has not succeeded yet."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One database session. All times are the store's clock."""
+
+    id: SessionId
+    status: SessionStatus
+    requester: str
+    requester_email: str | None
+    target: str
+    role: str
+    reason: str
+    grant: str
+    username: RoleName
+    ttl: timedelta
+    max_ttl: timedelta
+    verifier: str | None
+    sealed_password: str | None
+    correlation_id: str
+    created_at: datetime
+    ready_at: datetime | None
+    expires_at: datetime | None
+    ended_at: datetime | None
+    cleaned_at: datetime | None
+    error: Failure | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionFilter:
+    """Which sessions to list, and where the page starts."""
+
+    requester: str | None = None
+    status: SessionStatus | None = None
+    target: str | None = None
+    role: str | None = None
+    limit: int = 50
+    before: tuple[datetime, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionChange:
+    """One change of a session's status; `cursor` orders all changes of the store."""
+
+    cursor: tuple[int, int]
+    session_id: SessionId
+    requester: str
+    target: str
+    role: str
+    status: SessionStatus
+    at: datetime

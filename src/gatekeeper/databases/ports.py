@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from datetime import timedelta
+    from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
+    from datetime import datetime, timedelta
 
     from gatekeeper.databases.model import (
         Check,
         CreateUser,
+        Failure,
         ManagedUser,
         ObjectPolicy,
+        Session,
+        SessionChange,
+        SessionFilter,
+        Target,
         UserCreated,
         UserRevoked,
     )
-    from gatekeeper.kernel.ids import RoleName
+    from gatekeeper.kernel.audit import AuditEvent
+    from gatekeeper.kernel.ids import RoleName, SessionId
+    from gatekeeper.kernel.policy import Policy
+    from gatekeeper.kernel.session import SessionStatus
 
 
 class DatabaseProvider(Protocol):
@@ -60,4 +71,170 @@ class DatabaseProvider(Protocol):
 
     async def close(self) -> None:
         """Close all connections."""
+        ...
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt(Generic[T]):
+    """What an agent answered, and its signature over the answer, for the evidence."""
+
+    value: T
+    agent: str
+    signed: str
+
+
+class Agents(Protocol):
+    """The agents, seen by the control plane: each call reaches the one that serves the target.
+
+    Every method may raise `GatekeeperError`; `retryable` says whether to try again.
+    A call that failed may still have been carried out: all are safe to repeat.
+    """
+
+    async def create(self, target: Target, request: CreateUser) -> Receipt[UserCreated]: ...
+
+    async def create_generated(
+        self, target: Target, request: CreateUser
+    ) -> tuple[Receipt[UserCreated], str]:
+        """As `create`, but the agent makes the password and returns it sealed to us."""
+        ...
+
+    async def revoke(
+        self, target: Target, session: SessionId, correlation_id: str
+    ) -> Receipt[UserRevoked]: ...
+
+    async def extend(
+        self, target: Target, session: SessionId, ttl: timedelta, correlation_id: str
+    ) -> Receipt[UserCreated]: ...
+
+    async def list_users(
+        self, target: Target, correlation_id: str
+    ) -> Receipt[tuple[ManagedUser, ...]]: ...
+
+    async def doctor(self, target: Target, correlation_id: str) -> tuple[Check, ...]: ...
+
+
+class JobClaim(Protocol):
+    """A job that this process holds; a transaction can end it together with its effect."""
+
+    @property
+    def session(self) -> SessionId: ...
+
+    @property
+    def attempts(self) -> int: ...
+
+
+class SessionUnit(Protocol):
+    """One transaction over the session store, its jobs and its evidence.
+
+    All of it is committed together, or none of it.
+    """
+
+    async def now(self) -> datetime:
+        """Return the store's clock: the one clock that decides when a session ends."""
+        ...
+
+    async def claim_key(
+        self, requester: str, key: str, body_sha256: str, session: SessionId
+    ) -> tuple[str, SessionId] | None:
+        """Bind an idempotency key to a session, or return what it is already bound to.
+
+        Waits for a transaction that is just claiming the same key.
+        """
+        ...
+
+    async def count_open(self, requester: str) -> int:
+        """Count open sessions, holding off other requests of this requester until the end."""
+        ...
+
+    async def add(self, session: Session) -> Session: ...
+
+    async def lock(self, session: SessionId) -> Session | None:
+        """Read a session and keep it from changing until the end of the transaction."""
+        ...
+
+    async def move(
+        self,
+        session: Session,
+        to: SessionStatus,
+        *,
+        expires_at: datetime | None = None,
+        sealed_password: str | None = None,
+        error: Failure | None = None,
+    ) -> Session:
+        """Change the status, stamp the time of it, and tell the watchers.
+
+        Raises `IntegrityError` for a move that is not in the kernel's table.
+        """
+        ...
+
+    async def set_expiry(self, session: Session, expires_at: datetime) -> Session: ...
+
+    async def note_error(self, session: Session, error: Failure) -> Session: ...
+
+    async def record(self, *events: AuditEvent) -> None: ...
+
+    async def schedule_issue(self, session: Session) -> None: ...
+
+    async def schedule_end(self, session: Session, at: datetime) -> None:
+        """Make, or move, the one job that ends this session."""
+        ...
+
+    async def postpone(self, claim: JobClaim, at: datetime) -> None:
+        """Give a job back, to be run at a later time, which is no failure."""
+        ...
+
+    async def abandon(self) -> None:
+        """Undo everything when the transaction ends."""
+        ...
+
+
+class SessionStore(Protocol):
+    """Where sessions live: PostgreSQL, never memory."""
+
+    def transaction(
+        self, *, ends: JobClaim | None = None
+    ) -> AbstractAsyncContextManager[SessionUnit]:
+        """Open one transaction; `ends` is a job that is done if, and only if, it commits."""
+        ...
+
+    async def take_token(self, requester: str, per_minute: int) -> float:
+        """Take one token of the requester's bucket; return 0, or how many seconds to wait."""
+        ...
+
+    async def find_key(self, requester: str, key: str) -> tuple[str, SessionId] | None: ...
+
+    async def get(self, session: SessionId) -> Session | None: ...
+
+    async def find(self, wanted: SessionFilter) -> Sequence[Session]:
+        """Return at most `wanted.limit` sessions, newest first."""
+        ...
+
+    async def not_cleaned(self, target: str) -> Sequence[Session]:
+        """Return every session that may still have a login at the target."""
+        ...
+
+    async def changes(
+        self, after: tuple[int, int] | None, limit: int
+    ) -> tuple[Sequence[SessionChange], tuple[int, int]]:
+        """Return changes after a cursor and the next cursor; None starts at the present."""
+        ...
+
+
+class PolicySource(Protocol):
+    """The policy in force. A broken file never takes the last good one away."""
+
+    def current(self) -> Policy: ...
+
+
+class Sealer(Protocol):
+    """Opens what an agent sealed to this control plane."""
+
+    @property
+    def public_key(self) -> str: ...
+
+    def open(self, sealed: str) -> str:
+        """Return the secret. Raises `IntegrityError` when it was not sealed to us."""
         ...

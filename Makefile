@@ -1,0 +1,53 @@
+# Everything runs from a virtual environment in this folder; `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@echo "Setting up a virtual environment in $(VENV) (once) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Gatekeeper needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	@echo "Installing what the tests need (once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@sh tests/install-system-packages
+	@touch $@
+
+demo: $(VENV)/.installed ## the tour: a database login that is gone at its TTL, and the proof
+	@$(BIN)/gk demo
+
+up: $(VENV)/.installed ## run Gatekeeper on this machine to work with it
+	@$(BIN)/gk up
+
+test: $(VENV)/.installed-dev ## all tests (under 10 minutes on 2 cores)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" --cov --cov-report=term:skip-covered
+
+test-slow: $(VENV)/.installed-dev ## the long lanes as well
+	@$(BIN)/python -m pytest -q
+
+check: $(VENV)/.installed-dev ## format, lint, types and import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-dev ## measure; writes tables and plots to benchmarks/results
+	@$(BIN)/python -m benchmarks.databases
+
+lock: ## pin the dependencies anew
+	@$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-annotate --no-header --universal --python-version 3.11 pyproject.toml -o requirements.lock
+	@$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-annotate --no-header --universal --python-version 3.11 --group dev --extra otel pyproject.toml -o requirements-dev.lock
+
+clean: ## remove the virtual environment and all caches
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* .demo
+
+.PHONY: help demo up test test-slow check bench lock clean

@@ -1,0 +1,23 @@
+"""The composition root: settings in, wired application out. Nothing else picks adapters.
+
+    settings.py        what the processes are told      keys.py      key files of a local stack
+    control_plane.py   the control plane, wired         agent.py     an agent, wired
+    target.py          setting up and checking a target
+"""
+
+from gatekeeper.bootstrap.agent import agent_app
+from gatekeeper.bootstrap.control_plane import control_plane_app
+from gatekeeper.bootstrap.keys import Keys, make_keys
+from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
+from gatekeeper.bootstrap.target import prepare_sample_target
+
+__all__ = [
+    "AgentSettings",
+    "ControlPlaneSettings",
+    "Keys",
+    "agent_app",
+    "control_plane_app",
+    "load_settings",
+    "make_keys",
+    "prepare_sample_target",
+]

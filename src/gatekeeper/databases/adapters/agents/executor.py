@@ -1,0 +1,264 @@
+"""The agent: a signed job in, a signed result out. It keeps nothing between jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+from pydantic import ValidationError
+
+from gatekeeper.databases.model import CreateUser
+from gatekeeper.kernel import scram
+from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
+from gatekeeper.kernel.ids import RoleName, SessionId, role_name
+from gatekeeper.platform.crypto.envelope import open_envelope, seal
+from gatekeeper.platform.crypto.sealing import seal_secret
+from gatekeeper.wire import jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+
+    from gatekeeper.databases.model import ManagedUser, ObjectPolicy, UserRevoked
+    from gatekeeper.databases.ports import DatabaseProvider
+    from gatekeeper.kernel.clock import Clock
+    from gatekeeper.kernel.random import Random
+    from gatekeeper.platform.crypto.envelope import ReplayGuard
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+log = structlog.get_logger("gatekeeper.agent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedTarget:
+    """A target this agent serves."""
+
+    provider: DatabaseProvider
+    owned_objects: ObjectPolicy
+
+
+class AgentExecutor:
+    """Carries out the jobs of its control plane, and of nobody else."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        key: Ed25519PrivateKey,
+        control_planes: Mapping[str, tuple[Ed25519PublicKey, ...]],
+        targets: Mapping[str, ServedTarget],
+        seen: ReplayGuard,
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        self._name = name
+        self._key = key
+        self._control_planes = control_planes
+        self._targets = targets
+        self._seen = seen
+        self._clock = clock
+        self._random = random
+
+    async def handle(self, envelope: str) -> str | Refusal:
+        """Open a job, run it, and seal its result; refuse what is not a fresh job for us."""
+        opened = open_envelope(
+            envelope,
+            trusted=self._control_planes,
+            audience=self._name,
+            purpose="job",
+            now=self._clock.now(),
+            seen=self._seen,
+        )
+        if isinstance(opened, Refusal):
+            log.warning("job refused", detail=opened.detail)
+            return opened
+        try:
+            job = jobs.JOB.validate_json(opened.payload)
+        except ValidationError:
+            return Refusal(code=ErrorCode.AGENT_REJECTED, detail="the job has the wrong shape")
+        with structlog.contextvars.bound_contextvars(correlationId=job.correlation_id):
+            result = await self._run(job)
+        return seal(
+            result.model_dump_json(by_alias=True).encode(),
+            key=self._key,
+            sender=self._name,
+            audience=opened.sender,
+            purpose="result",
+            message_id=self._random.bytes(16).hex(),
+            now=self._clock.now(),
+            in_reply_to=opened.message_id,
+        )
+
+    async def _run(self, job: jobs.Job) -> jobs.Result:
+        served = self._targets.get(job.target)
+        try:
+            if served is None:
+                msg = f"this agent does not serve target {job.target!r}"
+                raise GatekeeperError(ErrorCode.AGENT_REJECTED, msg)
+            result = await self._dispatch(job, served)
+        except GatekeeperError as error:
+            log.warning("job failed", type=job.type, target=job.target, code=error.code)
+            return _failed(job, error)
+        log.info("job done", type=job.type, target=job.target, status=result.status)
+        return result
+
+    async def _dispatch(self, job: jobs.Job, served: ServedTarget) -> jobs.Result:
+        match job:
+            case jobs.CreateSessionJob():
+                return await self._create(job, served.provider)
+            case jobs.RevokeSessionJob():
+                _check_name(job.session_id, job.username)
+                proof = await served.provider.revoke_user(
+                    RoleName(job.username), served.owned_objects
+                )
+                return _revoked(job, proof)
+            case jobs.ExtendSessionJob():
+                _check_name(job.session_id, job.username)
+                return await _extend(job, served.provider)
+            case jobs.CleanupJob():
+                return await self._clean_up(job, served)
+            case jobs.ReconcileJob():
+                users = await served.provider.list_managed_users()
+                return jobs.ReconcileResult(
+                    job_id=job.id,
+                    correlation_id=job.correlation_id,
+                    status="completed",
+                    users=tuple(_report(user) for user in users),
+                )
+            case jobs.DoctorJob():
+                return await _doctor(job, served.provider)
+
+    async def _create(
+        self, job: jobs.CreateSessionJob, provider: DatabaseProvider
+    ) -> jobs.CreateSessionResult:
+        _check_name(job.session_id, job.username)
+        verifier, sealed = job.verifier, None
+        if verifier is None:
+            verifier, sealed = self._generate(job)
+        created = await provider.create_ephemeral_user(
+            CreateUser(
+                session=SessionId(job.session_id),
+                username=RoleName(job.username),
+                role=job.role,
+                ttl=timedelta(seconds=job.ttl_seconds),
+                verifier=verifier,
+                correlation_id=job.correlation_id,
+            )
+        )
+        return jobs.CreateSessionResult(
+            job_id=job.id,
+            correlation_id=job.correlation_id,
+            status="ready",
+            expires_at=created.expires_at,
+            target_now=created.target_now,
+            sealed_password=sealed,
+        )
+
+    def _generate(self, job: jobs.CreateSessionJob) -> tuple[str, str]:
+        """Make a password; return its verifier, and itself sealed to the control plane."""
+        if job.seal_to is None:
+            msg = "a generated password needs a key to be sealed to"
+            raise GatekeeperError(ErrorCode.AGENT_REJECTED, msg)
+        password = scram.make_password(self._random.bytes(scram.PASSWORD_BYTES))
+        verifier = scram.make_verifier(password, self._random.bytes(scram.SALT_BYTES))
+        return verifier, seal_secret(password, to=job.seal_to)
+
+    async def _clean_up(self, job: jobs.CleanupJob, served: ServedTarget) -> jobs.CleanupResult:
+        """End every login of ours whose time is over: works without the control plane's store."""
+        cleaned = []
+        for user in await served.provider.list_managed_users():
+            if user.expires_at is not None and user.expires_at <= self._clock.now():
+                proof = await served.provider.revoke_user(user.username, served.owned_objects)
+                cleaned += [user.username] if proof.gone else []
+        return jobs.CleanupResult(
+            job_id=job.id,
+            correlation_id=job.correlation_id,
+            status="completed",
+            cleaned=tuple(cleaned),
+        )
+
+
+def _check_name(session: str, username: str) -> None:
+    """A login belongs to one session, by its name: a job cannot aim at another's."""
+    if role_name(SessionId(session)) != username:
+        raise GatekeeperError(ErrorCode.AGENT_REJECTED, "the login does not belong to the session")
+
+
+async def _extend(
+    job: jobs.ExtendSessionJob, provider: DatabaseProvider
+) -> jobs.ExtendSessionResult:
+    extended = await provider.extend_user(
+        RoleName(job.username), timedelta(seconds=job.ttl_seconds)
+    )
+    return jobs.ExtendSessionResult(
+        job_id=job.id,
+        correlation_id=job.correlation_id,
+        status="extended",
+        expires_at=extended.expires_at,
+        target_now=extended.target_now,
+    )
+
+
+async def _doctor(job: jobs.DoctorJob, provider: DatabaseProvider) -> jobs.DoctorResult:
+    checks = await provider.doctor()
+    return jobs.DoctorResult(
+        job_id=job.id,
+        correlation_id=job.correlation_id,
+        status="completed",
+        checks=tuple(
+            jobs.CheckReport(name=c.name, status=c.status.value, detail=c.detail, fix=c.fix)
+            for c in checks
+        ),
+    )
+
+
+def _revoked(job: jobs.RevokeSessionJob, proof: UserRevoked) -> jobs.RevokeSessionResult:
+    return jobs.RevokeSessionResult(
+        job_id=job.id,
+        correlation_id=job.correlation_id,
+        status="gone" if proof.gone else "incomplete",
+        existed=proof.existed,
+        backends_ended=proof.backends_ended,
+        access_cut_at=proof.access_cut_at,
+        verified_at=proof.verified_at,
+        owned=tuple(
+            jobs.OwnedObjectsReport(database=o.database, objects=o.objects) for o in proof.owned
+        ),
+        left=proof.left,
+    )
+
+
+def _report(user: ManagedUser) -> jobs.ManagedUserReport:
+    return jobs.ManagedUserReport(
+        username=user.username,
+        can_login=user.can_login,
+        expires_at=user.expires_at,
+        backends=user.backends,
+        packs=tuple(sorted(user.packs)),
+        drift=user.drift,
+    )
+
+
+_FAILED = {
+    "create_session": jobs.CreateSessionResult,
+    "revoke_session": jobs.RevokeSessionResult,
+    "extend_session": jobs.ExtendSessionResult,
+    "cleanup": jobs.CleanupResult,
+    "reconcile": jobs.ReconcileResult,
+    "doctor": jobs.DoctorResult,
+}
+
+
+def _failed(job: jobs.Job, error: GatekeeperError) -> jobs.Result:
+    return _FAILED[job.type](
+        job_id=job.id,
+        correlation_id=job.correlation_id,
+        status="failed",
+        error=jobs.JobError(code=error.code, message=error.detail, retryable=error.retryable),
+    )

@@ -1,0 +1,68 @@
+"""How an envelope reaches an agent. What it says is signed, so none of these is trusted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import httpx
+
+from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+ENVELOPE_MEDIA_TYPE: Final = "application/jose"
+MAX_ANSWER_BYTES: Final = 1_048_576
+CONNECT_SECONDS: Final = 3.0
+ANSWER_SECONDS: Final = 30.0
+"""Longer than a revocation takes at a busy target; a late answer is asked for again."""
+
+
+class InProcess:
+    """The agent runs in this process."""
+
+    def __init__(self, handle: Callable[[str], Awaitable[str | Refusal]]) -> None:
+        self._handle = handle
+
+    async def exchange(self, envelope: str) -> str:
+        answer = await self._handle(envelope)
+        if isinstance(answer, Refusal):
+            raise GatekeeperError(answer.code, answer.detail)
+        return answer
+
+
+class HttpPush:
+    """The agent listens; jobs are pushed to it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._client = httpx.AsyncClient(
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+            limits=httpx.Limits(max_connections=64, max_keepalive_connections=32),
+            trust_env=False,
+        )
+
+    async def exchange(self, envelope: str) -> str:
+        try:
+            response = await self._client.post(
+                f"{self._url}/jobs",
+                content=envelope,
+                headers={"Content-Type": ENVELOPE_MEDIA_TYPE},
+            )
+        except httpx.HTTPError as error:
+            msg = f"the agent did not answer ({type(error).__name__})"
+            raise UnavailableError(msg, ErrorCode.AGENT_UNREACHABLE) from error
+        if response.status_code != httpx.codes.OK:
+            raise _not_ok(response.status_code)
+        if len(response.content) > MAX_ANSWER_BYTES:
+            raise GatekeeperError(ErrorCode.AGENT_REJECTED, "the agent's answer is too large")
+        return response.text
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+def _not_ok(status: int) -> GatekeeperError:
+    if status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        return UnavailableError(f"the agent answered {status}", ErrorCode.AGENT_UNREACHABLE)
+    return GatekeeperError(ErrorCode.AGENT_REJECTED, f"the agent refused the job ({status})")

@@ -1,0 +1,265 @@
+-- Once a target, in its home database: the registry of logins and the helpers over it.
+-- Every helper is SECURITY DEFINER with a fixed search_path, owned by a role that cannot
+-- log in, and executable by gk_agent alone. Locks are row locks in gk.login, a table that
+-- nobody else can touch: an advisory lock could be squatted by any login.
+
+CREATE SCHEMA IF NOT EXISTS gk;
+ALTER SCHEMA gk OWNER TO gk_registry;
+REVOKE ALL ON SCHEMA gk FROM PUBLIC;
+GRANT USAGE ON SCHEMA gk TO gk_agent;
+
+CREATE TABLE IF NOT EXISTS gk.pack (
+    name             text PRIMARY KEY,
+    version          text NOT NULL,
+    max_ttl          interval NOT NULL,
+    connection_limit integer NOT NULL,
+    settings         text[] NOT NULL
+);
+CREATE TABLE IF NOT EXISTS gk.login (
+    name       text PRIMARY KEY,
+    role_oid   oid,
+    shard      integer NOT NULL,
+    pack       text NOT NULL,
+    verifier   bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at timestamptz NOT NULL,
+    ended_at   timestamptz
+);
+CREATE INDEX IF NOT EXISTS login_ended ON gk.login (ended_at) WHERE ended_at IS NOT NULL;
+ALTER TABLE gk.pack OWNER TO gk_registry;
+ALTER TABLE gk.login OWNER TO gk_registry;
+REVOKE ALL ON gk.pack, gk.login FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION gk.check_name(p_name text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF p_name IS NULL OR p_name !~ '^gk_[a-z2-7]{20}$' THEN
+        RAISE EXCEPTION 'the name is not one of an ephemeral login' USING ERRCODE = 'GK001';
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION gk.create_login(p_name text, p_verifier text, p_pack text, p_ttl interval)
+RETURNS TABLE (expires_at timestamptz, target_now timestamptz, already_existed boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    v_pack  gk.pack;
+    v_login gk.login;
+    v_digest bytea;
+    v_ends  timestamptz := clock_timestamp() + p_ttl;
+    v_shard integer;
+BEGIN
+    PERFORM gk.check_name(p_name);
+    IF p_verifier IS NULL OR p_verifier !~
+        '^SCRAM-SHA-256\$[1-9][0-9]{0,4}:[A-Za-z0-9+/]{22}==\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$'
+    THEN
+        RAISE EXCEPTION 'only a SCRAM-SHA-256 verifier is taken' USING ERRCODE = 'GK001';
+    END IF;
+    SELECT * INTO v_pack FROM gk.pack WHERE name = p_pack;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the role pack is not installed here' USING ERRCODE = 'GK001';
+    END IF;
+    IF p_ttl IS NULL OR p_ttl <= interval '0' OR p_ttl > v_pack.max_ttl THEN
+        RAISE EXCEPTION 'the TTL is outside what the role pack allows' USING ERRCODE = 'GK001';
+    END IF;
+    v_digest := sha256(convert_to(p_verifier, 'UTF8'));
+    v_shard := abs(hashtext(p_name)::bigint) % __SHARDS__;
+    INSERT INTO gk.login (name, shard, pack, verifier, expires_at)
+        VALUES (p_name, v_shard, p_pack, v_digest, v_ends) ON CONFLICT (name) DO NOTHING;
+    IF NOT FOUND THEN
+        SELECT * INTO v_login FROM gk.login WHERE name = p_name FOR UPDATE;
+        IF v_login.ended_at IS NOT NULL THEN
+            RAISE EXCEPTION 'the login was ended before' USING ERRCODE = 'GK002';
+        END IF;
+        IF v_login.verifier <> v_digest OR v_login.pack <> p_pack THEN
+            RAISE EXCEPTION 'the login exists with another verifier or pack' USING ERRCODE = 'GK001';
+        END IF;
+        RETURN QUERY SELECT v_login.expires_at, clock_timestamp(), true;
+        RETURN;
+    END IF;
+    EXECUTE format('SELECT gk.make_role_%s($1, $2, $3, $4, $5, $6)', lpad(v_shard::text, 2, '0'))
+        USING p_name, p_verifier, p_pack, v_ends, v_pack.connection_limit, v_pack.settings;
+    UPDATE gk.login SET role_oid = (SELECT oid FROM pg_roles WHERE rolname = p_name)
+        WHERE name = p_name;
+    RETURN QUERY SELECT v_ends, clock_timestamp(), false;
+END $$;
+
+-- Off, and remembered as ended even when it was never made: a late create is refused.
+CREATE OR REPLACE FUNCTION gk.disable_login(p_name text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    v_login gk.login;
+    v_oid   oid;
+BEGIN
+    PERFORM gk.check_name(p_name);
+    INSERT INTO gk.login (name, shard, pack, verifier, expires_at, ended_at)
+        VALUES (p_name, 0, '', '', clock_timestamp(), clock_timestamp()) ON CONFLICT (name) DO NOTHING;
+    SELECT * INTO v_login FROM gk.login WHERE name = p_name FOR UPDATE;
+    SELECT oid INTO v_oid FROM pg_roles WHERE rolname = p_name;
+    UPDATE gk.login SET ended_at = coalesce(ended_at, clock_timestamp()),
+        role_oid = coalesce(role_oid, v_oid) WHERE name = p_name;
+    IF v_oid IS NULL THEN
+        RETURN v_login.role_oid IS NOT NULL;
+    END IF;
+    EXECUTE format('SELECT gk.disable_role_%s($1)', lpad(v_login.shard::text, 2, '0')) USING p_name;
+    RETURN true;
+END $$;
+
+-- End every backend of an ended login; tell how many were told to go and how many are left.
+CREATE OR REPLACE FUNCTION gk.end_backends(p_name text)
+RETURNS TABLE (ended integer, remaining integer, target_now timestamptz)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_oid oid;
+BEGIN
+    PERFORM gk.check_name(p_name);
+    SELECT role_oid INTO v_oid FROM gk.login WHERE name = p_name AND ended_at IS NOT NULL;
+    RETURN QUERY
+        SELECT count(*) FILTER (WHERE pg_terminate_backend(pid))::integer, count(*)::integer,
+               clock_timestamp()
+        FROM pg_stat_activity WHERE usesysid = v_oid;
+END $$;
+
+-- Drop an ended login that has no backend and owns nothing; say what still stands.
+CREATE OR REPLACE FUNCTION gk.drop_login(p_name text) RETURNS text[]
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    v_login gk.login;
+    v_left  text[];
+BEGIN
+    PERFORM gk.check_name(p_name);
+    SELECT * INTO v_login FROM gk.login WHERE name = p_name FOR UPDATE;
+    IF NOT FOUND OR v_login.ended_at IS NULL THEN
+        RAISE EXCEPTION 'the login was not ended' USING ERRCODE = 'GK001';
+    END IF;
+    v_left := gk.remains(p_name);
+    IF v_left = ARRAY['role'] THEN
+        EXECUTE format('SELECT gk.drop_role_%s($1)', lpad(v_login.shard::text, 2, '0')) USING p_name;
+        v_left := '{}';
+    END IF;
+    RETURN v_left;
+END $$;
+
+-- What of a login is still there, read from the catalogue: nothing means gone.
+CREATE OR REPLACE FUNCTION gk.remains(p_name text) RETURNS text[]
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_oid  oid;
+    v_left text[] := '{}';
+BEGIN
+    PERFORM gk.check_name(p_name);
+    SELECT coalesce((SELECT oid FROM pg_roles WHERE rolname = p_name), role_oid)
+        INTO v_oid FROM gk.login WHERE name = p_name;
+    IF EXISTS (SELECT 1 FROM pg_roles WHERE rolname = p_name) THEN
+        v_left := v_left || 'role'::text;
+    END IF;
+    IF EXISTS (SELECT 1 FROM pg_stat_activity WHERE usesysid = v_oid) THEN
+        v_left := v_left || 'backends'::text;
+    END IF;
+    RETURN v_left || ARRAY(
+        SELECT DISTINCT 'objects in ' || coalesce(quote_ident(d.datname), 'the server')
+        FROM pg_shdepend s LEFT JOIN pg_database d ON d.oid = s.dbid
+        WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = v_oid);
+END $$;
+
+CREATE OR REPLACE FUNCTION gk.databases_of(p_name text) RETURNS SETOF text
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT DISTINCT d.datname::text FROM gk.login l
+    JOIN pg_shdepend s ON s.refclassid = 'pg_authid'::regclass AND s.refobjid = l.role_oid
+    JOIN pg_database d ON d.oid = s.dbid
+    WHERE l.name = p_name AND l.ended_at IS NOT NULL
+$$;
+
+CREATE OR REPLACE FUNCTION gk.shard_of(p_name text) RETURNS integer
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT shard FROM gk.login WHERE name = p_name
+$$;
+
+CREATE OR REPLACE FUNCTION gk.extend_login(p_name text, p_ttl interval)
+RETURNS TABLE (expires_at timestamptz, target_now timestamptz)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
+DECLARE
+    v_login gk.login;
+    v_ends  timestamptz := clock_timestamp() + p_ttl;
+BEGIN
+    PERFORM gk.check_name(p_name);
+    SELECT * INTO v_login FROM gk.login WHERE name = p_name AND ended_at IS NULL FOR UPDATE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no such login, or it was ended' USING ERRCODE = 'GK002';
+    END IF;
+    IF p_ttl IS NULL OR p_ttl <= interval '0'
+        OR p_ttl > (SELECT max_ttl FROM gk.pack WHERE name = v_login.pack) THEN
+        RAISE EXCEPTION 'the TTL is outside what the role pack allows' USING ERRCODE = 'GK001';
+    END IF;
+    EXECUTE format('SELECT gk.extend_role_%s($1, $2)', lpad(v_login.shard::text, 2, '0'))
+        USING p_name, v_ends;
+    UPDATE gk.login l SET expires_at = v_ends WHERE l.name = p_name;
+    RETURN QUERY SELECT v_ends, clock_timestamp();
+END $$;
+
+-- Every role with a name of ours, and what about it is not as it was made.
+CREATE OR REPLACE FUNCTION gk.list_logins()
+RETURNS TABLE (username text, can_login boolean, expires_at timestamptz, backends integer,
+               packs text[], drift text[])
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN QUERY
+    WITH roles AS (SELECT * FROM pg_roles WHERE rolname ~ '^gk_[a-z2-7]{20}$'),
+    memberships AS (
+        SELECT m.member, array_agg(r.rolname::text ORDER BY r.rolname) AS names
+        FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid
+        WHERE m.member IN (SELECT oid FROM roles) GROUP BY m.member),
+    active AS (
+        SELECT usesysid, count(*)::integer AS open FROM pg_stat_activity
+        WHERE usesysid IN (SELECT oid FROM roles) GROUP BY usesysid)
+    SELECT r.rolname::text, r.rolcanlogin, r.rolvaliduntil, coalesce(a.open, 0),
+        coalesce(m.names, '{}'),
+        array_remove(ARRAY[
+            CASE WHEN l.name IS NULL THEN 'it was not made by these helpers' END,
+            CASE WHEN l.name IS NOT NULL AND l.ended_at IS NULL
+                AND r.rolvaliduntil IS DISTINCT FROM l.expires_at THEN 'its end was moved' END,
+            CASE WHEN r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication
+                OR r.rolbypassrls THEN 'it was given attributes' END,
+            CASE WHEN l.ended_at IS NULL AND coalesce(m.names, '{}') <> ARRAY[l.pack]
+                THEN 'its memberships were changed' END,
+            CASE WHEN l.ended_at IS NULL AND NOT gk.password_is(r.oid, l.verifier)
+                THEN 'its password was changed' END], NULL)
+    FROM roles r
+    LEFT JOIN gk.login l ON l.name = r.rolname
+    LEFT JOIN memberships m ON m.member = r.oid
+    LEFT JOIN active a ON a.usesysid = r.oid;
+END $$;
+
+-- True also where the set-up could not grant a look at the stored verifier (managed
+-- servers): `doctor` says so.
+CREATE OR REPLACE FUNCTION gk.password_is(p_role oid, p_digest bytea) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (SELECT 1 FROM pg_authid WHERE oid = p_role
+        AND sha256(convert_to(rolpassword, 'UTF8')) = p_digest);
+EXCEPTION WHEN insufficient_privilege THEN
+    RETURN true;
+END $$;
+
+CREATE OR REPLACE FUNCTION gk.forget_ended(p_older interval) RETURNS integer
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    WITH gone AS (DELETE FROM gk.login WHERE ended_at < clock_timestamp() - p_older
+        AND NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = name) RETURNING 1)
+    SELECT count(*)::integer FROM gone
+$$;
+
+DO $$ DECLARE helper regprocedure; BEGIN
+    FOR helper IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'gk'::regnamespace
+        AND p.proname !~ '_[0-9]{2}$' LOOP
+        EXECUTE format('ALTER FUNCTION %s OWNER TO gk_registry', helper);
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', helper);
+    END LOOP;
+END $$;
+GRANT EXECUTE ON FUNCTION gk.create_login(text, text, text, interval), gk.disable_login(text),
+    gk.end_backends(text), gk.drop_login(text), gk.remains(text), gk.databases_of(text),
+    gk.shard_of(text), gk.extend_login(text, interval), gk.list_logins(),
+    gk.forget_ended(interval) TO gk_agent;
+DO $$ BEGIN
+    GRANT SELECT (oid, rolname, rolpassword) ON pg_authid TO gk_registry;
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE NOTICE 'changed passwords cannot be seen on this server';
+END $$;

@@ -1,0 +1,265 @@
+"""The routes of `/sessions`, `/targets`, `/roles`, `/policy` and `/reconcile`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi.responses import StreamingResponse
+
+from gatekeeper.databases.model import Session, SessionFilter, Target
+from gatekeeper.databases.reconcile import ReconcileService
+from gatekeeper.databases.service import SessionService
+from gatekeeper.databases.web import translate
+from gatekeeper.databases.web.watch import SessionWatch
+from gatekeeper.kernel.errors import ErrorCode, InputError, Refusal
+from gatekeeper.kernel.identity import Principal
+from gatekeeper.kernel.ids import SESSION_ID, SessionId
+from gatekeeper.kernel.session import SessionStatus
+from gatekeeper.kernel.ttl import parse_ttl
+from gatekeeper.platform.http import context
+from gatekeeper.platform.http.problems import PROBLEMS, RefusedError
+from gatekeeper.wire import sessions as wire
+
+T = TypeVar("T")
+
+Authenticate = Callable[..., Awaitable[Principal]]
+
+SessionPath = Annotated[str, Path(pattern=f"^{SESSION_ID.pattern}$")]
+TargetPath = Annotated[str, Path(min_length=1, max_length=63)]
+WaitQuery = Annotated[int, Query(ge=0, le=wire.MAX_WAIT_SECONDS, description="Seconds.")]
+KeyHeader = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=wire.MAX_IDEMPOTENCY_KEY_CHARS,
+        pattern=r"^[\x21-\x7e]+$",
+    ),
+]
+
+
+def session_routes(
+    *, service: SessionService, watch: SessionWatch, authenticate: Authenticate
+) -> APIRouter:
+    """Make the routes of sessions, targets and the policy's answers."""
+    router = APIRouter(responses=PROBLEMS)
+    caller = Depends(authenticate)
+
+    def view(principal: Principal, session: Session) -> wire.SessionView:
+        target = service.target(session.target)
+        return translate.session_view(
+            session,
+            target if isinstance(target, Target) else None,
+            service.password(principal, session),
+        )
+
+    @router.post("/sessions", status_code=202, responses={201: {"model": wire.SessionView}})
+    async def create_session(
+        body: wire.CreateSession,
+        response: Response,
+        key: KeyHeader = None,
+        wait: WaitQuery = 0,
+        principal: Principal = caller,
+    ) -> wire.SessionView:
+        """Ask for a database login."""
+        wanted = translate.new_session(
+            body, idempotency_key=key, correlation_id=context.correlation_id.get()
+        )
+        session = _granted(await service.create(principal, wanted))
+        if wait and session.status is SessionStatus.PENDING:
+            session = await watch.until_settled(session, seconds=wait)
+        if session.status is SessionStatus.READY:
+            response.status_code = 201
+        response.headers["Location"] = f"/sessions/{session.id}"
+        return view(principal, session)
+
+    @router.get("/sessions")
+    async def list_sessions(
+        status: SessionStatus | None = None,
+        target: Annotated[str | None, Query(max_length=63)] = None,
+        role: Annotated[str | None, Query(max_length=63)] = None,
+        mine: bool = False,  # noqa: FBT001, FBT002  # a query parameter
+        limit: Annotated[int, Query(ge=1, le=wire.MAX_PAGE_ITEMS)] = wire.DEFAULT_PAGE_ITEMS,
+        cursor: Annotated[str | None, Query(max_length=256)] = None,
+        principal: Principal = caller,
+    ) -> wire.SessionPage:
+        """List sessions, newest first: the caller's own, and all of them for an operator."""
+        everyone = service.sees_all(principal) and not mine
+        found = await service.find(
+            SessionFilter(
+                requester=None if everyone else principal.key,
+                status=status,
+                target=target,
+                role=role,
+                limit=limit + 1,
+                before=None if cursor is None else translate.read_page_cursor(cursor),
+            )
+        )
+        more = len(found) > limit
+        page = found[:limit]
+        return wire.SessionPage(
+            items=tuple(view(principal, session) for session in page),
+            next=translate.page_cursor(page[-1]) if more else None,
+        )
+
+    @router.get("/sessions/events", response_class=StreamingResponse)
+    async def session_events(
+        last_event_id: Annotated[str | None, Header(max_length=64)] = None,
+        principal: Principal = caller,
+    ) -> StreamingResponse:
+        """Stream changes as they happen (server-sent events); `Last-Event-ID` resumes."""
+        requester = None if service.sees_all(principal) else principal.key
+        stream: AsyncIterator[str] = watch.stream(requester, _read_event_id(last_event_id))
+        return StreamingResponse(
+            stream,
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    @router.get("/sessions/{session_id}")
+    async def get_session(
+        session_id: SessionPath, principal: Principal = caller
+    ) -> wire.SessionView:
+        """Show one session."""
+        return view(principal, _granted(await service.get(principal, SessionId(session_id))))
+
+    @router.post("/sessions/{session_id}/revoke")
+    async def revoke_session(
+        session_id: SessionPath, wait: WaitQuery = 0, principal: Principal = caller
+    ) -> wire.SessionView:
+        """End a session now; with `wait`, answer when its login is proven gone."""
+        session = _granted(
+            await service.revoke(principal, SessionId(session_id), context.correlation_id.get())
+        )
+        if wait:
+            session = await watch.until_cleaned(session, seconds=wait)
+        return view(principal, session)
+
+    @router.post("/sessions/{session_id}/extend")
+    async def extend_session(
+        session_id: SessionPath, body: wire.ExtendSession, principal: Principal = caller
+    ) -> wire.SessionView:
+        """Move the end of a session to `ttl` from now."""
+        session = await service.extend(
+            principal, SessionId(session_id), parse_ttl(body.ttl), context.correlation_id.get()
+        )
+        return view(principal, _granted(session))
+
+    @router.get("/targets")
+    async def list_targets(principal: Principal = caller) -> wire.TargetList:
+        """List targets, and for each role whether the caller may have it."""
+        return wire.TargetList(
+            items=tuple(_target_view(service, principal, t) for t in service.targets())
+        )
+
+    @router.get("/roles")
+    async def list_roles(principal: Principal = caller) -> wire.RoleList:
+        """List every role at every target, and whether the caller may have it."""
+        return wire.RoleList(
+            items=tuple(
+                wire.RoleEntry(target=view.target, **role.model_dump())
+                for view in (_target_view(service, principal, t) for t in service.targets())
+                for role in view.roles
+            )
+        )
+
+    @router.post("/policy/explain")
+    async def explain_policy(
+        body: wire.ExplainRequest, principal: Principal = caller
+    ) -> wire.Explanation:
+        """Say what the policy would answer, and why. Asks for nothing."""
+        ttl = None if body.ttl is None else parse_ttl(body.ttl)
+        return translate.explanation(
+            service.decide(principal, body.target, body.role, ttl, body.reason)
+        )
+
+    return router
+
+
+def operator_routes(
+    *, service: SessionService, reconciler: ReconcileService, authenticate: Authenticate
+) -> APIRouter:
+    """Make the routes for operators: doctor and reconcile."""
+    router = APIRouter(responses=PROBLEMS)
+    caller = Depends(authenticate)
+
+    @router.post("/targets/{target}/doctor")
+    async def target_doctor(target: TargetPath, principal: Principal = caller) -> wire.DoctorReport:
+        """Check everything a target needs; each failure carries the statement that mends it."""
+        _operators_only(service, principal)
+        checked = _granted(service.target(target))
+        checks = await reconciler.doctor(checked, context.correlation_id.get())
+        return wire.DoctorReport(
+            target=target,
+            checks=tuple(
+                wire.CheckView(name=c.name, status=c.status.value, detail=c.detail, fix=c.fix)
+                for c in checks
+            ),
+        )
+
+    @router.post("/reconcile")
+    async def reconcile(
+        body: wire.ReconcileRequest, principal: Principal = caller
+    ) -> wire.ReconcileReport:
+        """Compare targets with the store; with `plan: false` also end what should not be."""
+        _operators_only(service, principal)
+        targets = (
+            service.targets() if body.target is None else [_granted(service.target(body.target))]
+        )
+        drifts = await reconciler.reconcile(
+            principal, targets, apply=not body.plan, correlation_id=context.correlation_id.get()
+        )
+        return wire.ReconcileReport(
+            applied=not body.plan,
+            items=tuple(
+                wire.DriftView(
+                    target=d.target,
+                    username=d.username,
+                    session_id=d.session,
+                    kind=d.kind,
+                    detail=d.detail,
+                    action=d.action,
+                )
+                for d in drifts
+            ),
+        )
+
+    return router
+
+
+def _target_view(service: SessionService, principal: Principal, target: Target) -> wire.TargetView:
+    return wire.TargetView(
+        target=target.name,
+        engine=target.engine,
+        min_ttl=translate.format_ttl(target.min_ttl),
+        max_ttl=translate.format_ttl(target.max_ttl),
+        roles=tuple(
+            translate.role_view(role, service.decide(principal, target.name, role, None, ""))
+            for role in target.roles
+        ),
+    )
+
+
+def _granted(answer: T | Refusal) -> T:
+    if isinstance(answer, Refusal):
+        raise RefusedError(answer)
+    return answer
+
+
+def _operators_only(service: SessionService, principal: Principal) -> None:
+    if not service.sees_all(principal):
+        raise RefusedError(
+            Refusal(code=ErrorCode.POLICY_DENIED, detail="this is for operators of Gatekeeper")
+        )
+
+
+def _read_event_id(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    xid, _, seq = text.partition("-")
+    if not (xid.isascii() and xid.isdigit() and seq.isascii() and seq.isdigit()):
+        msg = "Last-Event-ID: expected the id of an event of this stream"
+        raise InputError(msg)
+    return int(xid), int(seq)

@@ -1,0 +1,151 @@
+"""Between the wire's models and the plane's values."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from gatekeeper.databases.model import NewSession
+from gatekeeper.kernel import policy
+from gatekeeper.kernel.errors import InputError
+from gatekeeper.kernel.ttl import format_ttl, parse_ttl
+from gatekeeper.wire import sessions as wire
+
+if TYPE_CHECKING:
+    from gatekeeper.databases.model import Session, SessionChange, Target
+
+
+def new_session(
+    body: wire.CreateSession, *, idempotency_key: str | None, correlation_id: str
+) -> NewSession:
+    """Read a request. Raises `InputError` for a duration that is none."""
+    return NewSession(
+        target=body.target,
+        role=body.role,
+        ttl=_ttl(body),
+        reason=body.reason,
+        verifier=None if body.credential == "generated" else body.credential.verifier,
+        idempotency_key=idempotency_key,
+        body_sha256=_fingerprint(body),
+        correlation_id=correlation_id,
+    )
+
+
+def session_view(session: Session, target: Target | None, password: str | None) -> wire.SessionView:
+    """Show a session; `password` only when its reader may have it."""
+    connection = _connection(target) if target is not None else None
+    return wire.SessionView(
+        session_id=session.id,
+        status=session.status,
+        target=session.target,
+        role=session.role,
+        requester=session.requester_email or session.requester,
+        reason=session.reason,
+        created_at=session.created_at,
+        ttl_seconds=int(session.ttl.total_seconds()),
+        username=session.username if session.ready_at is not None else None,
+        expires_at=session.expires_at,
+        ended_at=session.ended_at,
+        cleaned_at=session.cleaned_at,
+        connection=connection,
+        dsn=_dsn(session, connection, password),
+        error=_error(session),
+        correlation_id=session.correlation_id,
+    )
+
+
+def session_event(change: SessionChange) -> wire.SessionEvent:
+    return wire.SessionEvent(
+        seq=change.cursor[1],
+        session_id=change.session_id,
+        status=change.status,
+        at=change.at,
+        target=change.target,
+        role=change.role,
+    )
+
+
+def page_cursor(last: Session) -> str:
+    """Say where the next page starts; opaque to callers."""
+    text = json.dumps([last.created_at.isoformat(), last.id])
+    return base64.urlsafe_b64encode(text.encode()).decode()
+
+
+def read_page_cursor(text: str) -> tuple[datetime, str]:
+    """Read what `page_cursor` wrote. Raises `InputError` for anything else."""
+    try:
+        created_at, session = json.loads(base64.urlsafe_b64decode(text))
+        at = datetime.fromisoformat(created_at)
+        if at.tzinfo is None or not isinstance(session, str):
+            raise ValueError  # noqa: TRY301  # one answer for every way to be wrong
+    except (ValueError, TypeError) as error:
+        msg = "cursor: expected the `next` value of an earlier page"
+        raise InputError(msg) from error
+    return at, session
+
+
+def explanation(decision: policy.Decision) -> wire.Explanation:
+    if isinstance(decision, policy.Allowed):
+        return wire.Explanation(
+            allowed=True,
+            grant=decision.grant,
+            ttl=format_ttl(decision.ttl),
+            max_ttl=format_ttl(decision.max_ttl),
+        )
+    return wire.Explanation(
+        allowed=False,
+        needs_approval=isinstance(decision, policy.NeedsApproval),
+        reasons=decision.explain(),
+        alternatives=decision.instead(),
+    )
+
+
+def role_view(role: str, decision: policy.Decision) -> wire.RoleView:
+    if isinstance(decision, policy.Allowed):
+        return wire.RoleView(role=role, allowed=True, max_ttl=format_ttl(decision.max_ttl))
+    return wire.RoleView(role=role, allowed=False, reasons=decision.explain())
+
+
+def _ttl(body: wire.CreateSession) -> timedelta | None:
+    if body.ttl_minutes is not None:
+        return timedelta(minutes=body.ttl_minutes)
+    return None if body.ttl is None else parse_ttl(body.ttl)
+
+
+def _fingerprint(body: wire.CreateSession) -> str:
+    """Two bodies that mean the same have the same fingerprint."""
+    text = json.dumps(body.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _connection(target: Target) -> wire.ConnectionView:
+    return wire.ConnectionView(
+        host=target.host, port=target.port, database=target.database, sslmode=target.sslmode
+    )
+
+
+def _dsn(
+    session: Session, connection: wire.ConnectionView | None, password: str | None
+) -> str | None:
+    if password is None or connection is None:
+        return None
+    host = f"[{connection.host}]" if ":" in connection.host else connection.host
+    return (
+        f"postgresql://{session.username}:{quote(password, safe='')}@{host}:{connection.port}"
+        f"/{quote(connection.database, safe='')}?sslmode={connection.sslmode}"
+        f"&application_name={quote(f'gk/{session.id}', safe='')}"
+    )
+
+
+def _error(session: Session) -> wire.SessionError | None:
+    if session.error is None:
+        return None
+    return wire.SessionError(
+        code=session.error.code,
+        message=session.error.message,
+        retryable=session.error.retryable,
+    )

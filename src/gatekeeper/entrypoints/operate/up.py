@@ -1,0 +1,63 @@
+"""`gk up`: Gatekeeper on this machine, to work with."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gatekeeper.bootstrap.settings import AGENT_PORT, CONTROL_PLANE_PORT
+from gatekeeper.client.config import save_profile
+from gatekeeper.entrypoints.operate.stack import Stack
+from gatekeeper.kernel.errors import GatekeeperError
+
+DEFAULT_HOME = Path("~/.gatekeeper")
+
+
+def up(
+    home: Annotated[
+        Path, typer.Option(help="Folder for state and configuration.", envvar="GATEKEEPER_HOME")
+    ] = DEFAULT_HOME,
+    port: Annotated[int, typer.Option(help="Port of the control plane.")] = CONTROL_PLANE_PORT,
+    agent_port: Annotated[int, typer.Option(help="Port of the agent.")] = AGENT_PORT,
+) -> None:
+    """Run a control plane, an agent, their PostgreSQL and a sample target on this machine.
+
+    State stays in the folder: started again, it goes on where it was. Ctrl-C stops it.
+
+    Example:  gk up
+    Example:  gk up --home ./gatekeeper --port 4400 --agent-port 4401
+    """
+    try:
+        asyncio.run(_run(home.expanduser().absolute(), port, agent_port))
+    except GatekeeperError as error:
+        typer.echo(f"gk up: {error.detail}", err=True)
+        raise typer.Exit(1) from error
+
+
+async def _run(home: Path, port: int, agent_port: int) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stopped.set)
+    began = time.monotonic()
+    typer.echo(f"Starting Gatekeeper in {home}")
+    stack = Stack(home / "stack", port=port, agent_port=agent_port, report=_report)
+    async with stack:
+        save_profile(home, "local", {"server": stack.url})
+        typer.echo(f"Ready after {time.monotonic() - began:.1f} s: {stack.url}\n")
+        typer.echo("In another terminal:")
+        typer.echo("  gk --profile local login       (as dana, or as olga, who is an operator)")
+        typer.echo("  gk session create --target pg-local --role app_read --ttl 15m --reason try\n")
+        typer.echo("Ctrl-C stops it; state stays in the folder.")
+        await stopped.wait()
+        typer.echo("\nStopping ...")
+    typer.echo("Stopped.")
+
+
+def _report(step: str, seconds: float) -> None:
+    typer.echo(f"  {step:<66} {seconds:5.1f} s" if seconds else f"  {step}")

@@ -1,0 +1,97 @@
+"""Ed25519 keys (RFC 8032) as JWKs (RFC 8037), named by their thumbprint (RFC 7638)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+from typing import TYPE_CHECKING
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from gatekeeper.kernel.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class SigningKey:
+    """A private key and the public half that names it."""
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        self.private = private
+        self.key_id = thumbprint(private.public_key())
+
+    @classmethod
+    def load(cls, path: Path) -> SigningKey:
+        """Read a key. Raises `InputError` when the file holds none or others can read it."""
+        if path.stat().st_mode & 0o077:
+            msg = f"{path}: a key that others can read is not used; chmod 600 it, or make a new one"
+            raise InputError(msg)
+        try:
+            jwk = json.loads(path.read_text())
+            return cls(Ed25519PrivateKey.from_private_bytes(_unb64(jwk["d"])))
+        except (ValueError, KeyError, TypeError) as error:
+            msg = f"{path}: expected an Ed25519 private key as a JWK"
+            raise InputError(msg) from error
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> SigningKey:
+        """Read the key, or make it in a file that only its owner can read."""
+        if not path.exists():
+            private = Ed25519PrivateKey.generate()
+            jwk = {**_public(private.public_key()), "d": _b64(private.private_bytes_raw())}
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(jwk, file)
+        return cls.load(path)
+
+    def sign(self, message: bytes) -> bytes:
+        return self.private.sign(message)
+
+    def public_jwk(self) -> str:
+        return public_jwk(self.private.public_key())
+
+
+def public_jwk(key: Ed25519PublicKey) -> str:
+    return json.dumps({**_public(key), "kid": thumbprint(key)})
+
+
+def public_key(jwk: str) -> Ed25519PublicKey:
+    """Read a public key. Raises `InputError` for anything else."""
+    try:
+        fields = json.loads(jwk)
+        if (fields["kty"], fields["crv"]) != ("OKP", "Ed25519"):
+            raise ValueError  # noqa: TRY301  # one answer for every way to be wrong
+        return Ed25519PublicKey.from_public_bytes(_unb64(fields["x"]))
+    except (ValueError, KeyError, TypeError) as error:
+        msg = "expected an Ed25519 public key as a JWK"
+        raise InputError(msg) from error
+
+
+def verify(key: Ed25519PublicKey, signature: bytes, message: bytes) -> bool:
+    try:
+        key.verify(signature, message)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def thumbprint(key: Ed25519PublicKey) -> str:
+    """Return the key's name: RFC 7638 over the members RFC 8037 requires."""
+    text = json.dumps(_public(key), sort_keys=True, separators=(",", ":"))
+    return _b64(hashlib.sha256(text.encode()).digest())
+
+
+def _public(key: Ed25519PublicKey) -> dict[str, str]:
+    return {"crv": "Ed25519", "kty": "OKP", "x": _b64(key.public_bytes_raw())}
+
+
+def _b64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _unb64(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

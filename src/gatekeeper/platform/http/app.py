@@ -1,0 +1,186 @@
+"""The application factory: correlation ids, size limits, and problems for everything that fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from gatekeeper.kernel import ids
+from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
+from gatekeeper.platform.http import context
+from gatekeeper.platform.http.problems import RefusedError, error_response, refusal_response
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
+    from typing import Any, Protocol
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from gatekeeper.kernel.random import Random
+
+    class Lifespan(Protocol):
+        def __call__(self, app: FastAPI) -> AbstractAsyncContextManager[None]: ...
+
+
+log = structlog.get_logger("gatekeeper.http")
+
+MAX_BODY_BYTES: Final = 65_536
+
+_BY_STATUS: Final = {
+    404: ErrorCode.NOT_FOUND,
+    405: ErrorCode.METHOD_NOT_ALLOWED,
+    413: ErrorCode.PAYLOAD_TOO_LARGE,
+}
+
+
+def make_app(*, title: str, version: str, random: Random, lifespan: Lifespan) -> FastAPI:
+    """Make an application that answers every failure with a problem document."""
+    app = FastAPI(title=title, version=version, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_exception_handler(RefusedError, _on_refused)
+    app.add_exception_handler(GatekeeperError, _on_gatekeeper_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_middleware(BodyLimit, most=MAX_BODY_BYTES)
+    app.add_middleware(Correlation, random=random)
+    return app
+
+
+class Correlation:
+    """Gives each request a correlation id, and a problem to each one that crashed.
+
+    A caller's own id is kept when it has our shape, so one id runs from a command
+    to the database; anything else is replaced.
+    """
+
+    def __init__(self, app: ASGIApp, random: Random) -> None:
+        self._app = app
+        self._random = random
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        correlation = self._correlation_id(scope)
+        context.correlation_id.set(correlation)
+        started = False
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [
+                    *message["headers"],
+                    (context.HEADER.lower().encode(), correlation.encode()),
+                ]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(correlationId=correlation):
+            try:
+                await self._app(scope, receive, send_with_id)
+            except Exception as error:
+                log.exception("request failed", path=scope["path"], error=type(error).__name__)
+                if started:
+                    raise
+                response = refusal_response(
+                    Refusal(
+                        code=ErrorCode.INTERNAL_ERROR,
+                        detail="something failed on our side; it is logged under this id",
+                    )
+                )
+                await response(scope, receive, send_with_id)
+
+    def _correlation_id(self, scope: Scope) -> str:
+        wanted = context.HEADER.lower().encode()
+        given = [value for name, value in scope["headers"] if name == wanted]
+        text = given[0].decode("latin-1") if len(given) == 1 else ""
+        if ids.is_correlation_id(text):
+            return text
+        return ids.correlation_id(self._random.bytes(ids.RANDOM_BYTES))
+
+
+class BodyLimit:
+    """Refuses a body over the limit, whether its length was announced or not."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = await self._read(receive)
+        if body is None:
+            refusal = Refusal(
+                code=ErrorCode.PAYLOAD_TOO_LARGE,
+                detail=f"a request body may have at most {self._most} bytes",
+            )
+            await refusal_response(refusal)(scope, receive, send)
+            return
+        sent = False
+
+        async def replay() -> Message:
+            nonlocal sent
+            if sent:
+                return await receive()
+            sent = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, replay, send)
+
+    async def _read(self, receive: Receive) -> bytes | None:
+        """Return the whole body, or None when it is over the limit."""
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self._most:
+                return None
+        return bytes(body)
+
+
+async def _on_refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)  # noqa: S101  # registered for this class alone
+    return refusal_response(error.refusal)
+
+
+async def _on_gatekeeper_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, GatekeeperError)  # noqa: S101  # registered for this class alone
+    log.warning("request failed", code=error.code, detail=error.detail)
+    return error_response(error)
+
+
+async def _on_invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for this class alone
+    reasons = tuple(_reason(found) for found in error.errors())
+    return refusal_response(
+        Refusal(code=ErrorCode.VALIDATION_ERROR, detail="the request is not valid", reasons=reasons)
+    )
+
+
+async def _on_http_exception(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  # registered for this class alone
+    if error.status_code == 400:  # noqa: PLR2004  # a body that is no JSON
+        return refusal_response(
+            Refusal(code=ErrorCode.VALIDATION_ERROR, detail="the body could not be read as JSON")
+        )
+    code = _BY_STATUS.get(error.status_code, ErrorCode.INTERNAL_ERROR)
+    return refusal_response(Refusal(code=code, detail=str(error.detail)))
+
+
+def _reason(found: dict[str, Any]) -> str:
+    """Name the field and what was expected; never repeat the value that was sent."""
+    where = _location(found["loc"])
+    return f"{where}: {found['msg']}"
+
+
+def _location(parts: Sequence[str | int]) -> str:
+    return ".".join(str(part) for part in parts)

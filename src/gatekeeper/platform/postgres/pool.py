@@ -1,0 +1,61 @@
+"""A pool of connections that heals by itself, with driver errors translated once."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from gatekeeper.kernel.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from gatekeeper.kernel.secret import Secret
+
+CONNECT_SECONDS: Final = 5
+WAIT_SECONDS: Final = 10.0
+"""How long a caller waits for a connection before it is told to come back."""
+
+
+class Pool:
+    """Connections to one database, in autocommit; transactions are asked for."""
+
+    def __init__(self, dsn: Secret, *, name: str, min_size: int = 1, max_size: int = 16) -> None:
+        self._pool = AsyncConnectionPool(
+            dsn.reveal(),
+            min_size=min_size,
+            max_size=max_size,
+            timeout=WAIT_SECONDS,
+            open=False,
+            name=name,
+            check=AsyncConnectionPool.check_connection,
+            kwargs={
+                "autocommit": True,
+                "application_name": name,
+                "connect_timeout": CONNECT_SECONDS,
+                "keepalives_idle": 10,
+            },
+        )
+
+    async def open(self) -> None:
+        await self._pool.open()
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection]:
+        """Lend a connection.
+
+        Raises `UnavailableError` when the database does not answer, and lets every
+        other error of a statement through.
+        """
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except (psycopg.OperationalError, PoolTimeout) as error:
+            msg = f"the database does not answer ({type(error).__name__})"
+            raise UnavailableError(msg) from error

@@ -1,0 +1,214 @@
+"""Sessions, targets and policy answers, as the API speaks them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from gatekeeper.kernel.scram import MAX_VERIFIER_CHARS
+from gatekeeper.kernel.session import SessionStatus
+from gatekeeper.kernel.ttl import MAX_TTL_TEXT_CHARS
+from gatekeeper.wire.base import Request, Response
+
+MAX_REASON_CHARS: Final = 256
+MAX_IDEMPOTENCY_KEY_CHARS: Final = 128
+MAX_TTL_MINUTES: Final = 1440
+MAX_WAIT_SECONDS: Final = 30
+DEFAULT_PAGE_ITEMS: Final = 50
+MAX_PAGE_ITEMS: Final = 200
+
+TargetText = Annotated[str, Field(min_length=1, max_length=63)]
+RoleText = Annotated[str, Field(min_length=1, max_length=63)]
+TtlText = Annotated[
+    str,
+    Field(max_length=MAX_TTL_TEXT_CHARS, description="A duration: 90s, 15m, 4h, 1h30m."),
+]
+ReasonText = Annotated[str, Field(max_length=MAX_REASON_CHARS)]
+
+
+class ScramCredential(Request):
+    """The caller made a password and sends only its verifier."""
+
+    kind: Literal["scram-sha-256"]
+    verifier: Annotated[str, Field(max_length=MAX_VERIFIER_CHARS)]
+
+
+class CreateSession(Request):
+    """Ask for a database login. The requester is the authenticated caller, never a field."""
+
+    target: TargetText
+    role: RoleText
+    ttl: TtlText | None = None
+    ttl_minutes: Annotated[int, Field(ge=1, le=MAX_TTL_MINUTES)] | None = None
+    reason: ReasonText = ""
+    credential: ScramCredential | Literal["generated"]
+
+    @model_validator(mode="after")
+    def _one_ttl(self) -> Self:
+        if self.ttl is not None and self.ttl_minutes is not None:
+            msg = "give ttl or ttlMinutes, not both"
+            raise ValueError(msg)
+        return self
+
+
+class ExtendSession(Request):
+    """Move the end of a session to `ttl` from now."""
+
+    ttl: TtlText
+
+
+class ConnectionView(Response):
+    """Where a login is used. A DSN is built from this and the password at the caller's side."""
+
+    host: str
+    port: int
+    database: str
+    sslmode: str
+
+
+class SessionError(Response):
+    code: str
+    message: str
+    retryable: bool = False
+
+
+class SessionView(Response):
+    """One session. `dsn` only for a generated credential, to its requester, while ready."""
+
+    session_id: str
+    status: SessionStatus
+    target: str
+    role: str
+    requester: str
+    reason: str
+    created_at: datetime
+    ttl_seconds: int
+    username: str | None = None
+    expires_at: datetime | None = None
+    ended_at: datetime | None = None
+    cleaned_at: datetime | None = None
+    connection: ConnectionView | None = None
+    dsn: str | None = None
+    error: SessionError | None = None
+    correlation_id: str | None = None
+
+
+class SessionPage(Response):
+    """One page, newest first; `next` is the cursor of the following page."""
+
+    items: tuple[SessionView, ...]
+    next: str | None = None
+
+
+class SessionEvent(Response):
+    """One change of a session, as `GET /sessions/events` streams it (`id:` is `seq`)."""
+
+    seq: int
+    session_id: str
+    status: SessionStatus
+    at: datetime
+    target: str
+    role: str
+
+
+class RoleView(Response):
+    """A role pack at a target, and whether the caller may have it."""
+
+    role: str
+    allowed: bool
+    max_ttl: str | None = None
+    reasons: tuple[str, ...] = ()
+
+
+class TargetView(Response):
+    target: str
+    engine: str
+    min_ttl: str
+    max_ttl: str
+    roles: tuple[RoleView, ...]
+
+
+class TargetList(Response):
+    items: tuple[TargetView, ...]
+
+
+class RoleEntry(Response):
+    target: str
+    role: str
+    allowed: bool
+    max_ttl: str | None = None
+    reasons: tuple[str, ...] = ()
+
+
+class RoleList(Response):
+    items: tuple[RoleEntry, ...]
+
+
+class ExplainRequest(Request):
+    """What would the policy answer? Without `as_*` fields: for the caller."""
+
+    target: TargetText
+    role: RoleText
+    ttl: TtlText | None = None
+    reason: ReasonText = ""
+
+
+class Explanation(Response):
+    allowed: bool
+    needs_approval: bool = False
+    grant: str | None = None
+    ttl: str | None = None
+    max_ttl: str | None = None
+    reasons: tuple[str, ...] = ()
+    alternatives: tuple[str, ...] = ()
+
+
+class CheckView(Response):
+    name: str
+    status: Literal["ok", "warning", "failed"]
+    detail: str
+    fix: str | None = None
+
+
+class DoctorReport(Response):
+    target: str
+    checks: tuple[CheckView, ...]
+
+
+class DriftView(Response):
+    """One difference between a target and the store, and what reconcile does about it."""
+
+    target: str
+    username: str
+    session_id: str
+    kind: str
+    detail: str
+    action: str
+
+
+class ReconcileRequest(Request):
+    target: TargetText | None = None
+    """None: every target."""
+    plan: bool = True
+    """True only reports; false also repairs."""
+
+
+class ReconcileReport(Response):
+    applied: bool
+    items: tuple[DriftView, ...]
+
+
+class WhoAmI(Response):
+    issuer: str
+    subject: str
+    kind: str
+    email: str | None = None
+    groups: tuple[str, ...] = ()
+
+
+class Health(Response):
+    status: Literal["ok", "degraded", "down"]
+    version: str
+    checks: dict[str, str] = Field(default_factory=dict)
