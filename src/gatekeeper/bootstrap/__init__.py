@@ -1,8 +1,8 @@
 """The composition root: settings in, wired application out. Nothing else picks adapters.
 
-    settings.py        what the processes are told      keys.py      key files of a local stack
-    control_plane.py   the control plane, wired         agent.py     an agent, wired
-    target.py          setting up and checking a target
+settings.py        what the processes are told      keys.py      key files of a local stack
+control_plane.py   the control plane, wired         agent.py     an agent, wired
+target.py          setting up and checking a target
 """
 
 from gatekeeper.bootstrap.agent import agent_app

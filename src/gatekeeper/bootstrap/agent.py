@@ -47,16 +47,12 @@ def agent_app(settings: AgentSettings) -> FastAPI:
     return app
 
 
-def agent_executor(
-    settings: AgentSettings, targets: dict[str, ServedTarget]
-) -> AgentExecutor:
+def agent_executor(settings: AgentSettings, targets: dict[str, ServedTarget]) -> AgentExecutor:
     """Wire the part of an agent that is the same over every transport."""
     return AgentExecutor(
         name=settings.name,
         key=SigningKey.load(settings.key_file).private,
-        control_planes={
-            name: (public_key(jwk),) for name, jwk in settings.control_planes.items()
-        },
+        control_planes={name: (public_key(jwk),) for name, jwk in settings.control_planes.items()},
         targets=targets,
         seen=ReplayGuard(),
         clock=SystemClock(),

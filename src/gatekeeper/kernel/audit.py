@@ -121,7 +121,9 @@ def checkpoint_message(*, chain: str, size: int, head: str, at: str, key_id: str
     )
 
 
-def link(fields: Mapping[str, Json], *, seq: int, previous: str, chain: str = CHAIN) -> ChainedEvent:
+def link(
+    fields: Mapping[str, Json], *, seq: int, previous: str, chain: str = CHAIN
+) -> ChainedEvent:
     """Give an event its place behind `previous`."""
     placed: Any = {**fields, "chain": chain, "seq": seq, "prev": previous}
     canonical = rfc8785.dumps(placed)
@@ -143,9 +145,7 @@ class ChainVerifier:
     the event it names; then ask `finish`. Only the first fault is kept.
     """
 
-    def __init__(
-        self, verify: Callable[[str, bytes, bytes], bool], *, chain: str = CHAIN
-    ) -> None:
+    def __init__(self, verify: Callable[[str, bytes, bytes], bool], *, chain: str = CHAIN) -> None:
         """`verify(key_id, signature, message)` tells whether a trusted key signed it."""
         self._verify = verify
         self._chain = chain

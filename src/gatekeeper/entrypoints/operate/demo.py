@@ -113,8 +113,17 @@ class _Tour:
         _scene(f"She asks for a login that may read, for {TTL_SECONDS} seconds.")
         began = time.monotonic()
         text = await self._gk(
-            "session", "create", "--target", "pg-local", "--role", "app_read",
-            "--ttl", f"{TTL_SECONDS}s", "--reason", "debug", "--json",
+            "session",
+            "create",
+            "--target",
+            "pg-local",
+            "--role",
+            "app_read",
+            "--ttl",
+            f"{TTL_SECONDS}s",
+            "--reason",
+            "debug",
+            "--json",
         )
         session: dict[str, Any] = json.loads(text)
         session["began"] = began
@@ -156,9 +165,7 @@ class _Tour:
         copy = self._home / "copy.jsonl"
         line = _flip_one_byte(export, copy)
         _say(f"    (in line {line} of the copy, inside an event about a session)")
-        process = await self._start(
-            "audit", "verify", "--export", str(copy), echo_all=True
-        )
+        process = await self._start("audit", "verify", "--export", str(copy), echo_all=True)
         _must(await process.wait() == 1, "a touched copy was not noticed")
 
     async def _approve(self, process: asyncio.subprocess.Process) -> None:
@@ -172,9 +179,7 @@ class _Tour:
             )
             _must(answer.status_code == httpx.codes.OK, "the issuer did not take the approval")
 
-    async def _watch_it_die(
-        self, holder: psycopg.AsyncConnection[Any], began: float
-    ) -> str:
+    async def _watch_it_die(self, holder: psycopg.AsyncConnection[Any], began: float) -> str:
         deadline = began + TTL_SECONDS + NOTICE_SECONDS
         bar = sys.stderr.isatty()
         while time.monotonic() < deadline:
@@ -240,7 +245,10 @@ class _Tour:
         _say(f"  $ gk {' '.join(_shown(a, self._home) for a in arguments)}")
         stream = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gatekeeper", *arguments,
+            sys.executable,
+            "-m",
+            "gatekeeper",
+            *arguments,
             env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=None if echo_all else stream,
@@ -302,5 +310,3 @@ def _report(step: str, seconds: float) -> None:
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
-
-

@@ -103,7 +103,9 @@ class Stack:
         self.store = await self._server("store", "Starting the control plane's own PostgreSQL")
         with self._step("Bringing its tables up to date"):
             await migrate(Secret(self.store.dsn("postgres")))
-        self.target = await self._server("target", f"Starting the target {TARGET}, a second PostgreSQL")
+        self.target = await self._server(
+            "target", f"Starting the target {TARGET}, a second PostgreSQL"
+        )
         with self._step("Setting the target up (schema gk, role packs, sample tables)"):
             agent_dsn = await bootstrap.prepare_sample_target(
                 Secret(self.target.dsn("postgres")), SAMPLE_DATABASE

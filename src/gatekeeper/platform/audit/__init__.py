@@ -1,6 +1,6 @@
 """The evidence in PostgreSQL.
 
-    outbox.py      events, written in the transaction of the change they tell of
-    sequencer.py   the one writer of the chain, and its signed checkpoints
-    reader.py      pages of the chain, and its export
+outbox.py      events, written in the transaction of the change they tell of
+sequencer.py   the one writer of the chain, and its signed checkpoints
+reader.py      pages of the chain, and its export
 """

@@ -66,9 +66,7 @@ class AuditReader:
     async def export(self) -> AsyncIterator[str]:
         """Yield the whole chain as JSON lines: a header, events, and checkpoints last."""
         yield _line(
-            wire.ExportHeader(
-                format=wire.EXPORT_FORMAT, chain=CHAIN, public_key=self._public_key
-            )
+            wire.ExportHeader(format=wire.EXPORT_FORMAT, chain=CHAIN, public_key=self._public_key)
         )
         newest = await self.checkpoints(limit=1)
         size = newest[0].size if newest else 0
@@ -83,9 +81,7 @@ class AuditReader:
             after = page[-1].seq
         covered = 0
         while covered < size:
-            rows = await self._rows(
-                _CHECKPOINTS, {"after": covered, "limit": wire.MAX_PAGE_EVENTS}
-            )
+            rows = await self._rows(_CHECKPOINTS, {"after": covered, "limit": wire.MAX_PAGE_EVENTS})
             for checkpoint in (_checkpoint(row) for row in rows):
                 if checkpoint.size <= size:
                     yield _line(checkpoint)

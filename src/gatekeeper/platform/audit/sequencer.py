@@ -127,5 +127,3 @@ async def _head(connection: AsyncConnection) -> tuple[int, str]:
     await cursor.execute("SELECT seq, hash FROM gatekeeper.audit_event ORDER BY seq DESC LIMIT 1")
     row = await cursor.fetchone()
     return (0, GENESIS) if row is None else (row[0], row[1])
-
-

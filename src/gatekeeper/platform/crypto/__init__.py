@@ -1,5 +1,5 @@
 """Keys and what is done with them.
 
-    signing.py    Ed25519 keys and signatures     envelope.py   signed messages
-    sealing.py    secrets for one reader          keys.py       token keys and JWKS
+signing.py    Ed25519 keys and signatures     envelope.py   signed messages
+sealing.py    secrets for one reader          keys.py       token keys and JWKS
 """

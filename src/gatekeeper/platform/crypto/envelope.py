@@ -135,9 +135,7 @@ def read_signed(
         if (header["alg"], header["typ"]) != (_ALGORITHM, _TYPE):
             return None
         for key in trusted.get(claims["iss"], ()):
-            if header["kid"] == thumbprint(key) and verify(
-                key, _unb64(signature), signed.encode()
-            ):
+            if header["kid"] == thumbprint(key) and verify(key, _unb64(signature), signed.encode()):
                 return dict(claims)
     except (ValueError, KeyError, TypeError):
         return None

@@ -301,7 +301,7 @@ class EmbeddedServer:
         shutil.rmtree(making, ignore_errors=True)
         password = self._beside("password")
         _write_private(password, make_password(SystemRandom().bytes(PASSWORD_BYTES)).reveal())
-        command = [
+        command: list[Path | str] = [
             self.binaries.folder / "initdb",
             f"--pgdata={making}",
             f"--username={SUPERUSER}",
@@ -315,11 +315,13 @@ class EmbeddedServer:
         initdb = self._spawn(command, death_signal="TERM")
         try:
             if not await _ended(initdb, INITDB_SECONDS):
-                raise self._failed("initdb did not end")
+                msg = "initdb did not end"
+                raise self._failed(msg)
         finally:
             _kill(initdb, signal.SIGTERM)
         if initdb.returncode != 0:
-            raise self._failed("initdb failed")
+            msg = "initdb failed"
+            raise self._failed(msg)
         making.rename(self.data)
 
     async def _ensure_alone(self) -> None:
@@ -362,7 +364,7 @@ class EmbeddedServer:
     # -- the process -------------------------------------------------------------------
 
     async def _spawn_until_ready(self) -> None:
-        """Spawn; again while the only trouble is a lost race for a free port or leaving children."""
+        """Spawn; again while the trouble passes: a lost race for a port, children leaving."""
         deadline = time.monotonic() + START_SECONDS
         while True:
             self._port = self._wanted_port or _free_port()

@@ -1,9 +1,9 @@
 """The PostgreSQL adapter (14 to 18), without superuser after set-up.
 
-    sql/           roles, tables and helpers, as they are installed at a target
-    packs/         role packs: what an ephemeral login may do
-    bootstrap.py   installs both; twice is a no-op; a dry run names every object
-    provider.py    the `DatabaseProvider` port over the helpers
-    doctor.py      checks a target, with the statement that mends each failure
-    translate.py   driver errors to ours
+sql/           roles, tables and helpers, as they are installed at a target
+packs/         role packs: what an ephemeral login may do
+bootstrap.py   installs both; twice is a no-op; a dry run names every object
+provider.py    the `DatabaseProvider` port over the helpers
+doctor.py      checks a target, with the statement that mends each failure
+translate.py   driver errors to ours
 """

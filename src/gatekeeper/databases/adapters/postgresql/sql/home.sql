@@ -169,6 +169,11 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WHERE l.name = p_name AND l.ended_at IS NOT NULL
 $$;
 
+CREATE OR REPLACE FUNCTION gk.pack_names() RETURNS text[]
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(array_agg(name), '{}') FROM gk.pack
+$$;
+
 CREATE OR REPLACE FUNCTION gk.shard_of(p_name text) RETURNS integer
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT shard FROM gk.login WHERE name = p_name
@@ -256,7 +261,7 @@ DO $$ DECLARE helper regprocedure; BEGIN
 END $$;
 GRANT EXECUTE ON FUNCTION gk.create_login(text, text, text, interval), gk.disable_login(text),
     gk.end_backends(text), gk.drop_login(text), gk.remains(text), gk.databases_of(text),
-    gk.shard_of(text), gk.extend_login(text, interval), gk.list_logins(),
+    gk.shard_of(text), gk.pack_names(), gk.extend_login(text, interval), gk.list_logins(),
     gk.forget_ended(interval) TO gk_agent;
 DO $$ BEGIN
     GRANT SELECT (oid, rolname, rolpassword) ON pg_authid TO gk_registry;

@@ -39,3 +39,6 @@ END $$;
 ALTER FUNCTION gk.release_owned___SHARD__(text, text) OWNER TO gk_owner___SHARD__;
 REVOKE ALL ON FUNCTION gk.release_owned___SHARD__(text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION gk.release_owned___SHARD__(text, text) TO gk_agent;
+DO $$ BEGIN
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO gk_agent', current_database());
+END $$;

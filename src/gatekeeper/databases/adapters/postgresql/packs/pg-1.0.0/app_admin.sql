@@ -1,4 +1,4 @@
--- Run once a database and schema; {schema} and {database} are put in as identifiers.
+-- Run once for each database, schema and owner, which are put in as identifiers.
 GRANT CONNECT ON DATABASE {database} TO app_admin;
 GRANT USAGE ON SCHEMA {schema} TO app_admin;
 GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON ALL TABLES IN SCHEMA {schema} TO app_admin;
