@@ -8,7 +8,7 @@ Next to the data folder `X` (which must have a parent folder of ours) stand
     postgres-X.password   the superuser's random password, mode 0600
     postgres-X.log        what the server says; never a statement or a value
     postgres-X.lock       held while an `EmbeddedServer` uses `X`
-    postgres-X.initdb/    a data folder being made; renamed to `X` once whole
+    postgres-X.initdb-*/  a data folder being made; renamed to `X` once whole
 
 It listens on 127.0.0.1 alone, asks SCRAM-SHA-256 of everyone, and dies with us: the
 kernel stops it when the *thread* that called `start` ends (prctl(2), PR_SET_PDEATHSIG),
@@ -27,6 +27,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -296,14 +297,25 @@ class EmbeddedServer:
             raise IntegrityError(msg)
 
     async def _initdb(self) -> None:
-        """Make the folder under another name first, so that half a folder is never taken."""
-        making = self._beside("initdb")
-        shutil.rmtree(making, ignore_errors=True)
+        """Make the folder under another name first, so that half a folder is never taken.
+
+        A new name each time: an initdb whose parent was killed removes its own folder late.
+        """
+        for left in self.data.parent.glob(f"postgres-{self.data.name}.initdb-*"):
+            shutil.rmtree(left, ignore_errors=True)
         password = self._beside("password")
         _write_private(password, make_password(SystemRandom().bytes(PASSWORD_BYTES)).reveal())
+        making = Path(tempfile.mkdtemp(prefix=str(self._beside("initdb-"))))
+        try:
+            await self._run_initdb(making, password)
+            os.rename(making, self.data)  # noqa: PTH104  # one system call, it never waits
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+
+    async def _run_initdb(self, folder: Path, password: Path) -> None:
         command: list[Path | str] = [
             self.binaries.folder / "initdb",
-            f"--pgdata={making}",
+            f"--pgdata={folder}",
             f"--username={SUPERUSER}",
             f"--pwfile={password}",
             "--auth=scram-sha-256",
@@ -314,15 +326,12 @@ class EmbeddedServer:
         ]
         initdb = self._spawn(command, death_signal="TERM")
         try:
-            if not await _ended(initdb, INITDB_SECONDS):
-                msg = "initdb did not end"
-                raise self._failed(msg)
+            await _ended(initdb, INITDB_SECONDS)
         finally:
             _kill(initdb, signal.SIGTERM)
         if initdb.returncode != 0:
-            msg = "initdb failed"
+            msg = "initdb failed, or took too long"
             raise self._failed(msg)
-        making.rename(self.data)
 
     async def _ensure_alone(self) -> None:
         """Refuse a folder with a live server; clear away what a dead one left.

@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from gatekeeper.kernel.errors import UnavailableError
+from gatekeeper.kernel.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,14 +19,23 @@ if TYPE_CHECKING:
 CONNECT_SECONDS: Final = 5
 WAIT_SECONDS: Final = 10.0
 """How long a caller waits for a connection before it is told to come back."""
+KEEPALIVE_IDLE_SECONDS: Final = 10
+KEEPALIVE_INTERVAL_SECONDS: Final = 5
+KEEPALIVE_COUNT: Final = 3
+UNANSWERED_MILLISECONDS: Final = 30_000
+"""How long sent data may stay unacknowledged before the connection counts as dead."""
 
 
 class Pool:
-    """Connections to one database, in autocommit; transactions are asked for."""
+    """Connections to one database, in autocommit; transactions are asked for.
+
+    Each connection is tried before it is lent, so a restarted database heals itself.
+    Raises `InputError` for a connection string that cannot be read.
+    """
 
     def __init__(self, dsn: Secret, *, name: str, min_size: int = 1, max_size: int = 16) -> None:
         self._pool = AsyncConnectionPool(
-            dsn.reveal(),
+            readable(dsn),
             min_size=min_size,
             max_size=max_size,
             timeout=WAIT_SECONDS,
@@ -36,7 +46,10 @@ class Pool:
                 "autocommit": True,
                 "application_name": name,
                 "connect_timeout": CONNECT_SECONDS,
-                "keepalives_idle": 10,
+                "keepalives_idle": KEEPALIVE_IDLE_SECONDS,
+                "keepalives_interval": KEEPALIVE_INTERVAL_SECONDS,
+                "keepalives_count": KEEPALIVE_COUNT,
+                "tcp_user_timeout": UNANSWERED_MILLISECONDS,
             },
         )
 
@@ -59,3 +72,13 @@ class Pool:
         except (psycopg.OperationalError, PoolTimeout) as error:
             msg = f"the database does not answer ({type(error).__name__})"
             raise UnavailableError(msg) from error
+
+
+def readable(dsn: Secret) -> str:
+    """Return the connection string; libpq quotes an unreadable one, so its words are dropped."""
+    try:
+        conninfo_to_dict(dsn.reveal())
+    except psycopg.ProgrammingError:
+        msg = "dsn: expected a PostgreSQL connection string or URL"
+        raise InputError(msg) from None
+    return dsn.reveal()

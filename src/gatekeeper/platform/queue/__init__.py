@@ -1,14 +1,18 @@
 """Jobs in PostgreSQL: enqueued in the caller's transaction, exact to their due time.
 
-jobs.py      what a job is, and the statements over the table
-worker.py    takes due jobs and runs them, lane by lane
+model.py     what a job is, and how an attempt can end (pure)
 backoff.py   when a failed job runs again (pure)
+jobs.py      the statements over the table, in the caller's transaction
+worker.py    takes due jobs and runs them, lane by lane
+
+What is promised: a job that was committed runs, not before it is due, at least once;
+what its handler wrote in the transaction of `complete` is written exactly once.
+Why not a library: docs/adr/0005-queue.md.
 """
 
+from gatekeeper.platform.queue.backoff import Backoff
 from gatekeeper.platform.queue.jobs import (
-    ClaimedJob,
-    Depth,
-    NewJob,
+    cancel,
     complete,
     depths,
     enqueue,
@@ -16,16 +20,34 @@ from gatekeeper.platform.queue.jobs import (
     purge,
     reschedule,
 )
-from gatekeeper.platform.queue.worker import Done, Outcome, Retry, Worker
+from gatekeeper.platform.queue.model import (
+    ClaimedJob,
+    Dead,
+    DeadJob,
+    Depth,
+    Done,
+    LeaseLostError,
+    NewJob,
+    Outcome,
+    Retry,
+    Settled,
+)
+from gatekeeper.platform.queue.worker import Worker
 
 __all__ = [
+    "Backoff",
     "ClaimedJob",
+    "Dead",
+    "DeadJob",
     "Depth",
     "Done",
+    "LeaseLostError",
     "NewJob",
     "Outcome",
     "Retry",
+    "Settled",
     "Worker",
+    "cancel",
     "complete",
     "depths",
     "enqueue",

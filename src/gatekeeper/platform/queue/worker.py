@@ -1,53 +1,76 @@
-"""The worker: one loop a lane, each waiting exactly until its next job is due."""
+"""The worker: one loop for each lane, waiting exactly until its next job is due.
+
+Each lane has its own connection and its own places, so a full lane costs another one
+nothing. A keeper renews the leases of what runs here, gives back what dead workers held,
+and deletes what is long done.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from dataclasses import dataclass
+from collections import Counter
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+import psycopg
 import structlog
 
-from gatekeeper.kernel.errors import GatekeeperError
+from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
 from gatekeeper.platform.postgres.notifications import Listener
-from gatekeeper.platform.queue import backoff, jobs
+from gatekeeper.platform.queue import jobs
+from gatekeeper.platform.queue.backoff import Backoff
+from gatekeeper.platform.queue.model import Dead, DeadJob, Done, LeaseLostError, Retry, Settled
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
     from gatekeeper.kernel.random import Random
     from gatekeeper.kernel.secret import Secret
     from gatekeeper.platform.postgres.pool import Pool
-    from gatekeeper.platform.queue.jobs import ClaimedJob
+    from gatekeeper.platform.queue.model import ClaimedJob, Outcome
+
+    Handler = Callable[[ClaimedJob], Awaitable[Outcome]]
 
 log = structlog.get_logger("gatekeeper.queue")
 
-LOOK_AGAIN_SECONDS: Final = 5.0
-"""The longest a lane trusts silence: notifications can be lost, jobs cannot."""
-RECLAIM_SECONDS: Final = 5.0
-HEAL_SECONDS: Final = 0.5
+LEASE_SECONDS: Final = 30.0
+"""A worker that died is noticed after this long at most."""
+RENEWALS_PER_LEASE: Final = 3
+"""So a lease outlives two renewals that failed."""
+JOB_SECONDS: Final = 120.0
+"""The longest an attempt may take; every call it makes has a shorter deadline of its own."""
 STOP_SECONDS: Final = 5.0
+"""How long a worker that stops lets its jobs run on."""
+TARGET_SHARE: Final = 0.75
+"""What one target may have of a lane's places, so that one that hangs leaves room."""
+DONE_KEPT: Final = timedelta(days=7)
+PURGE_SECONDS: Final = 60.0
+HEAL: Final = Backoff(first=0.2, most=2.0)
+"""Between tries to reach a database that went away."""
+CONNECT_SECONDS: Final = 5
+_LOCKED: Final = Backoff(first=0.05, most=0.5)
+"""Between looks at jobs that are due, and locked by a transaction that may yet move them."""
+_SETTLE_SECONDS: Final = 1.0
+"""What cancelled tasks get to clear up."""
 
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The handler ended the job itself, in the transaction of its effect."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """The job failed and is run again after a pause."""
-
-    code: str
-    message: str
-
-
-Outcome = Done | Retry
+# The plans of these few statements are known: an index each. A planner that has not met
+# the table yet (or met it empty) would rather read all of it, and keep that plan.
+_PLANS: Final = """
+SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off;
+SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan; SET jit = off
+"""
 
 
 class Worker:
-    """Runs due jobs, at most so many of a lane at a time."""
+    """Runs due jobs, at most so many of each lane at a time.
+
+    `handlers` has one for each kind; they may run again after a crash, and a job ends
+    together with its effect when they call `complete` in their own transaction.
+    `finished` hears of every outcome, `on_dead` of every job that was given up.
+    """
 
     def __init__(
         self,
@@ -55,121 +78,289 @@ class Worker:
         pool: Pool,
         dsn: Secret,
         lanes: Mapping[str, int],
-        handlers: Mapping[str, Callable[[ClaimedJob], Awaitable[Outcome]]],
+        handlers: Mapping[str, Handler],
         random: Random,
         finished: Callable[[ClaimedJob, Outcome], None] = lambda _job, _outcome: None,
+        on_dead: Callable[[DeadJob], Awaitable[None]] | None = None,
+        backoff: Backoff = Backoff(),  # noqa: B008  # frozen
+        lease_seconds: float = LEASE_SECONDS,
+        stop_seconds: float = STOP_SECONDS,
     ) -> None:
         self._pool = pool
-        self._lanes = lanes
+        self._dsn = dsn
+        self._lanes = MappingProxyType(dict(lanes))
         self._handlers = handlers
         self._random = random
         self._finished = finished
-        self._wake: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
-        self._listener = Listener(dsn, jobs.CHANNEL, self._heard, name="gk-worker")
-        self._running: set[asyncio.Task[None]] = set()
+        self._on_dead = on_dead
+        self._backoff = backoff
+        self._lease = lease_seconds
+        self._stop_seconds = stop_seconds
+        self._wake = {lane: asyncio.Event() for lane in lanes}
+        self._running: dict[asyncio.Task[None], ClaimedJob] = {}
+        self._stopping = False
 
     async def run(self) -> None:
-        """Work until cancelled; then let what is running finish, for a while."""
+        """Work until cancelled; then take nothing more, and let what runs finish for a while.
+
+        Returns or raises only for a bug; whoever started it should notice.
+        """
+        self._stopping = False
+        listener = Listener(self._dsn, jobs.CHANNEL, self._heard, name="gatekeeper-queue-listen")
+        lanes = {
+            asyncio.create_task(self._serve(lane, places), name=f"queue: lane {lane}")
+            for lane, places in self._lanes.items()
+        }
+        others = {
+            asyncio.create_task(listener.run(), name="queue: listen"),
+            asyncio.create_task(self._keep(), name="queue: keeper"),
+        }
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._listener.run(), name="queue: listen")
-                group.create_task(self._reclaim(), name="queue: reclaim")
-                for lane, most in self._lanes.items():
-                    group.create_task(self._serve(lane, most), name=f"queue: lane {lane}")
+            ended, _ = await asyncio.wait(lanes | others, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await self._finish()
+            await self._stop(lanes, others)
+        for task in ended:
+            task.result()
 
-    def _heard(self, lane: str | None) -> None:
-        for name in self._lanes if lane is None else (lane,):
-            self._wake[name].set()
+    # -- lanes -------------------------------------------------------------------------
 
-    async def _serve(self, lane: str, most: int) -> None:
-        free = asyncio.Semaphore(most)
-        while True:
+    async def _serve(self, lane: str, places: int) -> None:
+        """Serve one lane, over a new connection whenever the last one broke."""
+        failures = 0
+        while not self._stopping:
             try:
-                await self._take(lane, free)
-            except GatekeeperError as error:
-                log.warning("the queue does not answer", lane=lane, code=error.code)
-                await asyncio.sleep(HEAL_SECONDS)
+                async with self._connected(lane) as connection:
+                    failures = 0
+                    await self._take_turns(connection, lane, places)
+            except psycopg.Error as error:
+                failures += 1
+                log.warning("the queue does not answer", lane=lane, error=type(error).__name__)
+                await asyncio.sleep(HEAL.pause(failures, self._random))
 
-    async def _take(self, lane: str, free: asyncio.Semaphore) -> None:
-        """Start what is due, then wait for the next due time, a notification, or a free place."""
-        self._wake[lane].clear()
-        places = await _places(free)
-        taken = 0
-        try:
-            async with self._pool.connection() as connection:
-                claimed = await jobs.claim(connection, lane, places)
-                taken = len(claimed)
-                wait = await jobs.next_due(connection, lane) if taken < places else 0.0
-        finally:
-            for _ in range(places - taken):
-                free.release()
+    async def _take_turns(
+        self, connection: psycopg.AsyncConnection, lane: str, places: int
+    ) -> None:
+        """Start what is due; sleep until the next is, a place is free, or somebody calls."""
+        locked = 0
+        while not self._stopping:
+            self._wake[lane].clear()
+            free = places - sum(job.lane == lane for job in self._running.values())
+            if free == 0:
+                await self._sleep(lane, None)
+                continue
+            started = await self._start_due(connection, lane, places, free)
+            if started == free:
+                continue
+            wait = await self._until_next(connection, lane, places, free - started)
+            locked = locked + 1 if wait == 0 and not started else 0
+            await self._sleep(lane, _LOCKED.pause(locked, self._random) if locked else wait)
+
+    async def _start_due(
+        self, connection: psycopg.AsyncConnection, lane: str, places: int, free: int
+    ) -> int:
+        claimed = await jobs.claim(
+            connection,
+            lane,
+            free=free,
+            share=_share(places),
+            busy=self._busy(lane),
+            lease=self._lease,
+        )
         for job in claimed:
-            task = asyncio.create_task(self._run(job, free), name=f"job {job.id}")
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-        if wait is None or wait > 0:
-            await self._sleep(lane, LOOK_AGAIN_SECONDS if wait is None else wait)
+            task = asyncio.create_task(self._run(job), name=f"job {job.id}")
+            self._running[task] = job
+            task.add_done_callback(self._ended)
+        return len(claimed)
 
-    async def _sleep(self, lane: str, seconds: float) -> None:
+    async def _until_next(
+        self, connection: psycopg.AsyncConnection, lane: str, places: int, free: int
+    ) -> float:
+        due = await jobs.next_due(
+            connection, lane, free=free, share=_share(places), busy=self._busy(lane)
+        )
+        return jobs.LOOK_AGAIN_SECONDS if due is None else min(max(due, 0), jobs.LOOK_AGAIN_SECONDS)
+
+    def _busy(self, lane: str) -> Mapping[str, int]:
+        """Count what runs here, by target."""
+        return Counter(
+            job.target for job in self._running.values() if job.lane == lane and job.target
+        )
+
+    async def _sleep(self, lane: str, seconds: float | None) -> None:
         try:
-            async with asyncio.timeout(min(seconds, LOOK_AGAIN_SECONDS)):
+            async with asyncio.timeout(seconds):
                 await self._wake[lane].wait()
         except TimeoutError:
             return
 
-    async def _run(self, job: ClaimedJob, free: asyncio.Semaphore) -> None:
+    def _heard(self, lane: str | None) -> None:
+        for name in self._lanes if lane is None else (lane,):
+            if name in self._wake:
+                self._wake[name].set()
+
+    @asynccontextmanager
+    async def _connected(self, lane: str) -> AsyncIterator[psycopg.AsyncConnection]:
+        async with await psycopg.AsyncConnection.connect(
+            self._dsn.reveal(),
+            autocommit=True,
+            application_name=f"gatekeeper-queue-{lane}",
+            connect_timeout=CONNECT_SECONDS,
+        ) as connection:
+            await connection.execute(_PLANS)
+            yield connection
+
+    # -- jobs --------------------------------------------------------------------------
+
+    async def _run(self, job: ClaimedJob) -> None:
+        """Run one attempt, and say how it ended until the database has heard it."""
         try:
             outcome = await self._outcome(job)
-            if isinstance(outcome, Retry):
-                await self._give_back(job, outcome)
-            self._finished(job, outcome)
-        except GatekeeperError as error:
-            # The store is away: the lease ends by itself and the job is taken again.
-            log.warning("job left to its lease", job=job.id, code=error.code)
-        finally:
-            free.release()
-
-    async def _outcome(self, job: ClaimedJob) -> Outcome:
-        try:
-            return await self._handlers[job.kind](job)
-        except GatekeeperError as error:
-            return Retry(error.code, error.detail)
-        except Exception as error:
-            log.exception("job failed", job=job.id)
-            return Retry("INTERNAL_ERROR", f"unforeseen: {type(error).__name__}")
-
-    async def _give_back(self, job: ClaimedJob, outcome: Retry) -> None:
-        chance = int.from_bytes(self._random.bytes(2)) / 0xFFFF
-        async with self._pool.connection() as connection, connection.transaction():
-            await jobs.retry(
-                connection, job, backoff.pause(job.attempts, chance), outcome.code, outcome.message
-            )
-
-    async def _reclaim(self) -> None:
+        except LeaseLostError:
+            log.warning("what a job did was undone: its lease was lost", job=job.id)
+            return
+        failures = 0
         while True:
             try:
-                async with self._pool.connection() as connection:
-                    if await jobs.reclaim(connection):
-                        self._heard(None)
-            except GatekeeperError as error:
-                log.warning("the queue does not answer", code=error.code)
-            await asyncio.sleep(RECLAIM_SECONDS)
+                outcome = await self._settle(job, outcome)
+                break
+            except (GatekeeperError, psycopg.Error) as error:
+                failures += 1
+                log.warning("a job's end is not stored yet", job=job.id, error=type(error).__name__)
+                await asyncio.sleep(HEAL.pause(failures, self._random))
+        self._finished(job, outcome)
 
-    async def _finish(self) -> None:
+    async def _outcome(self, job: ClaimedJob) -> Outcome:
+        handler = self._handlers.get(job.kind)
+        if handler is None:
+            return Retry(ErrorCode.INTERNAL_ERROR, f"no handler for kind {job.kind!r}")
+        try:
+            async with asyncio.timeout(JOB_SECONDS):
+                return await handler(job)
+        except LeaseLostError:
+            raise
+        except GatekeeperError as error:
+            return Retry(error.code, error.detail)
+        except TimeoutError:
+            return Retry(ErrorCode.JOB_EXPIRED, f"not done within {JOB_SECONDS:.0f} s")
+        except Exception as error:  # noqa: BLE001  # a bug in one job must not end the others
+            # Neither text nor traceback: a foreign error may quote the payload.
+            log.error("job failed", job=job.id, error=type(error).__name__, at=_where(error))  # noqa: TRY400
+            return Retry(ErrorCode.INTERNAL_ERROR, f"unforeseen: {type(error).__name__}")
+
+    async def _settle(self, job: ClaimedJob, outcome: Outcome) -> Outcome:
+        """Store how an attempt ended; a failure that was the last one comes back as `Dead`."""
+        if isinstance(outcome, Settled):
+            return outcome
+        async with self._pool.connection() as connection:
+            if isinstance(outcome, Done):
+                await jobs.complete_if_held(connection, job)
+                return outcome
+            pause = self._backoff.pause(job.attempts, self._random)
+            state = await jobs.fail(connection, job, outcome, pause=pause)
+        if state != "dead":
+            return outcome
+        await self._give_up(
+            DeadJob(
+                id=job.id,
+                lane=job.lane,
+                kind=job.kind,
+                target=job.target,
+                attempts=job.attempts,
+                error_code=outcome.code,
+                error_message=outcome.message,
+            )
+        )
+        return Dead(outcome.code, outcome.message)
+
+    async def _give_up(self, job: DeadJob) -> None:
+        log.error("job given up", job=job.id, kind=job.kind, code=job.error_code)
+        if self._on_dead is not None:
+            await self._on_dead(job)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Free the place, and look whether somebody waits for it."""
+        job = self._running.pop(task)
+        self._wake[job.lane].set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the worker failed", job=job.id, error=type(error).__name__, at=_where(error))
+
+    # -- keeping -----------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        loop, failures, purge_at = asyncio.get_running_loop(), 0, 0.0
+        while True:
+            try:
+                wait = await self._keep_leases()
+                if loop.time() >= purge_at:
+                    await self._purge()
+                    purge_at = loop.time() + PURGE_SECONDS
+                failures = 0
+            except (GatekeeperError, psycopg.Error) as error:
+                failures += 1
+                log.warning("leases are not renewed", error=type(error).__name__)
+                wait = HEAL.pause(failures, self._random)
+            await asyncio.sleep(wait)
+
+    async def _keep_leases(self) -> float:
+        """Renew ours first, so that after an outage they are not taken for a dead worker's.
+
+        Returns when to come back, in seconds: for the next renewal, or the next lease to end.
+        """
+        async with self._pool.connection() as connection:
+            if self._running:
+                tokens = [job.lease_token for job in self._running.values()]
+                await jobs.renew(connection, tokens, self._lease)
+            _lanes, dead = await jobs.reclaim(connection)
+            expiry = await jobs.next_expiry(connection)
+        for job in dead:
+            await self._give_up(job)
+        renewal = self._lease / RENEWALS_PER_LEASE
+        return renewal if expiry is None else min(renewal, max(expiry, 0.01) + 0.001)
+
+    async def _purge(self) -> None:
+        while True:
+            async with self._pool.connection() as connection:
+                if await jobs.purge(connection, DONE_KEPT) < jobs.BATCH_ROWS:
+                    return
+
+    # -- stopping ----------------------------------------------------------------------
+
+    async def _stop(
+        self, lanes: Iterable[asyncio.Task[None]], others: Iterable[asyncio.Task[None]]
+    ) -> None:
+        """Claim nothing more; let jobs finish; cut off the rest and give them back."""
+        self._stopping = True
+        self._heard(None)
+        # Not cancelled: the answer of a claim under way says which jobs are ours.
+        await asyncio.wait(lanes, timeout=_SETTLE_SECONDS)
         if self._running:
-            _done, stuck = await asyncio.wait(self._running, timeout=STOP_SECONDS)
-            for task in stuck:
-                log.warning("job cut off", task=task.get_name())
-                task.cancel()
+            await asyncio.wait(self._running, timeout=self._stop_seconds)
+        left = dict(self._running)
+        for task in (*lanes, *others, *left):
+            task.cancel()
+        await asyncio.wait((*lanes, *others, *left), timeout=_SETTLE_SECONDS)
+        if left:
+            await self._release(left)
+
+    async def _release(self, left: Mapping[asyncio.Task[None], ClaimedJob]) -> None:
+        log.warning("jobs cut off", jobs=sorted(job.id for job in left.values()))
+        try:
+            async with self._pool.connection() as connection:
+                await jobs.release(connection, [job.lease_token for job in left.values()])
+        except (GatekeeperError, psycopg.Error) as error:
+            log.warning("jobs left to their leases", error=type(error).__name__)
 
 
-async def _places(free: asyncio.Semaphore) -> int:
-    """Take every free place, waiting for the first."""
-    await free.acquire()
-    places = 1
-    while not free.locked():
-        await free.acquire()
-        places += 1
-    return places
+def _share(places: int) -> int:
+    """Return how many places of a lane one target may have."""
+    return max(1, int(places * TARGET_SHARE))
+
+
+def _where(error: BaseException) -> str:
+    """Return where an error was raised: a file and a line, nothing of its data."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "unknown"
+    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

@@ -1,0 +1,82 @@
+"""The routes of the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Final
+
+from fastapi import APIRouter, Depends, Path, Query
+from fastapi.responses import StreamingResponse
+
+from gatekeeper.kernel.errors import ErrorCode, Refusal
+from gatekeeper.kernel.identity import Principal
+from gatekeeper.platform.http.problems import PROBLEMS, RefusedError
+from gatekeeper.wire import audit as wire
+
+if TYPE_CHECKING:
+    from gatekeeper.platform.audit.reader import AuditReader
+
+Authenticate = Callable[..., Awaitable[Principal]]
+
+MAX_SEQ: Final = 2**53 - 1
+DEFAULT_PAGE_EVENTS: Final = 100
+MAX_CHECKPOINTS: Final = 100
+
+Limit = Annotated[int, Query(ge=1, le=wire.MAX_PAGE_EVENTS)]
+
+
+def audit_routes(
+    reader: AuditReader,
+    *,
+    authenticate: Authenticate,
+    may_read: Callable[[Principal], bool],
+) -> APIRouter:
+    """Make the routes of the evidence. `may_read` tells whose business it is."""
+    router = APIRouter(prefix="/audit", responses=PROBLEMS)
+    caller = Depends(authenticate)
+
+    def permit(principal: Principal) -> None:
+        if not may_read(principal):
+            raise RefusedError(
+                Refusal(code=ErrorCode.POLICY_DENIED, detail="the evidence is not yours to read")
+            )
+
+    @router.get("/events")
+    async def events(
+        after: Annotated[int, Query(ge=0, le=MAX_SEQ)] = 0,
+        limit: Limit = DEFAULT_PAGE_EVENTS,
+        session: Annotated[str | None, Query(max_length=64)] = None,
+        principal: Principal = caller,
+    ) -> wire.EventPage:
+        """Read events in their order."""
+        permit(principal)
+        items = tuple(await reader.events(after=after, limit=limit, session=session))
+        return wire.EventPage(items=items, next=items[-1].seq if len(items) == limit else None)
+
+    @router.get("/checkpoints")
+    async def checkpoints(
+        limit: Annotated[int, Query(ge=1, le=MAX_CHECKPOINTS)] = 1,
+        principal: Principal = caller,
+    ) -> wire.CheckpointPage:
+        """Read the newest signed checkpoints, newest first."""
+        permit(principal)
+        return wire.CheckpointPage(items=tuple(await reader.checkpoints(limit=limit)))
+
+    @router.get("/proof/{seq}")
+    async def proof(
+        seq: Annotated[int, Path(ge=1, le=MAX_SEQ)], principal: Principal = caller
+    ) -> wire.Proof:
+        """Show that an event is in the chain that was signed."""
+        permit(principal)
+        found = await reader.proof(seq)
+        if isinstance(found, Refusal):
+            raise RefusedError(found)
+        return found
+
+    @router.get("/export", response_class=StreamingResponse)
+    async def export(principal: Principal = caller) -> StreamingResponse:
+        """Export the whole chain as JSON lines, to be verified without us."""
+        permit(principal)
+        return StreamingResponse(reader.export(), media_type="application/x-ndjson")
+
+    return router

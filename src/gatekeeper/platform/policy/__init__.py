@@ -1,0 +1,19 @@
+"""Policy files: read strictly, checked as a whole, replaced as a whole.
+
+conditions.py   CEL, type-checked at load        files.py    YAML to the kernel's policy
+holder.py       the policy in force, reloaded    checks.py   validate, and tables of cases
+"""
+
+from gatekeeper.platform.policy.checks import CaseResult, Finding, run_cases, validate
+from gatekeeper.platform.policy.files import PolicyError, load_policy
+from gatekeeper.platform.policy.holder import PolicyHolder
+
+__all__ = [
+    "CaseResult",
+    "Finding",
+    "PolicyError",
+    "PolicyHolder",
+    "load_policy",
+    "run_cases",
+    "validate",
+]

@@ -1,0 +1,80 @@
+"""The policy in force. It is replaced as a whole, and only by one that is whole."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from gatekeeper.platform.policy.files import PolicyError, load_policy
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from gatekeeper.kernel.policy import Policy
+
+log = structlog.get_logger("gatekeeper.policy")
+
+LOOK_SECONDS: Final = 1.0
+"""Looking at names, sizes and times survives what file events do not: the symlink swap of
+a ConfigMap, a network file system, an editor that writes a new file over the old."""
+
+Fingerprint = tuple[tuple[str, int, int, int], ...]
+
+
+class PolicyHolder:
+    """Loads a policy, and keeps looking for a better one."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        loaded: Callable[[int], Awaitable[None]],
+        rejected: Callable[[tuple[str, ...]], Awaitable[None]],
+    ) -> None:
+        """Raises `PolicyError` when there is no whole policy to begin with.
+
+        `loaded` is told the generation of each new policy, `rejected` why a file was not taken.
+        """
+        self._path = path
+        self._loaded = loaded
+        self._rejected = rejected
+        self._seen = self._fingerprint()
+        self._policy = load_policy(path)
+        self.generation = 1
+
+    def current(self) -> Policy:
+        return self._policy
+
+    async def run(self) -> None:
+        """Look for changes until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await self.look()
+
+    async def look(self) -> None:
+        """Take a changed policy if it is whole, else keep the last good one and say so."""
+        seen = self._fingerprint()
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            policy = load_policy(self._path)
+        except PolicyError as error:
+            log.error("policy rejected; the last good one stays", problems=error.problems)
+            await self._rejected(error.problems)
+            return
+        self._policy = policy
+        self.generation += 1
+        log.info("policy loaded", generation=self.generation)
+        await self._loaded(self.generation)
+
+    def _fingerprint(self) -> Fingerprint:
+        try:
+            files = sorted(self._path.iterdir()) if self._path.is_dir() else [self._path]
+            stats = [(file.name, file.stat()) for file in files]
+        except OSError:
+            return ()
+        return tuple((name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in stats)

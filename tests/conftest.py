@@ -1,0 +1,122 @@
+"""Real PostgreSQL servers for the tests, and the guard against leftover tasks.
+
+Each server is started when the first test asks for it, on a free port, in this
+run's own folder, and dies with the run, also when the run is killed. Under
+pytest-xdist each worker has its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from itertools import count
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from gatekeeper.kernel.errors import UnavailableError
+from gatekeeper.kernel.secret import Secret
+from gatekeeper.platform.postgres.embedded import Binaries, EmbeddedServer, find_binaries
+from gatekeeper.platform.postgres.migrations import migrate
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+
+SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
+    {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
+)
+"""Fast, and safe but for a power cut, which no test survives."""
+
+TEMPLATE: Final = "gk_template"
+
+
+def binaries(major: int) -> Binaries:
+    """Return the binaries of one major version; skip the test where they are not installed."""
+    try:
+        return find_binaries(major)
+    except UnavailableError as error:
+        pytest.skip(error.detail)
+
+
+@pytest.fixture(scope="session")
+def server_18(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    yield from _server(18, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def server_16(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    yield from _server(16, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def server_15(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    yield from _server(15, tmp_path_factory)
+
+
+@pytest.fixture(params=["15", "16", "18"])
+def target_server(request: pytest.FixtureRequest) -> EmbeddedServer:
+    """Run the test on each supported server."""
+    server: EmbeddedServer = request.getfixturevalue(f"server_{request.param}")
+    return server
+
+
+@pytest.fixture(scope="session")
+def store_databases(server_18: EmbeddedServer) -> Iterator[psycopg.Connection]:
+    """Make the template once; hand out the connection that clones it."""
+    with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+        run(migrate(Secret(server_18.dsn(TEMPLATE))))
+        yield admin
+
+
+_numbers = count(1)
+
+
+@pytest.fixture
+def store_dsn(server_18: EmbeddedServer, store_databases: psycopg.Connection) -> Iterator[str]:
+    """Give the superuser's DSN of a fresh database with all migrations applied."""
+    name = f"store_{next(_numbers)}"
+    store_databases.execute(
+        sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+            sql.Identifier(name), sql.Identifier(TEMPLATE)
+        )
+    )
+    yield server_18.dsn(name)
+    store_databases.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_task(request: pytest.FixtureRequest) -> None:
+    """Fail an async test that leaves a task running, its fixtures' teardown included."""
+    function = getattr(request.node, "function", None)
+    if inspect.iscoroutinefunction(function):
+        request.getfixturevalue("_watch_tasks")
+
+
+@pytest.fixture
+async def _watch_tasks() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    names = sorted(task.get_name() for task in left if not task.done())
+    assert not names, f"the test left tasks running: {names}"
+
+
+def run(coroutine: Coroutine[Any, Any, object]) -> None:
+    """Run outside of every test's event loop, and without becoming the current one."""
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(coroutine)
+
+
+def _server(major: int, folders: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    server = EmbeddedServer(
+        folders.mktemp(f"postgres{major}") / "data", binaries(major), settings=SETTINGS
+    )
+    run(server.start())
+    try:
+        yield server
+    finally:
+        run(server.stop())
