@@ -213,8 +213,10 @@ async def test_a_pid_file_of_a_stranger_does_not_stop_it(server: EmbeddedServer)
     await server.stop()
     with subprocess.Popen(["sleep", "600"]) as stranger:
         pid_file.write_text("\n".join([str(stranger.pid), *lines[1:]]))
-        await server.start()
-        stranger.kill()
+        try:
+            await server.start()
+        finally:
+            stranger.kill()
 
     assert await answer(server.dsn(), "SELECT 1") == 1
 

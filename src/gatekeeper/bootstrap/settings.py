@@ -37,8 +37,8 @@ class _Settings(BaseModel):
 class RemoteAgent(_Settings):
     """An agent as the control plane knows it."""
 
-    url: str | None = None
-    """Where its jobs are pushed to; without one, the agent polls for them."""
+    url: str
+    """Where its jobs are pushed to."""
     public_key: str
     """Its Ed25519 public key, a JWK as JSON."""
 
@@ -67,8 +67,6 @@ class AgentSettings(_Settings):
     key_file: Path
     control_planes: dict[str, str]
     """The Ed25519 public keys (JWK as JSON) of the control planes whose jobs it takes."""
-    poll_url: str | None = None
-    """The control plane to poll for jobs; with it, the agent does not listen."""
     targets: tuple[AgentTargetSettings, ...]
     log_level: str = "INFO"
 

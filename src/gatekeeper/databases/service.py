@@ -91,8 +91,8 @@ class SessionService:
             return errors.no_such_session(session)
         return found
 
-    async def find(self, principal: Principal, wanted: SessionFilter) -> Sequence[Session]:
-        """List sessions; `wanted.requester` is narrowed to the caller unless an operator asks."""
+    async def find(self, wanted: SessionFilter) -> Sequence[Session]:
+        """List sessions. The caller narrows `wanted.requester` by `sees_all`."""
         return await self._store.find(wanted)
 
     def sees_all(self, principal: Principal) -> bool:
@@ -192,7 +192,10 @@ class SessionService:
         return found if found is not None else errors.no_such_session(session)
 
     async def _deny(
-        self, principal: Principal, wanted: NewSession, decision: policy.Decision
+        self,
+        principal: Principal,
+        wanted: NewSession,
+        decision: policy.Denied | policy.NeedsApproval,
     ) -> Refusal:
         refusal = errors.denied(decision)
         async with self._store.transaction() as unit:

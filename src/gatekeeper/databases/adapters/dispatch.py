@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gatekeeper.databases.adapters.store import END, ISSUE, Claim
 from gatekeeper.databases.jobs import TryAgain
-from gatekeeper.platform.queue import Done, Retry
+from gatekeeper.platform.queue import Retry, Settled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -28,6 +28,6 @@ def _handler(use_case: Callable[[JobClaim], Awaitable[JobOutcome]]) -> Handler:
         outcome = await use_case(Claim(job))
         if isinstance(outcome, TryAgain):
             return Retry(outcome.error.code, outcome.error.message)
-        return Done()
+        return Settled()
 
     return handle

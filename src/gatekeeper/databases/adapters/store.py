@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from psycopg import AsyncConnection
-        from gatekeeper.databases.model import SessionFilter
+
+    from gatekeeper.databases.model import SessionFilter
     from gatekeeper.databases.ports import JobClaim, SessionUnit
     from gatekeeper.kernel.audit import AuditEvent
     from gatekeeper.platform.postgres.pool import Pool
@@ -320,6 +321,7 @@ def _job(kind: str, session: Session, due_at: datetime | None) -> queue.NewJob:
         lane=kind,
         kind=kind,
         payload={"sessionId": session.id},
+        target=session.target,
         due_at=due_at,
     )
 

@@ -17,7 +17,7 @@ from gatekeeper.kernel.errors import ErrorCode, InputError, Refusal
 from gatekeeper.kernel.identity import Principal
 from gatekeeper.kernel.ids import SESSION_ID, SessionId
 from gatekeeper.kernel.session import SessionStatus
-from gatekeeper.kernel.ttl import parse_ttl
+from gatekeeper.kernel.ttl import format_ttl, parse_ttl
 from gatekeeper.platform.http import context
 from gatekeeper.platform.http.problems import PROBLEMS, RefusedError
 from gatekeeper.wire import sessions as wire
@@ -233,8 +233,8 @@ def _target_view(service: SessionService, principal: Principal, target: Target) 
     return wire.TargetView(
         target=target.name,
         engine=target.engine,
-        min_ttl=translate.format_ttl(target.min_ttl),
-        max_ttl=translate.format_ttl(target.max_ttl),
+        min_ttl=format_ttl(target.min_ttl),
+        max_ttl=format_ttl(target.max_ttl),
         roles=tuple(
             translate.role_view(role, service.decide(principal, target.name, role, None, ""))
             for role in target.roles

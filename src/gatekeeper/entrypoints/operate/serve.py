@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,7 @@ import typer
 import uvicorn
 
 from gatekeeper import bootstrap
+from gatekeeper.bootstrap.settings import S
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.platform.telemetry.logs import configure_logs
 
@@ -29,7 +32,11 @@ def control_plane(config: Config) -> None:
     """
     settings = _settings(bootstrap.ControlPlaneSettings, config)
     configure_logs(settings.log_level, service="control-plane")
-    _serve(bootstrap.control_plane_app(settings), settings.listen_host, settings.listen_port)
+    _serve(
+        bootstrap.control_plane_app(settings, stop=_stop),
+        settings.listen_host,
+        settings.listen_port,
+    )
 
 
 @app.command()
@@ -41,6 +48,11 @@ def agent(config: Config) -> None:
     settings = _settings(bootstrap.AgentSettings, config)
     configure_logs(settings.log_level, service="agent")
     _serve(bootstrap.agent_app(settings), settings.listen_host, settings.listen_port)
+
+
+def _stop() -> None:
+    """End this process in order; whoever runs it starts it anew."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _serve(application: object, host: str, port: int) -> None:
@@ -55,7 +67,7 @@ def _serve(application: object, host: str, port: int) -> None:
     )
 
 
-def _settings(model: type[bootstrap.settings.S], path: Path) -> bootstrap.settings.S:
+def _settings(model: type[S], path: Path) -> S:
     try:
         return bootstrap.load_settings(model, path)
     except InputError as error:

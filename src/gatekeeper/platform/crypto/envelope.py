@@ -1,51 +1,79 @@
 """Signed messages between control plane and agents, the same over every transport.
 
-A message is a compact JWS (RFC 7515) with EdDSA, whose payload names its sender,
-its one reader, its purpose, its times and the message it answers. It is opened
-once: what was seen before, late, early, foreign or too large is refused.
+A message is a compact JWS (RFC 7515) with Ed25519 (RFC 8037, named as RFC 9864 asks).
+Its header names the purpose and the key; its payload the sender, the one reader, the
+times, the message it answers, and the job or result itself. It is opened once: what was
+seen before, late, early, foreign, of another purpose or too large is refused.
+
+A sealed result is also the agent's receipt: `verify_receipt` checks one years later.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import heapq
-import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import OKPKey
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gatekeeper.kernel.errors import ErrorCode, Refusal
-from gatekeeper.platform.crypto.signing import thumbprint, verify
+from gatekeeper.platform.crypto.signing import thumbprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+
+Purpose = Literal["job", "result"]
+
 LIFETIME: Final = timedelta(seconds=60)
 LEEWAY: Final = timedelta(seconds=30)
 """How far the clocks of the two sides may be apart."""
-MAX_ENVELOPE_CHARS: Final = 131_072
+MAX_ENVELOPE_CHARS: Final[Mapping[Purpose, int]] = MappingProxyType(
+    {"job": 65_536, "result": 1_048_576}
+)
+"""A message larger than this is refused unread. Results list every login of a target."""
 MAX_REMEMBERED: Final = 1_000_000
 """Message ids kept against replay; when there are more, new messages are refused."""
 
-Purpose = Literal["job", "result"]
-_ALGORITHM: Final = "EdDSA"
-_TYPE: Final = "gatekeeper-envelope"
+_ALGORITHM: Final = "Ed25519"
+_TYPES: Final[Mapping[Purpose, str]] = MappingProxyType(
+    {"job": "gatekeeper-job+jws", "result": "gatekeeper-result+jws"}
+)
+"""Explicit typing (RFC 8725 section 3.11): a job is never taken for a result."""
+
+
+class _SizedRegistry(jws.JWSRegistry):
+    """The one algorithm, and our own limits, which are checked before (in `_read`)."""
+
+    max_payload_length = max(MAX_ENVELOPE_CHARS.values())
+
+
+_REGISTRY: Final = _SizedRegistry(algorithms=[_ALGORITHM])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A message that was sent to us, just now, by whom it says."""
+    """A message that its sender signed."""
 
     payload: bytes
     sender: str
     message_id: str
+    in_reply_to: str | None
+    issued_at: datetime
 
 
 class ReplayGuard:
-    """Remembers message ids for as long as they could be replayed."""
+    """Remembers message ids for as long as they could be replayed, in this process."""
 
     def __init__(self, most: int = MAX_REMEMBERED) -> None:
         self._most = most
@@ -63,6 +91,21 @@ class ReplayGuard:
         return True
 
 
+class _Claims(BaseModel):
+    """The payload of the JWS; the names are those of RFC 7519 where it has one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    iss: str = Field(min_length=1, max_length=128)
+    aud: str = Field(min_length=1, max_length=128)
+    jti: str = Field(min_length=1, max_length=128)
+    iat: int = Field(ge=0, le=32_503_680_000)
+    exp: int = Field(ge=0, le=32_503_680_000)
+    irt: str | None = Field(max_length=128)
+    """The id of the message that this one answers."""
+    payload: str
+
+
 def seal(
     payload: bytes,
     *,
@@ -74,20 +117,24 @@ def seal(
     now: datetime,
     in_reply_to: str | None = None,
 ) -> str:
-    """Sign a message to one reader."""
-    header = {"alg": _ALGORITHM, "typ": _TYPE, "kid": thumbprint(key.public_key())}
-    claims = {
-        "iss": sender,
-        "aud": audience,
-        "purpose": purpose,
-        "jti": message_id,
-        "iat": int(now.timestamp()),
-        "exp": int((now + LIFETIME).timestamp()),
-        "irt": in_reply_to,
-        "payload": payload.decode(),
-    }
-    signed = f"{_encode(header)}.{_encode(claims)}"
-    return f"{signed}.{_b64(key.sign(signed.encode()))}"
+    """Sign a message (UTF-8) to one reader; a result, and nothing else, answers a message."""
+    if (purpose == "result") != (in_reply_to is not None):
+        msg = "a result answers a message, and a job answers none"
+        raise ValueError(msg)
+    issued = int(now.timestamp())
+    claims = _Claims(
+        iss=sender,
+        aud=audience,
+        jti=message_id,
+        iat=issued,
+        exp=issued + int(LIFETIME.total_seconds()),
+        irt=in_reply_to,
+        payload=payload.decode(),
+    )
+    header = {"alg": _ALGORITHM, "typ": _TYPES[purpose], "kid": thumbprint(key.public_key())}
+    return jws.serialize_compact(
+        header, claims.model_dump_json(), OKPKey.import_key(key), registry=_REGISTRY
+    )
 
 
 def open_envelope(
@@ -101,87 +148,101 @@ def open_envelope(
     in_reply_to: str | None = None,
 ) -> Opened | Refusal:
     """Return the message, or why it is refused. A refusal never repeats what was sent."""
-    claims = read_signed(envelope, trusted)
-    if claims is None:
-        return _refused("it is not signed by a key we trust")
-    try:
-        why = _mismatch(claims, audience, purpose, in_reply_to) or _untimely(claims, now)
-        if why is not None:
-            return _refused(why)
-        until = datetime.fromtimestamp(claims["exp"], now.tzinfo) + LEEWAY
-        message_id = str(claims["jti"])
-        opened = Opened(
-            payload=claims["payload"].encode(), sender=claims["iss"], message_id=message_id
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError):
-        return _refused("its claims have the wrong shape")
-    if not seen.first_time(f"{opened.sender}/{message_id}", until, now):
-        return _refused("it was seen before")
-    return opened
+    claims = _read(envelope, trusted, purpose)
+    if isinstance(claims, Refusal):
+        return claims
+    why = _misdirected(claims, audience, purpose, in_reply_to) or _untimely(claims, now)
+    if why is not None:
+        return _refused(why)
+    # Last, so that only what is otherwise good takes room; and for as long as it stays good.
+    until = datetime.fromtimestamp(claims.exp, UTC) + LEEWAY
+    if not seen.first_time(f"{claims.iss}/{claims.jti}", until, now):
+        return _refused("it was seen before, or too many were")
+    return _opened(claims)
 
 
-def read_signed(
-    envelope: str, trusted: Mapping[str, Sequence[Ed25519PublicKey]]
-) -> dict[str, Any] | None:
-    """Return the claims if a trusted key of their sender signed them, whenever that was.
+def verify_receipt(
+    envelope: str, *, trusted: Mapping[str, Sequence[Ed25519PublicKey]]
+) -> Opened | Refusal:
+    """Return what an agent said at `issued_at`, whenever that was and to whom.
 
-    This is also how a receipt in the evidence is checked years later.
+    `trusted` must hold the keys its sender had at that time.
     """
-    if len(envelope) > MAX_ENVELOPE_CHARS or not envelope.isascii():
-        return None
-    try:
-        signed, _, signature = envelope.rpartition(".")
-        header, claims = (json.loads(_unb64(part)) for part in signed.split("."))
-        if (header["alg"], header["typ"]) != (_ALGORITHM, _TYPE):
-            return None
-        for key in trusted.get(claims["iss"], ()):
-            if header["kid"] == thumbprint(key) and verify(key, _unb64(signature), signed.encode()):
-                return dict(claims)
-    except (ValueError, KeyError, TypeError):
-        return None
-    return None
+    claims = _read(envelope, trusted, "result")
+    return claims if isinstance(claims, Refusal) else _opened(claims)
 
 
-def digest(envelope: str) -> str:
-    """Return the SHA-256 of an envelope, in hexadecimal."""
+def receipt_digest(envelope: str) -> str:
+    """Return the SHA-256 of an envelope's text, in hexadecimal."""
     return hashlib.sha256(envelope.encode()).hexdigest()
 
 
-def _mismatch(
-    claims: Mapping[str, Any], audience: str, purpose: Purpose, in_reply_to: str | None
+def _read(
+    envelope: str, trusted: Mapping[str, Sequence[Ed25519PublicKey]], purpose: Purpose
+) -> _Claims | Refusal:
+    """Return the claims if a trusted key of their sender signed them for this purpose."""
+    if len(envelope) > MAX_ENVELOPE_CHARS[purpose] or not envelope.isascii():
+        return _refused("it is too large, or not a message")
+    try:
+        unverified = jws.extract_compact(envelope.encode(), registry=_REGISTRY)
+        key = _key(unverified.headers(), trusted, purpose)
+        if isinstance(key, Refusal):
+            return key
+        if not jws.validate_compact(unverified, OKPKey.import_key(key), registry=_REGISTRY):
+            return _refused("its signature is wrong")
+        claims = _Claims.model_validate_json(unverified.payload)
+    except (JoseError, ValidationError, ValueError, RecursionError):
+        return _refused("it has the wrong shape")
+    if key not in trusted.get(claims.iss, ()):
+        return _refused("it is signed by somebody else's key")
+    return claims
+
+
+def _key(
+    header: object, trusted: Mapping[str, Sequence[Ed25519PublicKey]], purpose: Purpose
+) -> Ed25519PublicKey | Refusal:
+    """Find the trusted key that an exact header names. Whose it is, is checked afterwards."""
+    if not isinstance(header, dict) or header.keys() != {"alg", "typ", "kid"}:
+        return _refused("its header is not ours")
+    if header["typ"] != _TYPES[purpose]:
+        return _refused("it serves another purpose")
+    for keys in trusted.values():
+        for key in keys:
+            if thumbprint(key) == header["kid"]:
+                return key
+    return _refused("it is not signed by a key we trust")
+
+
+def _misdirected(
+    claims: _Claims, audience: str, purpose: Purpose, in_reply_to: str | None
 ) -> str | None:
-    if claims["aud"] != audience:
+    if claims.aud != audience:
         return "it is meant for another reader"
-    if claims["purpose"] != purpose:
-        return "it serves another purpose"
-    if claims["irt"] != in_reply_to:
+    if claims.irt != in_reply_to or (purpose == "result") != (claims.irt is not None):
         return "it answers another message"
     return None
 
 
-def _untimely(claims: Mapping[str, Any], now: datetime) -> str | None:
-    seconds = now.timestamp()
-    leeway = LEEWAY.total_seconds()
-    if claims["exp"] - claims["iat"] > LIFETIME.total_seconds():
+def _untimely(claims: _Claims, now: datetime) -> str | None:
+    seconds, leeway = now.timestamp(), LEEWAY.total_seconds()
+    if claims.exp - claims.iat > LIFETIME.total_seconds():
         return "it claims to live too long"
-    if seconds > claims["exp"] + leeway:
+    if seconds > claims.exp + leeway:
         return "it is too old"
-    if seconds < claims["iat"] - leeway:
+    if seconds < claims.iat - leeway:
         return "it comes from the future"
     return None
 
 
+def _opened(claims: _Claims) -> Opened:
+    return Opened(
+        payload=claims.payload.encode(),
+        sender=claims.iss,
+        message_id=claims.jti,
+        in_reply_to=claims.irt,
+        issued_at=datetime.fromtimestamp(claims.iat, UTC),
+    )
+
+
 def _refused(why: str) -> Refusal:
     return Refusal(code=ErrorCode.AGENT_REJECTED, detail=f"the message is refused: {why}")
-
-
-def _encode(value: object) -> str:
-    return _b64(json.dumps(value, separators=(",", ":")).encode())
-
-
-def _b64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def _unb64(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -16,16 +16,15 @@ from gatekeeper.platform.http import context
 from gatekeeper.platform.http.problems import RefusedError, error_response, refusal_response
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
-    from typing import Any, Protocol
+    from typing import Any
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from gatekeeper.kernel.random import Random
 
-    class Lifespan(Protocol):
-        def __call__(self, app: FastAPI) -> AbstractAsyncContextManager[None]: ...
+    Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 log = structlog.get_logger("gatekeeper.http")

@@ -47,7 +47,8 @@ def validate(
 def _unknown(
     checked: policy.Policy, targets: tuple[str, ...] | None, roles: tuple[str, ...] | None
 ) -> Iterator[Finding]:
-    for rule in (*checked.grants, *checked.denies):
+    rules: list[policy.Grant | policy.Deny] = [*checked.grants, *checked.denies]
+    for rule in rules:
         for pattern in rule.targets:
             if targets is not None and not any(policy.matches([pattern], t) for t in targets):
                 yield Finding(rule.name, f"no target matches {pattern!r}")

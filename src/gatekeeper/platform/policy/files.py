@@ -190,7 +190,7 @@ class _StrictLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
+            event = self.peek_event()  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(
                 None, None, "aliases are not allowed", event.start_mark
             )
@@ -247,10 +247,10 @@ def _child(node: yaml.Node | None, part: str | int) -> tuple[yaml.Node, int] | N
 def _refuse_twins(files: list[tuple[Path, PolicyFile]], problems: list[str]) -> None:
     seen: dict[str, Path] = {}
     for place, file in files:
-        for rule in (*file.grants, *file.denies):
-            if rule.name in seen:
-                problems.append(f"{place}: the name {rule.name!r} is used in {seen[rule.name]} too")
-            seen[rule.name] = place
+        for name in (*(g.name for g in file.grants), *(d.name for d in file.denies)):
+            if name in seen:
+                problems.append(f"{place}: the name {name!r} is used in {seen[name]} too")
+            seen[name] = place
     if sum(file.limits is not None for _, file in files) > 1:
         problems.append("limits: they may stand in one file only")
 

@@ -37,6 +37,8 @@ transaction stays open for as long as one look. (NOTIFY serialises commits.)"""
 BATCH_ROWS: Final = 1_000
 """What one statement of the housekeeping changes at most."""
 
+_NOTIFY: Final = {"channel": CHANNEL, "within": NOTIFY_WITHIN_SECONDS}
+
 _ENQUEUE: Final = """
 WITH made AS (
     INSERT INTO gatekeeper.job (id, lane, kind, target, payload, due_at, max_attempts)
@@ -52,11 +54,12 @@ FROM made
 _RESCHEDULE: Final = """
 UPDATE gatekeeper.job SET
     due_at = %(at)s,
-    attempts = CASE WHEN state IN ('done', 'dead') THEN 0 ELSE attempts END,
-    state = CASE WHEN state = 'running' THEN 'running' ELSE 'queued' END,
+    attempts = CASE WHEN state = 'queued' THEN attempts ELSE 0 END,
+    state = 'queued',
     finished_at = NULL
-WHERE id = %(id)s
-RETURNING state
+WHERE id = %(id)s AND state <> 'running'
+RETURNING CASE WHEN due_at < clock_timestamp() + make_interval(secs => %(within)s)
+               THEN pg_notify(%(channel)s, %(lane)s) END
 """
 
 _CANCEL: Final = """
@@ -74,9 +77,10 @@ _POSTPONE: Final = """
 UPDATE gatekeeper.job SET
     state = 'queued', due_at = %(at)s, attempts = 0, lease_token = NULL, lease_until = NULL
 WHERE id = %(id)s AND lease_token = %(token)s
+RETURNING CASE WHEN due_at < clock_timestamp() + make_interval(secs => %(within)s)
+               THEN pg_notify(%(channel)s, lane) END
 """
 
-# A job that was rescheduled while it ran (due_at is then after its start) keeps that time.
 _FAIL: Final = """
 UPDATE gatekeeper.job SET
     state = CASE WHEN %(dead)s OR attempts >= max_attempts THEN 'dead' ELSE 'queued' END,
@@ -112,7 +116,7 @@ WITH RECURSIVE head AS (
 
 # statement_timestamp(), not clock_timestamp(): an index is searched for a stable value only.
 _CLAIM: Final = (
-    _HEADS
+    _HEADS  # noqa: S608  # two literals
     + """
 , fair AS (
     SELECT target, least(room, greatest(1, %(free)s::int / count(*) OVER ())) AS most
@@ -212,25 +216,20 @@ async def enqueue(connection: AsyncConnection, job: NewJob) -> bool:
             "payload": Jsonb(job.payload),
             "due_at": job.due_at,
             "max_attempts": job.max_attempts,
-            "within": NOTIFY_WITHIN_SECONDS,
-            "channel": CHANNEL,
+            **_NOTIFY,
         },
     )
     return await cursor.fetchone() is not None
 
 
 async def reschedule(connection: AsyncConnection, job: str, lane: str, due_at: datetime) -> bool:
-    """Move a job to another time; one that was done or given up runs once more.
+    """Move a job of a lane to another time; one that was done or given up runs once more.
 
-    False when it is just running (it sees the change that moved it, or ended before it)
-    or does not exist.
+    False when there is none, or when it is just running: that attempt sees what the
+    caller's transaction changes, or has to look again itself.
     """
-    cursor = await connection.execute(_RESCHEDULE, {"id": job, "at": due_at})
-    row = await cursor.fetchone()
-    if row is None or row[0] != "queued":
-        return False
-    await wake(connection, lane)
-    return True
+    values = {"id": job, "lane": lane, "at": due_at, **_NOTIFY}
+    return (await connection.execute(_RESCHEDULE, values)).rowcount == 1
 
 
 async def cancel(connection: AsyncConnection, job: str) -> bool:
@@ -258,10 +257,9 @@ async def postpone(connection: AsyncConnection, job: ClaimedJob, due_at: datetim
 
     Raises `LeaseLostError`, which must undo the transaction.
     """
-    values = {"id": job.id, "token": job.lease_token, "at": due_at}
+    values = {"id": job.id, "token": job.lease_token, "at": due_at, **_NOTIFY}
     if (await connection.execute(_POSTPONE, values)).rowcount != 1:
         raise LeaseLostError(job.id)
-    await wake(connection, job.lane)
 
 
 async def fail(

@@ -21,7 +21,7 @@ import structlog
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
 from gatekeeper.platform.postgres.notifications import Listener
 from gatekeeper.platform.queue import jobs
-from gatekeeper.platform.queue.backoff import Backoff
+from gatekeeper.platform.queue.backoff import LEAST_SECONDS, Backoff
 from gatekeeper.platform.queue.model import Dead, DeadJob, Done, LeaseLostError, Retry, Settled
 
 if TYPE_CHECKING:
@@ -81,11 +81,14 @@ class Worker:
         handlers: Mapping[str, Handler],
         random: Random,
         finished: Callable[[ClaimedJob, Outcome], None] = lambda _job, _outcome: None,
-        on_dead: Callable[[DeadJob], Awaitable[None]] | None = None,
+        on_dead: Callable[[DeadJob], None] = lambda _job: None,
         backoff: Backoff = Backoff(),  # noqa: B008  # frozen
         lease_seconds: float = LEASE_SECONDS,
         stop_seconds: float = STOP_SECONDS,
     ) -> None:
+        if not lanes:
+            msg = "a worker serves at least one lane"
+            raise ValueError(msg)
         self._pool = pool
         self._dsn = dsn
         self._lanes = MappingProxyType(dict(lanes))
@@ -152,8 +155,11 @@ class Worker:
             if started == free:
                 continue
             wait = await self._until_next(connection, lane, places, free - started)
+            # Once is a job that became due just now, or that another worker was faster at.
             locked = locked + 1 if wait == 0 and not started else 0
-            await self._sleep(lane, _LOCKED.pause(locked, self._random) if locked else wait)
+            if locked > 1:
+                wait = _LOCKED.pause(locked - 1, self._random)
+            await self._sleep(lane, wait)
 
     async def _start_due(
         self, connection: psycopg.AsyncConnection, lane: str, places: int, free: int
@@ -233,16 +239,17 @@ class Worker:
         handler = self._handlers.get(job.kind)
         if handler is None:
             return Retry(ErrorCode.INTERNAL_ERROR, f"no handler for kind {job.kind!r}")
+        deadline = asyncio.timeout(JOB_SECONDS)
         try:
-            async with asyncio.timeout(JOB_SECONDS):
+            async with deadline:
                 return await handler(job)
         except LeaseLostError:
             raise
         except GatekeeperError as error:
             return Retry(error.code, error.detail)
-        except TimeoutError:
-            return Retry(ErrorCode.JOB_EXPIRED, f"not done within {JOB_SECONDS:.0f} s")
         except Exception as error:  # noqa: BLE001  # a bug in one job must not end the others
+            if deadline.expired():
+                return Retry(ErrorCode.JOB_EXPIRED, f"not done within {JOB_SECONDS:.0f} s")
             # Neither text nor traceback: a foreign error may quote the payload.
             log.error("job failed", job=job.id, error=type(error).__name__, at=_where(error))  # noqa: TRY400
             return Retry(ErrorCode.INTERNAL_ERROR, f"unforeseen: {type(error).__name__}")
@@ -259,7 +266,7 @@ class Worker:
             state = await jobs.fail(connection, job, outcome, pause=pause)
         if state != "dead":
             return outcome
-        await self._give_up(
+        self._give_up(
             DeadJob(
                 id=job.id,
                 lane=job.lane,
@@ -272,10 +279,9 @@ class Worker:
         )
         return Dead(outcome.code, outcome.message)
 
-    async def _give_up(self, job: DeadJob) -> None:
+    def _give_up(self, job: DeadJob) -> None:
         log.error("job given up", job=job.id, kind=job.kind, code=job.error_code)
-        if self._on_dead is not None:
-            await self._on_dead(job)
+        self._on_dead(job)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Free the place, and look whether somebody waits for it."""
@@ -313,9 +319,9 @@ class Worker:
             _lanes, dead = await jobs.reclaim(connection)
             expiry = await jobs.next_expiry(connection)
         for job in dead:
-            await self._give_up(job)
+            self._give_up(job)
         renewal = self._lease / RENEWALS_PER_LEASE
-        return renewal if expiry is None else min(renewal, max(expiry, 0.01) + 0.001)
+        return renewal if expiry is None else min(renewal, max(expiry, LEAST_SECONDS))
 
     async def _purge(self) -> None:
         while True:

@@ -25,7 +25,7 @@ _CREDENTIALS: Final = (
 
 def configure_logs(level: str = "INFO", *, service: str) -> None:
     """Send everything, the standard library's records too, through one JSON pipeline."""
-    shared = [
+    shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from pydantic import ValidationError
@@ -16,7 +18,7 @@ from gatekeeper.platform.crypto.sealing import seal_secret
 from gatekeeper.wire import jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
         Ed25519PrivateKey,
@@ -28,9 +30,6 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.clock import Clock
     from gatekeeper.kernel.random import Random
     from gatekeeper.platform.crypto.envelope import ReplayGuard
-
-from dataclasses import dataclass
-from datetime import timedelta
 
 log = structlog.get_logger("gatekeeper.agent")
 
@@ -245,7 +244,7 @@ def _report(user: ManagedUser) -> jobs.ManagedUserReport:
     )
 
 
-_FAILED = {
+_FAILED: Final[Mapping[str, Callable[..., jobs.Result]]] = {
     "create_session": jobs.CreateSessionResult,
     "revoke_session": jobs.RevokeSessionResult,
     "extend_session": jobs.ExtendSessionResult,

@@ -49,6 +49,8 @@ class Transport(Protocol):
         """
         ...
 
+    async def close(self) -> None: ...
+
 
 class AgentGateway:
     """Speaks to the agents in this plane's words."""
@@ -140,6 +142,10 @@ class AgentGateway:
             Check(name=c.name, status=CheckStatus(c.status), detail=c.detail, fix=c.fix)
             for c in result.checks
         )
+
+    async def close(self) -> None:
+        for transport in self._transports.values():
+            await transport.close()
 
     async def _call(self, target: Target, job: jobs.Job, expected: type[R]) -> tuple[R, str]:
         """Send one job; return its result and the envelope that proves who said so."""

@@ -30,6 +30,9 @@ class InProcess:
             raise GatekeeperError(answer.code, answer.detail)
         return answer
 
+    async def close(self) -> None:
+        """Nothing is held."""
+
 
 class HttpPush:
     """The agent listens; jobs are pushed to it."""

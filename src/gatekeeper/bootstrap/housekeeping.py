@@ -1,0 +1,99 @@
+"""What a control plane does beside its requests: count, purge, and tell of itself."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from gatekeeper.kernel import ids
+from gatekeeper.kernel.audit import Actor, AuditEvent, AuditKind
+from gatekeeper.kernel.errors import GatekeeperError
+from gatekeeper.platform import queue
+from gatekeeper.platform.audit import outbox
+
+if TYPE_CHECKING:
+    from gatekeeper.kernel.audit import Json
+    from gatekeeper.kernel.clock import Clock
+    from gatekeeper.kernel.random import Random
+    from gatekeeper.platform.postgres.pool import Pool
+    from gatekeeper.platform.telemetry.metrics import Metrics
+
+log = structlog.get_logger("gatekeeper.housekeeping")
+
+EVERY_SECONDS: Final = 60.0
+KEEP_JOBS: Final = timedelta(days=7)
+SYSTEM: Final = Actor(kind="system", key="gatekeeper")
+
+
+class Housekeeper:
+    """Small duties of one process; each is harmless when several do it."""
+
+    def __init__(self, *, pool: Pool, metrics: Metrics, clock: Clock, random: Random) -> None:
+        self._pool = pool
+        self._metrics = metrics
+        self._clock = clock
+        self._random = random
+
+    async def run(self) -> None:
+        """Purge what is long done, until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY_SECONDS)
+            try:
+                async with self._pool.connection() as connection:
+                    await queue.purge(connection, KEEP_JOBS)
+            except GatekeeperError as error:
+                log.warning("the store does not answer", code=error.code)
+
+    async def ask_store(self) -> None:
+        async with self._pool.connection() as connection:
+            await connection.execute("SELECT 1")
+
+    async def refresh_metrics(self) -> None:
+        """Read the gauges from the store, so that every replica shows the same."""
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT status, count(*) FROM gatekeeper.session"
+                " WHERE status <> 'cleaned' GROUP BY status"
+            )
+            counts = await cursor.fetchall()
+            depths = await queue.depths(connection)
+        self._metrics.live_sessions.clear()
+        self._metrics.queue_depth.clear()
+        self._metrics.job_age.clear()
+        for status, count in counts:
+            self._metrics.live_sessions.labels(status).set(count)
+        for depth in depths:
+            self._metrics.queue_depth.labels(depth.lane).set(depth.due)
+            self._metrics.job_age.labels(depth.lane).set(depth.oldest)
+
+    def job_finished(self, job: queue.ClaimedJob, outcome: queue.Outcome) -> None:
+        result = outcome.code if isinstance(outcome, queue.Retry | queue.Dead) else "done"
+        self._metrics.jobs.labels(job.kind, result).inc()
+
+    def job_given_up(self, job: queue.DeadJob) -> None:
+        log.error("job given up", job=job.id, code=job.error_code)
+        self._metrics.dead_jobs.labels(job.kind).inc()
+
+    async def started(self, version: str) -> None:
+        await self._tell(AuditKind.CONTROL_PLANE_STARTED, version=version)
+
+    async def policy_loaded(self, generation: int) -> None:
+        await self._tell(AuditKind.POLICY_LOADED, generation=generation)
+
+    async def policy_rejected(self, problems: tuple[str, ...]) -> None:
+        await self._tell(AuditKind.POLICY_REJECTED, problems=list(problems))
+
+    async def _tell(self, kind: AuditKind, **data: Json) -> None:
+        event = AuditEvent(
+            kind=kind,
+            at=self._clock.now(),
+            actor=SYSTEM,
+            plane="kernel",
+            correlation_id=ids.correlation_id(self._random.bytes(ids.RANDOM_BYTES)),
+            data=data,
+        )
+        async with self._pool.connection() as connection, connection.transaction():
+            await outbox.record(connection, event)

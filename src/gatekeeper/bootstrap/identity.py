@@ -1,0 +1,115 @@
+"""Who may call: the issuers, the development issuer among them, behind one verifier."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import APIRouter, Depends, Header
+
+from gatekeeper.kernel.errors import ErrorCode, Refusal
+from gatekeeper.kernel.identity import Principal
+from gatekeeper.platform.crypto.keys import TokenKey
+from gatekeeper.platform.http.problems import PROBLEMS, RefusedError
+from gatekeeper.platform.oidc import development
+from gatekeeper.platform.oidc.development import DevelopmentIssuer, development_routes
+from gatekeeper.platform.oidc.keysource import RemoteKeys, StaticKeys
+from gatekeeper.platform.oidc.verifier import IssuerSettings, TokenVerifier
+from gatekeeper.wire.identity import AuthConfig, LoginIssuer
+from gatekeeper.wire.sessions import WhoAmI
+
+if TYPE_CHECKING:
+    from gatekeeper.bootstrap.settings import ControlPlaneSettings
+    from gatekeeper.kernel.clock import Clock
+    from gatekeeper.kernel.random import Random
+    from gatekeeper.platform.oidc.keysource import KeySource
+
+Authenticate = Callable[..., Awaitable[Principal]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """The dependency that authenticates a request, and the routes around it."""
+
+    authenticate: Authenticate
+    routes: tuple[APIRouter, ...]
+
+
+def make_identity(settings: ControlPlaneSettings, *, clock: Clock, random: Random) -> Identity:
+    issuers: dict[str, tuple[IssuerSettings, KeySource]] = {
+        issuer.issuer: (issuer, RemoteKeys(issuer.issuer, issuer.jwks_uri))
+        for issuer in settings.issuers
+    }
+    routers = []
+    if settings.development_users:
+        key = TokenKey.load_or_create(settings.key_folder / "development-issuer.jwk")
+        issuer = DevelopmentIssuer(
+            public_url=settings.public_url,
+            users=settings.development_users,
+            key=key,
+            clock=clock,
+            random=random,
+        )
+        known = IssuerSettings(
+            issuer=issuer.issuer,
+            audience=development.AUDIENCE,
+            algorithms=("RS256",),
+            client_id=development.CLIENT_ID,
+        )
+        issuers[issuer.issuer] = (known, StaticKeys(key.public()))
+        routers.append(development_routes(issuer, key))
+    authenticate = _authenticator(TokenVerifier(issuers, clock=clock))
+    public = [found for found, _keys in issuers.values()]
+    return Identity(
+        authenticate=authenticate, routes=(*routers, _identity_routes(public, authenticate))
+    )
+
+
+def _authenticator(verifier: TokenVerifier) -> Authenticate:
+    async def authenticate(
+        authorization: Annotated[str | None, Header(max_length=20_000)] = None,
+    ) -> Principal:
+        scheme, _, token = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise RefusedError(
+                Refusal(
+                    code=ErrorCode.AUTHENTICATION_ERROR,
+                    detail="this needs a bearer token",
+                    hint="gk login gets one",
+                )
+            )
+        found = await verifier.verify(token.strip())
+        if isinstance(found, Refusal):
+            raise RefusedError(found)
+        return found
+
+    return authenticate
+
+
+def _identity_routes(issuers: list[IssuerSettings], authenticate: Authenticate) -> APIRouter:
+    router = APIRouter(responses=PROBLEMS)
+
+    @router.get("/auth/config")
+    async def auth_config() -> AuthConfig:
+        """Say where to log in."""
+        return AuthConfig(
+            issuers=tuple(
+                LoginIssuer(issuer=issuer.issuer, client_id=issuer.client_id)
+                for issuer in issuers
+                if issuer.client_id is not None
+            )
+        )
+
+    @router.get("/whoami")
+    async def who_am_i(principal: Annotated[Principal, Depends(authenticate)]) -> WhoAmI:
+        """Say who the token is about."""
+        return WhoAmI(
+            issuer=principal.issuer,
+            subject=principal.subject,
+            kind=principal.kind.value,
+            email=principal.email,
+            groups=tuple(sorted(principal.groups)),
+        )
+
+    return router

@@ -1,0 +1,166 @@
+"""Every operation of the API: how its request is made, and how its answer is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import BaseModel
+
+from gatekeeper.client.api import Operation
+from gatekeeper.wire import audit, identity, sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import httpx
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def create_session(
+    body: sessions.CreateSession, *, idempotency_key: str, wait: int = 0
+) -> Operation[sessions.SessionView]:
+    return Operation(
+        name="create_session",
+        method="POST",
+        path="/sessions",
+        query={"wait": wait},
+        body=_json(body),
+        headers={"Idempotency-Key": idempotency_key},
+        read=_as(sessions.SessionView),
+        repeatable=True,
+    )
+
+
+def get_session(session: str) -> Operation[sessions.SessionView]:
+    return _get("get_session", f"/sessions/{session}", sessions.SessionView)
+
+
+def list_sessions(
+    *,
+    status: str | None = None,
+    target: str | None = None,
+    role: str | None = None,
+    mine: bool = False,
+    limit: int = sessions.DEFAULT_PAGE_ITEMS,
+    cursor: str | None = None,
+) -> Operation[sessions.SessionPage]:
+    query: dict[str, str | int] = {"limit": limit, "mine": str(mine).lower()}
+    given = {"status": status, "target": target, "role": role, "cursor": cursor}
+    query |= {key: value for key, value in given.items() if value is not None}
+    return _get("list_sessions", "/sessions", sessions.SessionPage, query)
+
+
+def revoke_session(session: str, *, wait: int = 0) -> Operation[sessions.SessionView]:
+    return Operation(
+        name="revoke_session",
+        method="POST",
+        path=f"/sessions/{session}/revoke",
+        query={"wait": wait},
+        read=_as(sessions.SessionView),
+        repeatable=True,
+    )
+
+
+def extend_session(session: str, body: sessions.ExtendSession) -> Operation[sessions.SessionView]:
+    return _post("extend_session", f"/sessions/{session}/extend", body, sessions.SessionView)
+
+
+def session_events(last_event_id: str | None = None) -> Operation[str]:
+    """To be streamed: lines of server-sent events."""
+    headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+    return Operation(
+        name="session_events", method="GET", path="/sessions/events", headers=headers, read=_text
+    )
+
+
+def list_targets() -> Operation[sessions.TargetList]:
+    return _get("list_targets", "/targets", sessions.TargetList)
+
+
+def list_roles() -> Operation[sessions.RoleList]:
+    return _get("list_roles", "/roles", sessions.RoleList)
+
+
+def explain_policy(body: sessions.ExplainRequest) -> Operation[sessions.Explanation]:
+    return _post("explain_policy", "/policy/explain", body, sessions.Explanation)
+
+
+def target_doctor(target: str) -> Operation[sessions.DoctorReport]:
+    return Operation(
+        name="target_doctor",
+        method="POST",
+        path=f"/targets/{target}/doctor",
+        read=_as(sessions.DoctorReport),
+        repeatable=True,
+    )
+
+
+def reconcile(body: sessions.ReconcileRequest) -> Operation[sessions.ReconcileReport]:
+    return _post("reconcile", "/reconcile", body, sessions.ReconcileReport)
+
+
+def audit_events(
+    *, after: int = 0, limit: int = 100, session: str | None = None
+) -> Operation[audit.EventPage]:
+    query: dict[str, str | int] = {"after": after, "limit": limit}
+    if session is not None:
+        query["session"] = session
+    return _get("events", "/audit/events", audit.EventPage, query)
+
+
+def audit_checkpoints(*, limit: int = 1) -> Operation[audit.CheckpointPage]:
+    return _get("checkpoints", "/audit/checkpoints", audit.CheckpointPage, {"limit": limit})
+
+
+def audit_proof(seq: int) -> Operation[audit.Proof]:
+    return _get("proof", f"/audit/proof/{seq}", audit.Proof)
+
+
+def audit_export() -> Operation[str]:
+    """To be streamed: the lines of an export."""
+    return Operation(name="export", method="GET", path="/audit/export", read=_text)
+
+
+def auth_config() -> Operation[identity.AuthConfig]:
+    return _get("auth_config", "/auth/config", identity.AuthConfig)
+
+
+def who_am_i() -> Operation[sessions.WhoAmI]:
+    return _get("who_am_i", "/whoami", sessions.WhoAmI)
+
+
+def health() -> Operation[sessions.Health]:
+    return _get("alive", "/healthz", sessions.Health)
+
+
+def readiness() -> Operation[sessions.Health]:
+    return _get("ready", "/readyz", sessions.Health)
+
+
+def metrics() -> Operation[str]:
+    return Operation(name="prometheus", method="GET", path="/metrics", read=_text, repeatable=True)
+
+
+def _get(
+    name: str, path: str, model: type[M], query: dict[str, str | int] | None = None
+) -> Operation[M]:
+    return Operation(
+        name=name, method="GET", path=path, query=query or {}, read=_as(model), repeatable=True
+    )
+
+
+def _post(name: str, path: str, body: BaseModel, model: type[M]) -> Operation[M]:
+    return Operation(name=name, method="POST", path=path, body=_json(body), read=_as(model))
+
+
+def _json(body: BaseModel) -> bytes:
+    return body.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def _as(model: type[M]) -> Callable[[httpx.Response], M]:
+    return lambda response: model.model_validate_json(response.content)
+
+
+def _text(response: httpx.Response) -> str:
+    return response.text

@@ -1,0 +1,44 @@
+"""RSA keys that sign tokens (RS256), kept in 0600 files and published as JWKS (RFC 7517)."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+from joserfc.jwk import KeySet, RSAKey
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_BITS = 2048
+
+
+class TokenKey:
+    """A private key that signs, and its public half under its RFC 7638 thumbprint."""
+
+    def __init__(self, key: RSAKey) -> None:
+        key.ensure_kid()
+        self.private = key
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> TokenKey:
+        """Read the key, or make it in a file that only its owner can read."""
+        if not path.exists():
+            key = RSAKey.generate_key(_BITS, private=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(key.as_dict(private=True), file)
+        return cls(RSAKey.import_key(json.loads(path.read_text())))
+
+    @property
+    def key_id(self) -> str:
+        return str(self.private.kid)
+
+    def public(self) -> KeySet:
+        return KeySet.import_key_set(self.jwks())
+
+    def jwks(self) -> Any:  # noqa: ANN401  # JSON
+        """Return the public key set as JSON."""
+        public = self.private.as_dict(private=False)
+        return {"keys": [{**public, "use": "sig", "alg": "RS256", "kid": self.key_id}]}
