@@ -9,15 +9,25 @@ from gatekeeper.bootstrap.agent import agent_app
 from gatekeeper.bootstrap.control_plane import control_plane_app
 from gatekeeper.bootstrap.keys import Keys, make_keys
 from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
-from gatekeeper.bootstrap.target import prepare_sample_target
+from gatekeeper.bootstrap.target import (
+    DEFAULT_SHARDS,
+    Setup,
+    bootstrap_target,
+    new_agent_dsn,
+    prepare_sample_target,
+)
 
 __all__ = [
+    "DEFAULT_SHARDS",
     "AgentSettings",
     "ControlPlaneSettings",
     "Keys",
+    "Setup",
     "agent_app",
+    "bootstrap_target",
     "control_plane_app",
     "load_settings",
     "make_keys",
+    "new_agent_dsn",
     "prepare_sample_target",
 ]

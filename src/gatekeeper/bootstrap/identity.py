@@ -89,6 +89,7 @@ def _authenticator(verifier: TokenVerifier) -> Authenticate:
 
 def _identity_routes(issuers: list[IssuerSettings], authenticate: Authenticate) -> APIRouter:
     router = APIRouter(responses=PROBLEMS)
+    caller = Depends(authenticate)
 
     @router.get("/auth/config")
     async def auth_config() -> AuthConfig:
@@ -102,7 +103,7 @@ def _identity_routes(issuers: list[IssuerSettings], authenticate: Authenticate) 
         )
 
     @router.get("/whoami")
-    async def who_am_i(principal: Annotated[Principal, Depends(authenticate)]) -> WhoAmI:
+    async def who_am_i(principal: Principal = caller) -> WhoAmI:
         """Say who the token is about."""
         return WhoAmI(
             issuer=principal.issuer,

@@ -10,6 +10,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from gatekeeper.databases.adapters.postgresql import bootstrap
+from gatekeeper.databases.adapters.postgresql.bootstrap import DEFAULT_SHARDS, Setup
 from gatekeeper.kernel import scram
 from gatekeeper.kernel.secret import Secret
 
@@ -75,3 +76,12 @@ async def prepare_sample_target(admin: Secret, database: str) -> Secret:
 async def _exists(connection: psycopg.AsyncConnection, query: str, value: str) -> bool:
     cursor = await connection.execute(query.encode(), (value,))
     return await cursor.fetchone() is not None
+
+
+__all__ = [
+    "DEFAULT_SHARDS",
+    "Setup",
+    "bootstrap_target",
+    "new_agent_dsn",
+    "prepare_sample_target",
+]

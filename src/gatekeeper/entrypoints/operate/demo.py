@@ -80,7 +80,9 @@ async def _tour(home: Path) -> None:
     stack = Stack(home / "stack", port=_free_port(), agent_port=_free_port(), report=_report)
     async with stack:
         tour = _Tour(home, stack)
-        await tour.log_in()
+        await tour.log_in(
+            "dana", "Dana logs in. (The demo plays her browser and confirms the code.)"
+        )
         session = await tour.create_session()
         holder = await tour.use_it(session)
         await tour.see_it_end(session, holder)
@@ -94,20 +96,16 @@ class _Tour:
     def __init__(self, home: Path, stack: Stack) -> None:
         self._home = home
         self._stack = stack
-        self._environment = {
-            **os.environ,
-            "GATEKEEPER_HOME": str(home / "user"),
-            "GATEKEEPER_SERVER": stack.url,
-            "NO_COLOR": "1",
-        }
+        self._environment = {**os.environ, "GATEKEEPER_SERVER": stack.url, "NO_COLOR": "1"}
 
-    async def log_in(self) -> None:
-        _scene("Dana logs in. (The demo plays her browser and confirms the code.)")
+    async def log_in(self, name: str, title: str) -> None:
+        _scene(title)
+        self._environment["GATEKEEPER_HOME"] = str(self._home / name)
         process = await self._start("login", "--device")
-        approved = asyncio.create_task(self._approve(process))
-        code = await process.wait()
-        await approved
-        _must(code == 0, "gk login did not succeed")
+        await self._approve(process, name)
+        _stdout, said = await process.communicate()
+        _must(process.returncode == 0, said.decode().strip() or "gk login failed")
+        _say(f"    {said.decode().strip().splitlines()[-1]}")
 
     async def create_session(self) -> dict[str, Any]:
         _scene(f"She asks for a login that may read, for {TTL_SECONDS} seconds.")
@@ -157,7 +155,9 @@ class _Tour:
         _say(f"  Gatekeeper calls the session: {json.loads(text)['status']} (proven gone)")
 
     async def verify_evidence(self) -> None:
-        _scene("Anyone can check afterwards that this is what happened.")
+        await self.log_in(
+            "olga", "Olga, an operator, checks afterwards that this is what happened."
+        )
         export = self._home / "audit.jsonl"
         await self._gk("audit", "export", "--output", str(export))
         await self._gk("audit", "verify", "--export", str(export), echo=True)
@@ -168,14 +168,14 @@ class _Tour:
         process = await self._start("audit", "verify", "--export", str(copy), echo_all=True)
         _must(await process.wait() == 1, "a touched copy was not noticed")
 
-    async def _approve(self, process: asyncio.subprocess.Process) -> None:
+    async def _approve(self, process: asyncio.subprocess.Process, name: str) -> None:
         """Read the URL that gk shows, and confirm it the way a browser would."""
         url = await _first_url(process)
         async with httpx.AsyncClient(trust_env=False, follow_redirects=True) as browser:
             await browser.get(url)
             code = dict(httpx.URL(url).params)["user_code"]
             answer = await browser.post(
-                url.split("?")[0], data={"user_code": code, "user": "dana", "action": "approve"}
+                url.split("?")[0], data={"user_code": code, "user": name, "action": "approve"}
             )
             _must(answer.status_code == httpx.codes.OK, "the issuer did not take the approval")
 

@@ -1,0 +1,5 @@
+"""`python -m gatekeeper` is `gk`."""
+
+from gatekeeper.entrypoints.gk import main
+
+main()

@@ -1,0 +1,45 @@
+"""`gk policy explain`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from gatekeeper.client import operations
+from gatekeeper.entrypoints.cli.caller import Exit, calling, show
+from gatekeeper.entrypoints.cli.session import Reason, Role, Ttl
+from gatekeeper.wire.sessions import ExplainRequest
+
+app = typer.Typer(no_args_is_help=True, help="Check, test and explain the policy.")
+
+
+@app.command()
+def explain(
+    target: Annotated[str, typer.Option("--target", "-t", help="Where to.")],
+    role: Role,
+    ttl: Ttl = None,
+    reason: Reason = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what the policy would answer you, and why; nothing is asked for.
+
+    Exit code 4 when it would be denied.
+
+    Example:  gk policy explain --target pg-local --role app_admin --ttl 1h
+    """
+    with calling() as caller, caller.client() as client:
+        body = ExplainRequest(target=target, role=role, ttl=ttl, reason=reason)
+        found = client.call(operations.explain_policy(body))
+        if as_json:
+            show(found)
+        elif found.allowed:
+            typer.echo(f"allowed by {found.grant!r}: {found.ttl}, at most {found.max_ttl}")
+        else:
+            typer.echo("needs an approval" if found.needs_approval else "denied")
+            for reason_ in found.reasons:
+                typer.echo(f"  - {reason_}")
+            for alternative in found.alternatives:
+                typer.echo(f"  try: {alternative}")
+        sys.exit(Exit.OK if found.allowed else Exit.DENIED)

@@ -1,0 +1,121 @@
+"""`gk exec`: a command with a login that ends with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from gatekeeper.client import operations
+from gatekeeper.entrypoints.cli.caller import Exit, calling, fail, note
+from gatekeeper.entrypoints.cli.session import Reason, Role, Target, Ttl, ask, environment_of
+from gatekeeper.kernel.errors import GatekeeperError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gatekeeper.client.api import Client
+    from gatekeeper.kernel.secret import Secret
+    from gatekeeper.wire.sessions import SessionView
+
+FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Ctrl-C and Ctrl-\\ reach the command from the terminal itself, as every program's do."""
+SERVICE: Final = "gatekeeper"
+
+
+def run(
+    command: Annotated[list[str], typer.Argument(help="After --, what to run.")],
+    role: Role,
+    target: Target = None,
+    ttl: Ttl = None,
+    reason: Reason = "",
+) -> None:
+    """Run a command with PG* set for a fresh login; end the login when it ends.
+
+    The password is in a private file that libpq reads, never in an argument or a
+    variable. The exit code is the command's own. If gk itself is killed with -9, the
+    login ends at its TTL.
+
+    Example:  gk exec --target pg-local --role app_read -- psql
+
+    Example:  gk exec -t pg-local -r app_write --ttl 10m -- ./migrate.sh
+    """
+    if shutil.which(command[0]) is None:
+        fail(f"{command[0]}: command not found", Exit.USAGE)
+    with calling() as caller, caller.client() as client:
+        view, password = ask(caller, client, target, role, ttl, reason, generated=False)
+        try:
+            with _private_files(view, password) as environment:
+                note(f"session {view.session_id}; it ends with the command")
+                code = _run(command, {**os.environ, **environment})
+        finally:
+            _revoke(client, view)
+        sys.exit(code)
+
+
+def _run(command: Sequence[str], environment: dict[str, str]) -> int:
+    """Run the command in our place: it gets our signals, we give its exit code."""
+    child = subprocess.Popen(command, env=environment)  # noqa: S603  # the user's own command
+    previous = {
+        number: signal.signal(number, lambda n, _f: child.send_signal(n)) for number in FORWARDED
+    }
+    previous |= {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGQUIT)}
+    try:
+        code = child.wait()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code
+
+
+def _revoke(client: Client, view: SessionView) -> None:
+    try:
+        client.call(operations.revoke_session(view.session_id, wait=5))
+    except GatekeeperError as error:
+        note(f"could not revoke {view.session_id}: {error.detail}; it ends at its TTL")
+
+
+@contextmanager
+def _private_files(view: SessionView, password: Secret | None) -> Iterator[dict[str, str]]:
+    """Write a service file and a password file that only we can read; remove them after."""
+    folder = Path(tempfile.mkdtemp(prefix="gk-", dir=os.environ.get("XDG_RUNTIME_DIR")))
+    try:
+        values = environment_of(view)
+        place = (values["PGHOST"], values["PGPORT"], values["PGDATABASE"], values["PGUSER"])
+        _write(
+            folder / "pass",
+            ":".join([*map(_escaped, place), password.reveal() if password else ""]),
+        )
+        _write(
+            folder / "service",
+            f"[{SERVICE}]\nhost={place[0]}\nport={place[1]}\ndbname={place[2]}\nuser={place[3]}\n"
+            f"sslmode={values['PGSSLMODE']}\npassfile={folder / 'pass'}\n",
+        )
+        yield {
+            **values,
+            "PGPASSFILE": str(folder / "pass"),
+            "PGSERVICEFILE": str(folder / "service"),
+            "GK_SERVICE": SERVICE,
+            "GK_SESSION": view.session_id,
+        }
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+
+
+def _escaped(field: str) -> str:
+    """Escape a field of a password file (PostgreSQL documentation, section 34.16)."""
+    return field.replace("\\", "\\\\").replace(":", "\\:")

@@ -1,0 +1,305 @@
+"""`gk session`: ask for, see, extend and end database logins."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Final
+from urllib.parse import quote
+
+import typer
+
+from gatekeeper.client import operations
+from gatekeeper.client.api import ServerUnreachableError
+from gatekeeper.entrypoints.cli.caller import Exit, calling, fail, note, show, show_values
+from gatekeeper.entrypoints.cli.completion import complete_role, complete_session, complete_target
+from gatekeeper.entrypoints.cli.tables import table
+from gatekeeper.kernel import scram
+from gatekeeper.kernel.secret import Secret
+from gatekeeper.kernel.session import OPEN, SessionStatus
+from gatekeeper.wire.sessions import (
+    CreateSession,
+    ExtendSession,
+    ScramCredential,
+    SessionEvent,
+    SessionView,
+)
+
+if TYPE_CHECKING:
+    from gatekeeper.client.api import Client
+    from gatekeeper.entrypoints.cli.caller import Caller
+
+WAIT_SECONDS: Final = 20
+POLL_SECONDS: Final = 2.0
+
+app = typer.Typer(no_args_is_help=True, help="Ask for, see, extend and end database logins.")
+
+Target = Annotated[
+    str | None,
+    typer.Option("--target", "-t", help="Where to.", autocompletion=complete_target),
+]
+Role = Annotated[
+    str, typer.Option("--role", "-r", help="Which role pack.", autocompletion=complete_role)
+]
+Ttl = Annotated[
+    str | None, typer.Option(help="For how long: 90s, 15m, 4h. Without it the policy chooses.")
+]
+Reason = Annotated[str, typer.Option(help="What for; it is kept in the evidence.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SessionId = Annotated[str, typer.Argument(metavar="SESSION", autocompletion=complete_session)]
+
+
+@app.command()
+def create(
+    role: Role,
+    target: Target = None,
+    ttl: Ttl = None,
+    reason: Reason = "",
+    as_json: Json = False,
+    as_env: Annotated[
+        bool, typer.Option("--env", help="Print PG* variables for a shell to eval.")
+    ] = False,
+    dsn_only: Annotated[
+        bool, typer.Option("--dsn-only", help="Print nothing but the DSN.")
+    ] = False,
+    generated: Annotated[
+        bool, typer.Option("--generated", help="Let the agent make the password.")
+    ] = False,
+) -> None:
+    """Ask for a database login and print its DSN, once.
+
+    The password is made here and never leaves this machine: only its SCRAM verifier
+    is sent. At the end of its time the login and its open connections are gone.
+
+    Example:  gk session create --target pg-local --role app_read --ttl 15m --reason "ticket 42"
+
+    Example:  psql "$(gk session create -t pg-local -r app_read --dsn-only)"
+    """
+    with calling() as caller, caller.client() as client:
+        view, password = ask(caller, client, target, role, ttl, reason, generated=generated)
+        _print_created(view, dsn_of(view, password), as_json=as_json, as_env=as_env, bare=dsn_only)
+
+
+@app.command("list")
+def list_sessions(
+    status: Annotated[SessionStatus | None, typer.Option(help="Only these.")] = None,
+    target: Target = None,
+    everything: Annotated[bool, typer.Option("--all", help="Ended ones too.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=200)] = 50,
+    as_json: Json = False,
+) -> None:
+    """List sessions, newest first; operators see everybody's.
+
+    Example:  gk session list --status ready
+    """
+    with calling() as caller, caller.client() as client:
+        page = client.call(
+            operations.list_sessions(
+                status=None if status is None else status.value, target=target, limit=limit
+            )
+        )
+        if as_json:
+            show(page)
+            return
+        shown = [item for item in page.items if everything or status is not None or _is_live(item)]
+        if not shown:
+            note("no live sessions (--all shows ended ones)" if not everything else "no sessions")
+            return
+        table(
+            ("SESSION", "STATUS", "TARGET", "ROLE", "REQUESTER", "ENDS"),
+            [
+                (i.session_id, i.status.value, i.target, i.role, i.requester, _when(i))
+                for i in shown
+            ],
+        )
+        if page.next is not None:
+            note(f"there are more than {limit}; --limit shows up to 200")
+
+
+@app.command("show")
+def show_session(session: SessionId, as_json: Json = False) -> None:
+    """Show one session; never its password.
+
+    Example:  gk session show ses_abcdefghijklmnopqrst
+    """
+    with calling() as caller, caller.client() as client:
+        view = client.call(operations.get_session(session))
+        public = view.model_copy(update={"dsn": None})
+        if as_json:
+            show(public)
+            return
+        for name, value in public.model_dump(mode="json", exclude_none=True).items():
+            if not isinstance(value, dict):
+                typer.echo(f"{name.replace('_', ' '):<16} {value}")
+        if view.error is not None:
+            typer.echo(f"{'last error':<16} {view.error.code}: {view.error.message}")
+
+
+@app.command()
+def revoke(session: SessionId, as_json: Json = False) -> None:
+    """End a session now, and wait for the proof that its login is gone.
+
+    Ending one that has ended changes nothing.
+
+    Example:  gk session revoke ses_abcdefghijklmnopqrst
+    """
+    with calling() as caller, caller.client() as client:
+        view = client.call(operations.revoke_session(session, wait=WAIT_SECONDS))
+        if as_json:
+            show(view)
+        elif view.status is SessionStatus.CLEANED:
+            note("revoked: the login is gone, and that is proven")
+        else:
+            note(f"{view.status.value}: access ends as soon as the target answers")
+
+
+@app.command()
+def extend(
+    session: SessionId,
+    ttl: Annotated[str, typer.Option(help="From now: 15m, 1h.")],
+    as_json: Json = False,
+) -> None:
+    """Move the end of a session, within what the policy allows.
+
+    Example:  gk session extend ses_abcdefghijklmnopqrst --ttl 30m
+    """
+    with calling() as caller, caller.client() as client:
+        view = client.call(operations.extend_session(session, ExtendSession(ttl=ttl)))
+        if as_json:
+            show(view)
+        else:
+            note(f"it now ends at {_when(view)}")
+
+
+@app.command()
+def watch(as_json: Json = False) -> None:
+    """Follow changes of sessions as they happen, until Ctrl-C.
+
+    Example:  gk session watch
+    """
+    with calling() as caller, caller.client() as client:
+        last: str | None = None
+        note("watching, live")
+        while True:
+            try:
+                last = _follow(client, last, as_json=as_json)
+            except ServerUnreachableError:
+                note(f"connection lost; trying again every {POLL_SECONDS:.0f} s")
+            time.sleep(POLL_SECONDS)
+
+
+def ask(
+    caller: Caller,
+    client: Client,
+    target: str | None,
+    role: str,
+    ttl: str | None,
+    reason: str,
+    *,
+    generated: bool,
+) -> tuple[SessionView, Secret | None]:
+    """Create a session and wait until it is ready; return it with the password made here."""
+    wanted = target or caller.settings.default_target
+    if wanted is None:
+        fail("no --target given, and no default_target configured", Exit.USAGE)
+    if caller.settings.require_reason and not reason:
+        fail("this profile asks for a --reason", Exit.USAGE)
+    password = None if generated else scram.make_password(secrets.token_bytes(scram.PASSWORD_BYTES))
+    body = CreateSession(
+        target=wanted,
+        role=role,
+        ttl=ttl or caller.settings.default_ttl,
+        reason=reason,
+        credential="generated" if password is None else _credential(password),
+    )
+    operation = operations.create_session(
+        body, idempotency_key=secrets.token_urlsafe(24), wait=WAIT_SECONDS
+    )
+    view = client.call(operation)
+    if view.status is SessionStatus.PENDING:
+        fail(f"session {view.session_id} is not ready after {WAIT_SECONDS} s", Exit.TIMED_OUT)
+    if view.status is not SessionStatus.READY:
+        why = "" if view.error is None else f": {view.error.message} ({view.error.code})"
+        fail(f"session {view.session_id} is {view.status.value}{why}", Exit.ERROR)
+    return view, password
+
+
+def dsn_of(view: SessionView, password: Secret | None) -> str:
+    """Build the DSN here, from the password made here; or take the generated one."""
+    if password is None:
+        return view.dsn or ""
+    place = view.connection
+    if place is None:
+        fail("the server does not say where the target is", Exit.ERROR)
+    host = f"[{place.host}]" if ":" in place.host else place.host
+    return (
+        f"postgresql://{view.username}:{password.reveal()}@{host}:{place.port}"
+        f"/{quote(place.database, safe='')}?sslmode={place.sslmode}"
+        f"&application_name={quote('gk/' + view.session_id, safe='')}"
+    )
+
+
+def _credential(password: Secret) -> ScramCredential:
+    verifier = scram.make_verifier(password, secrets.token_bytes(scram.SALT_BYTES))
+    return ScramCredential(kind="scram-sha-256", verifier=verifier)
+
+
+def _print_created(view: SessionView, dsn: str, *, as_json: bool, as_env: bool, bare: bool) -> None:
+    if as_json:
+        values: dict[str, Any] = view.model_dump(mode="json", by_alias=True, exclude_none=True)
+        show_values({**values, "dsn": dsn})
+    elif as_env:
+        for name, value in environment_of(view).items():
+            typer.echo(f"export {name}={value}")
+        typer.echo(f"export DATABASE_URL='{dsn}'")
+    elif bare:
+        typer.echo(dsn)
+    else:
+        note(f"session {view.session_id} is ready; it ends at {_when(view)}")
+        typer.echo(dsn)
+
+
+def environment_of(view: SessionView) -> dict[str, str]:
+    """Return the libpq variables of a session, without its password."""
+    place = view.connection
+    if place is None:
+        return {}
+    return {
+        "PGHOST": place.host,
+        "PGPORT": str(place.port),
+        "PGDATABASE": place.database,
+        "PGUSER": view.username or "",
+        "PGSSLMODE": place.sslmode,
+        "PGAPPNAME": f"gk/{view.session_id}",
+    }
+
+
+def _follow(client: Client, last: str | None, *, as_json: bool) -> str | None:
+    """Print events of one stream until it ends; return where to go on."""
+    with client.stream(operations.session_events(last)) as lines:
+        for line in lines:
+            if line.startswith("id: "):
+                last = line.removeprefix("id: ")
+            elif line.startswith("data: "):
+                _print_event(line.removeprefix("data: "), as_json=as_json)
+    return last
+
+
+def _print_event(data: str, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(json.loads(data)))
+        return
+    event = SessionEvent.model_validate_json(data)
+    at = event.at.astimezone().strftime("%H:%M:%S")
+    typer.echo(f"{at}  {event.session_id}  {event.status.value:<8}  {event.target}  {event.role}")
+
+
+def _is_live(view: SessionView) -> bool:
+    return view.status in OPEN
+
+
+def _when(view: SessionView) -> str:
+    if view.expires_at is None:
+        return "-"
+    return view.expires_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,32 @@
+"""Tables: aligned text, in colour only on a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COLOURS: Final = {
+    "ready": "green", "allowed": "green", "ok": "green", "pending": "yellow",
+    "warning": "yellow", "failed": "red", "denied": "red", "expired": "yellow",
+    "revoked": "yellow",
+}  # fmt: skip
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write rows under their heads, each column as wide as its widest cell."""
+    widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
+    typer.echo(typer.style(_line(heads, widths), bold=True))
+    for row in rows:
+        typer.echo(_line(row, widths, coloured=True))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], *, coloured: bool = False) -> str:
+    shown = []
+    for cell, width in zip(cells, widths, strict=True):
+        text = cell.ljust(width)
+        shown.append(typer.style(text, fg=COLOURS.get(cell)) if coloured else text)
+    return "  ".join(shown).rstrip()
