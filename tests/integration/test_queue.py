@@ -325,6 +325,33 @@ async def test_a_job_that_kills_its_workers_is_given_up(pool: Pool) -> None:
     assert (dead.id, dead.target, dead.error_code) == ("job-1", "pg-local", "JOB_EXPIRED")
 
 
+async def test_claims_at_the_same_time_never_take_the_same_job(pool: Pool) -> None:
+    await make(pool, *(a_job(n, target=f"pg-{n % 2}") for n in range(400)))
+
+    async def claim_all() -> list[str]:
+        claimed: list[str] = []
+        while batch := await claim(pool, free=5):
+            claimed += (job.id for job in batch)
+        return claimed
+
+    claimed = [
+        job for batch in await asyncio.gather(*(claim_all() for _ in range(8))) for job in batch
+    ]
+
+    assert len(claimed) == len(set(claimed))
+    assert await rows(pool, "SELECT max(attempts) FROM gatekeeper.job") == [(1,)]
+
+
+async def test_a_job_that_a_transaction_is_moving_holds_up_nobody(pool: Pool) -> None:
+    await make(pool, a_job(1), a_job(2))
+    async with pool.connection() as connection, connection.transaction():
+        await queue.reschedule(connection, "job-1", "end", FAR)
+        async with asyncio.timeout(2):
+            claimed = await claim(pool, free=5)
+    assert [job.id for job in claimed] == ["job-2"]
+    assert await claim(pool, free=5) == []
+
+
 async def test_every_job_has_its_effect_once_though_workers_are_killed(
     pool: Pool, store_dsn: str
 ) -> None:

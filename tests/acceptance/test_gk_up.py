@@ -1,0 +1,441 @@
+"""The whole product as a user meets it: `gk up`, and every command over it."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+GK = [sys.executable, "-m", "gatekeeper"]
+START_SECONDS = 60
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Stack:
+    home: Path
+    url: str
+    agent_port: int
+    process: "subprocess.Popen[str]"
+
+    def gk(
+        self, person: str, *arguments: str, check: int = 0
+    ) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            [*GK, *arguments],
+            env=self.environment(person),
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert done.returncode == check, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    def json(self, person: str, *arguments: str) -> Any:
+        return json.loads(self.gk(person, *arguments, "--json").stdout)
+
+    def environment(self, person: str) -> dict[str, str]:
+        return {
+            **os.environ,
+            "GATEKEEPER_HOME": str(self.home / "people" / person),
+            "GATEKEEPER_SERVER": self.url,
+        }
+
+    def create(self, person: str = "dana", ttl: str = "5m", role: str = "app_read") -> Any:
+        return self.json(
+            person, "session", "create", "-t", "pg-local", "-r", role, "--ttl", ttl,
+            "--reason", "test",
+        )  # fmt: skip
+
+
+def start(home: Path, port: int, agent_port: int) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [*GK, "up", "--home", str(home), "--port", str(port), "--agent-port", str(agent_port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + START_SECONDS
+    said = ""
+    while time.monotonic() < deadline:
+        line = process.stdout.readline() if process.stdout is not None else ""
+        said += line
+        if line.startswith("Ready"):
+            return process
+        if not line:
+            break
+    process.kill()
+    process.wait()
+    raise AssertionError(said)
+
+
+def stop(process: "subprocess.Popen[str]", number: int = signal.SIGINT) -> str:
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=30)
+    return said
+
+
+def log_in(stack: Stack, person: str) -> None:
+    process = subprocess.Popen(
+        [*GK, "login", "--device"],
+        env=stack.environment(person),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    said = ""
+    while "user_code=" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    url = next(word for word in said.split() if "user_code=" in word)
+    answer = httpx.post(
+        url.split("?")[0], data={"user_code": url.rpartition("=")[2], "user": person}
+    )
+    assert answer.status_code == 200
+    _, rest = process.communicate(timeout=30)
+    assert process.returncode == 0, said + rest
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    home = tmp_path_factory.mktemp("up")
+    port, agent_port = free_port(), free_port()
+    process = start(home, port, agent_port)
+    running = Stack(home, f"http://127.0.0.1:{port}", agent_port, process)
+    try:
+        log_in(running, "dana")
+        log_in(running, "olga")
+        yield running
+    finally:
+        if running.process.poll() is None:
+            stop(running.process)
+        if running.process.stdout is not None:
+            running.process.stdout.close()
+
+
+def rows(dsn: str, query: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(query.encode()).fetchall()
+
+
+def wait_for_status(stack: Stack, session: str, status: str, seconds: float = 15) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        view = stack.json("dana", "session", "show", session)
+        if view["status"] == status:
+            return view
+        time.sleep(0.1)
+    raise AssertionError(view)
+
+
+def test_a_login_works_until_it_is_revoked_and_its_connections_end_with_it(stack: Stack) -> None:
+    session = stack.create(role="app_write")
+    dsn = session["dsn"]
+    with psycopg.connect(dsn) as holder:
+        holder.execute("INSERT INTO orders (customer, total) VALUES ('Test', 1)")
+        said = stack.gk("dana", "session", "revoke", session["sessionId"]).stderr
+
+        with pytest.raises(psycopg.OperationalError):
+            holder.execute("SELECT 1")
+
+    assert "proven" in said
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(dsn)
+    assert stack.json("dana", "session", "show", session["sessionId"])["status"] == "cleaned"
+
+
+def test_a_login_ends_at_its_ttl(stack: Stack) -> None:
+    session = stack.create(ttl="2s")
+
+    assert rows(session["dsn"], "SELECT count(*) > 0 FROM orders") == [(True,)]
+    view = wait_for_status(stack, session["sessionId"], "cleaned")
+    assert view["cleanedAt"] > view["expiresAt"]
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(session["dsn"])
+
+
+def test_the_password_is_made_here_and_stands_nowhere_else(stack: Stack) -> None:
+    session = stack.create()
+    password = psycopg.conninfo.conninfo_to_dict(session["dsn"])["password"]
+    assert isinstance(password, str)
+
+    for file in (stack.home / "stack").rglob("*"):
+        if file.is_file() and file.suffix in (".log", ".toml", ".yaml", ".jwk"):
+            assert password.encode() not in file.read_bytes(), file
+    export = stack.home / "canary.jsonl"
+    stack.gk("olga", "audit", "export", "-o", str(export))
+    assert password not in export.read_text()
+    assert password not in stack.gk("dana", "session", "list", "--json", "--all").stdout
+    store = store_dsn(stack)
+    dump = rows(store, "SELECT s::text FROM gatekeeper.session s")
+    dump += rows(store, "SELECT j::text FROM gatekeeper.job j")
+    assert dump
+    assert password not in str(dump)
+
+
+def store_dsn(stack: Stack) -> str:
+    text = (stack.home / "stack" / "control-plane.toml").read_text()
+    match = re.search(r'"store_dsn" = "([^"]+)"', text)
+    assert match is not None
+    return match[1]
+
+
+def test_a_generated_password_is_given_to_its_requester_alone(stack: Stack) -> None:
+    session = stack.json(
+        "dana", "session", "create", "-t", "pg-local", "-r", "app_read", "--generated"
+    )
+
+    assert rows(session["dsn"], "SELECT 1") == [(1,)]
+    assert "dsn" not in stack.json("olga", "session", "show", session["sessionId"])
+    listed = stack.json("olga", "session", "list", "--all")["items"]
+    assert all("dsn" not in item for item in listed)
+
+
+def test_extend_moves_the_end(stack: Stack) -> None:
+    session = stack.create(ttl="3s")
+
+    view = stack.json("dana", "session", "extend", session["sessionId"], "--ttl", "10m")
+
+    assert view["expiresAt"] > session["expiresAt"]
+    time.sleep(3.5)
+    assert rows(session["dsn"], "SELECT 1") == [(1,)]
+
+
+def test_exec_runs_a_command_with_a_login_that_ends_with_it(stack: Stack, tmp_path: Path) -> None:
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import os, stat, sys, psycopg\n"
+        "assert 'PGPASSWORD' not in os.environ\n"
+        "assert stat.S_IMODE(os.stat(os.environ['PGPASSFILE']).st_mode) == 0o600\n"
+        "assert psycopg.connect('').execute('select current_user').fetchone()[0].startswith('gk_')\n"
+        "assert psycopg.connect('service=gatekeeper').execute('select 1').fetchone() == (1,)\n"
+        "print(os.environ['GK_SESSION'], os.environ['PGPASSFILE'])\n"
+        "sys.exit(7)\n"
+    )
+
+    done = stack.gk(
+        "dana", "exec", "-t", "pg-local", "-r", "app_read", "--", sys.executable, str(script),
+        check=7,
+    )  # fmt: skip
+
+    session, password_file = done.stdout.split()
+    assert stack.json("dana", "session", "show", session)["status"] == "cleaned"
+    assert not Path(password_file).exists()
+
+
+def test_a_killed_command_gives_its_signal_and_ends_its_login(stack: Stack) -> None:
+    done = stack.gk(
+        "dana", "exec", "-t", "pg-local", "-r", "app_read", "--", "sh", "-c",
+        "echo $GK_SESSION; kill -TERM $$", check=128 + signal.SIGTERM,
+    )  # fmt: skip
+
+    assert stack.json("dana", "session", "show", done.stdout.strip())["status"] == "cleaned"
+
+
+def test_a_denial_names_its_reasons_and_what_would_be_allowed(stack: Stack) -> None:
+    done = stack.gk("dana", "session", "create", "-t", "pg-local", "-r", "app_admin", check=4)
+
+    assert "operators-administer-locally" in done.stderr
+    assert "'app_write'" in done.stderr
+    assert "correlation id cor_" in done.stderr
+    explained = stack.gk("dana", "policy", "explain", "-t", "pg-local", "-r", "app_admin", check=4)
+    assert "denied" in explained.stdout
+    asked_long = stack.gk(
+        "dana", "policy", "explain", "-t", "pg-local", "-r", "app_read", "--ttl", "2h", check=4
+    )
+    assert "1h or less" in asked_long.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("session", "create", "-t", "nope", "-r", "app_read"), 5, "pg-local"),
+        (("session", "create", "-t", "pg-local", "-r", "nope"), 2, "app_read"),
+        (("session", "create", "-t", "pg-local", "-r", "app_read", "--ttl", "soon"), 2, "15m"),
+        (("session", "create", "-r", "app_read"), 2, "--target"),
+        (("session", "show", "ses_aaaaaaaaaaaaaaaaaaaa"), 5, "gk session list"),
+        (("session", "show", "nonsense"), 2, "session_id"),
+        (("reconcile",), 4, "operators"),
+        (("audit", "tail"), 4, "not yours"),
+        (("--server", "http://127.0.0.1:9", "session", "list"), 6, "is it running"),
+        (("--profile", "nope", "session", "list"), 2, "profile"),
+    ],
+)
+def test_errors_say_what_was_wrong_and_what_to_do(
+    stack: Stack, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    done = stack.gk("dana", *arguments, check=code)
+
+    assert words.lower() in done.stderr.lower()
+    assert done.stdout == ""
+
+
+def test_without_a_login_nothing_is_shown(stack: Stack) -> None:
+    done = stack.gk("stranger", "session", "list", check=3)
+
+    assert "gk login" in done.stderr
+
+
+def test_people_see_their_own_and_operators_see_all(stack: Stack) -> None:
+    hers = stack.create("olga")["sessionId"]
+
+    assert hers not in {i["sessionId"] for i in stack.json("dana", "session", "list")["items"]}
+    assert hers in {i["sessionId"] for i in stack.json("olga", "session", "list")["items"]}
+    stack.gk("dana", "session", "revoke", hers, check=5)
+
+
+def test_operators_see_targets_well_and_reconciled(stack: Stack) -> None:
+    assert "checks are well" in stack.gk("olga", "target", "doctor", "pg-local").stdout
+    table = stack.gk("dana", "target", "list").stdout
+    assert re.search(r"app_read\s+allowed", table)
+    assert re.search(r"app_admin\s+denied", table)
+    assert stack.json("olga", "reconcile", "--plan")["items"] == []
+
+
+def test_the_evidence_is_whole_and_holds_both_sides(stack: Stack) -> None:
+    session = stack.create()["sessionId"]
+    stack.gk("dana", "session", "revoke", session)
+    time.sleep(0.5)
+
+    assert "whole" in stack.gk("olga", "audit", "verify").stdout
+    lines = stack.gk("olga", "audit", "tail", "--session", session, "--json").stdout
+    events = [json.loads(line) for line in lines.splitlines()]
+    assert [e["kind"] for e in events] == [
+        "session.created", "session.ready", "session.revoked", "session.cleaned",
+    ]  # fmt: skip
+    assert events[1]["data"]["receipt"].count(".") == 2
+    assert events[3]["data"]["lagMs"] >= 0
+    assert {e["correlationId"] for e in events[:2]} == {events[0]["correlationId"]}
+
+
+def test_health_metrics_and_description_are_there(stack: Stack) -> None:
+    assert httpx.get(f"{stack.url}/healthz").json()["status"] == "ok"
+    assert httpx.get(f"{stack.url}/readyz").json()["checks"] == {"store": "ok"}
+    metrics = httpx.get(f"{stack.url}/metrics").text
+    assert 'gatekeeper_jobs_total{kind="issue",result="done"}' in metrics
+    assert "/sessions/{session_id}/revoke" in httpx.get(f"{stack.url}/openapi.json").json()["paths"]
+
+
+def test_watch_shows_changes_as_they_happen(stack: Stack) -> None:
+    process = subprocess.Popen(
+        [*GK, "session", "watch"],
+        env=stack.environment("dana"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        assert "live" in process.stderr.readline()
+        time.sleep(0.5)
+        session = stack.create()["sessionId"]
+        first, second = process.stdout.readline(), process.stdout.readline()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=10)
+    assert session in first
+    assert "pending" in first
+    assert "ready" in second
+
+
+def test_a_changed_policy_is_taken_and_a_broken_one_is_not(stack: Stack) -> None:
+    policy = stack.home / "stack" / "policy.yaml"
+    whole = policy.read_text()
+    try:
+        policy.write_text(whole.replace("roles: [app_read, app_write]", "roles: [app_read]"))
+        time.sleep(1.6)
+        stack.gk("dana", "session", "create", "-t", "pg-local", "-r", "app_write", check=4)
+        policy.write_text("grants: [")
+        time.sleep(1.6)
+        stack.create()
+    finally:
+        policy.write_text(whole)
+        time.sleep(1.6)
+
+
+def test_killed_processes_come_back_and_what_expired_meanwhile_is_gone(stack: Stack) -> None:
+    session = stack.create(ttl="4s")
+    for child in children(stack.process.pid):
+        if "gatekeeper serve" in child[1] or "gatekeeper\x00serve" in child[1]:
+            os.kill(child[0], signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            if httpx.get(f"{stack.url}/readyz", timeout=2).status_code == 200:
+                break
+        except httpx.HTTPError:
+            time.sleep(0.2)
+
+    wait_for_status(stack, session["sessionId"], "cleaned", 30)
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(session["dsn"])
+
+
+def children(parent: int) -> list[tuple[int, str]]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent:
+                found.append((int(entry.name), (entry / "cmdline").read_text()))
+        except OSError:
+            continue
+    return found
+
+
+def test_killed_as_a_whole_and_started_again_it_goes_on(stack: Stack) -> None:
+    session = stack.create(ttl="10m")
+    descendants = [pid for pid, _ in children(stack.process.pid)]
+    stack.process.kill()
+    stack.process.communicate(timeout=10)
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline and any(Path(f"/proc/{p}/exe").exists() for p in descendants):
+        time.sleep(0.1)
+
+    port = int(stack.url.rpartition(":")[2])
+    stack.process = start(stack.home, port, stack.agent_port)
+
+    assert stack.json("dana", "session", "show", session["sessionId"])["status"] == "ready"
+    stack.gk("dana", "session", "revoke", session["sessionId"])
+    assert "whole" in stack.gk("olga", "audit", "verify").stdout
+
+
+def test_a_second_one_in_the_same_folder_is_refused(stack: Stack) -> None:
+    done = subprocess.run(
+        [*GK, "up", "--home", str(stack.home)], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 1
+    assert "another Gatekeeper runs" in done.stderr
+
+
+def test_it_stops_cleanly(stack: Stack) -> None:
+    descendants = [pid for pid, _ in children(stack.process.pid)]
+
+    said = stop(stack.process)
+
+    assert said.endswith("Stopped.\n")
+    assert stack.process.returncode == 0
+    assert not any(Path(f"/proc/{pid}/exe").exists() for pid in descendants)
