@@ -60,7 +60,7 @@ SELECT pg_has_role('gk_registry', 'pg_signal_backend', 'USAGE') AS may_end,
 """
 
 _STRONG: Final = """
-SELECT rolname FROM pg_roles WHERE rolname = ANY(gk.pack_names())
+SELECT rolname AS pack FROM pg_roles WHERE rolname = ANY(gk.pack_names())
 AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls OR rolcanlogin)
 """
 

@@ -216,7 +216,8 @@ BEGIN
     active AS (
         SELECT usesysid, count(*)::integer AS open FROM pg_stat_activity
         WHERE usesysid IN (SELECT oid FROM roles) GROUP BY usesysid)
-    SELECT r.rolname::text, r.rolcanlogin, r.rolvaliduntil, coalesce(a.open, 0),
+    SELECT r.rolname::text, r.rolcanlogin,
+        CASE WHEN isfinite(r.rolvaliduntil) THEN r.rolvaliduntil END, coalesce(a.open, 0),
         coalesce(m.names, '{}'),
         array_remove(ARRAY[
             CASE WHEN l.name IS NULL THEN 'it was not made by these helpers' END,
