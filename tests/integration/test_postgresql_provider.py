@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class Target:
     server: EmbeddedServer
     provider: PostgreSQLProvider
     agent_dsn: Secret
+    held: list[psycopg.AsyncConnection[tuple[object, ...]]] = field(default_factory=list)
 
     async def admin(self, query: str, database: str = "shop") -> list[tuple[object, ...]]:
         async with await psycopg.AsyncConnection.connect(
@@ -57,7 +58,7 @@ class Target:
         dsn = make_conninfo(
             self.server.dsn("shop"), user=request.username, password=password.reveal()
         )
-        return Login(request, made, dsn)
+        return Login(request, made, dsn, self.held)
 
     async def exists(self, name: str) -> bool:
         return bool(await self.admin(f"SELECT 1 FROM pg_roles WHERE rolname = '{name}'"))
@@ -68,20 +69,26 @@ class Login:
     request: CreateUser
     made: UserCreated
     dsn: str
+    held: list[psycopg.AsyncConnection[tuple[object, ...]]]
 
     @property
     def name(self) -> RoleName:
         return self.request.username
 
     async def connect(self) -> psycopg.AsyncConnection[tuple[object, ...]]:
-        return await psycopg.AsyncConnection.connect(self.dsn, autocommit=True)
+        connection = await psycopg.AsyncConnection.connect(self.dsn, autocommit=True)
+        self.held.append(connection)
+        return connection
 
 
 @pytest.fixture
 async def target(target_server: EmbeddedServer) -> AsyncIterator[Target]:
     agent_dsn = await prepare_sample_target(Secret(target_server.dsn()), "shop")
     provider = PostgreSQLProvider(agent_dsn)
-    yield Target(target_server, provider, agent_dsn)
+    world = Target(target_server, provider, agent_dsn)
+    yield world
+    for connection in world.held:
+        await connection.close()
     await provider.close()
 
 

@@ -1,0 +1,230 @@
+"""Tokens that must not be believed, each for its own reason."""
+
+import base64
+import hmac
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import Key, KeySet, OctKey, RSAKey
+from pydantic import ValidationError
+
+from gatekeeper.kernel.errors import InputError, Refusal, UnavailableError
+from gatekeeper.kernel.identity import Principal
+from gatekeeper.platform.crypto.keys import TokenKey
+from gatekeeper.platform.oidc.development import DevelopmentIssuer, DevelopmentUser
+from gatekeeper.platform.oidc.keysource import RemoteKeys, StaticKeys
+from gatekeeper.platform.oidc.verifier import IssuerSettings, TokenVerifier
+from gatekeeper.platform.random import SystemRandom
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+ISSUER, OTHER = "https://issuer.example", "https://other.example"
+KEY, OTHER_KEY = TokenKey(RSAKey.generate_key(2048)), TokenKey(RSAKey.generate_key(2048))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.at = NOW
+
+    def now(self) -> datetime:
+        return self.at
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    seconds = int(NOW.timestamp())
+    made = {
+        "iss": ISSUER, "aud": "gatekeeper", "sub": "dana", "iat": seconds, "exp": seconds + 600,
+        "email": "d@x", "groups": ["eng", 7],
+    } | changes  # fmt: skip
+    return {name: value for name, value in made.items() if value is not None}
+
+
+def token(key: TokenKey = KEY, header: dict[str, Any] | None = None, **changes: Any) -> str:
+    return jwt.encode(
+        {"alg": "RS256", "kid": key.key_id, **(header or {})}, claims(**changes), key.private
+    )
+
+
+def forged(header: dict[str, Any], key: Key | None = None) -> str:
+    parts = [json.dumps(part).encode() for part in (header, claims())]
+    body = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts).decode()
+    return (
+        body
+        + "."
+        + (base64.urlsafe_b64encode(b"x" * 32).rstrip(b"=").decode() if key is None else "")
+    )
+
+
+@pytest.fixture
+def verifier() -> TokenVerifier:
+    return TokenVerifier(
+        {
+            ISSUER: (
+                IssuerSettings(issuer=ISSUER, audience="gatekeeper"),
+                StaticKeys(KEY.public()),
+            ),
+            OTHER: (
+                IssuerSettings(issuer=OTHER, audience="gatekeeper"),
+                StaticKeys(OTHER_KEY.public()),
+            ),
+        },
+        clock=Clock(),
+    )
+
+
+async def test_a_good_token_names_its_principal(verifier: TokenVerifier) -> None:
+    found = await verifier.verify(token())
+
+    assert isinstance(found, Principal)
+    assert (found.key, found.email, found.groups) == (f"{ISSUER}#dana", "d@x", frozenset({"eng"}))
+    assert found.authenticated_at == NOW
+
+
+async def test_an_address_the_issuer_did_not_verify_is_not_believed(
+    verifier: TokenVerifier,
+) -> None:
+    found = await verifier.verify(token(email_verified=False))
+
+    assert isinstance(found, Principal)
+    assert found.email is None
+
+
+def hs256_with_the_public_key() -> str:
+    signed, _, _ = forged({"alg": "HS256", "kid": KEY.key_id}).rpartition(".")
+    mac = hmac.digest(KEY.private.as_pem(private=False), signed.encode(), "sha256")
+    return f"{signed}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+
+
+SECONDS = int(NOW.timestamp())
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: "", "no JSON Web Token"),
+        (lambda: "a.b", "no JSON Web Token"),
+        (lambda: "a.b.c", "no JSON Web Token"),
+        (lambda: "é.b.c", "no JSON Web Token"),
+        (lambda: token() + ".", "no JSON Web Token"),
+        (lambda: "x" * 20_000, "no JSON Web Token"),
+        (lambda: token(groups=["g" * 20_000]), "no JSON Web Token"),
+        (lambda: forged({"alg": "none"}, OctKey.generate_key()), "algorithm"),
+        (lambda: forged({"alg": "none", "kid": KEY.key_id}), "algorithm"),
+        (hs256_with_the_public_key, "algorithm"),
+        (lambda: forged({"alg": "RS256", "kid": 7}), "algorithm or key"),
+        (lambda: token(header={"kid": "unknown"}), "key"),
+        (lambda: token(OTHER_KEY), "key"),
+        (lambda: token(OTHER_KEY, header={"kid": KEY.key_id}), "signature"),
+        (
+            lambda: token(
+                OTHER_KEY,
+                header={"kid": KEY.key_id, "jwk": OTHER_KEY.private.as_dict(private=False)},
+            ),
+            "signature",
+        ),
+        (lambda: token()[:-4] + "AAAA", "signature"),
+        (lambda: token(iss="https://evil.example"), "issuer"),
+        (lambda: token(iss=OTHER), "key"),
+        (lambda: token(iss=None), "issuer"),
+        (lambda: token(iss=["x"]), "issuer"),
+        (lambda: token(aud="other"), "audience"),
+        (lambda: token(aud=["other"]), "audience"),
+        (lambda: token(aud=None), "audience"),
+        (lambda: token(exp=SECONDS - 61), "expired"),
+        (lambda: token(exp=None), "expired"),
+        (lambda: token(exp="soon"), "expired"),
+        (lambda: token(iat=SECONDS + 61), "future"),
+        (lambda: token(iat=None), "future"),
+        (lambda: token(nbf=SECONDS + 61), "not valid yet"),
+        (lambda: token(sub=None), "subject"),
+        (lambda: token(sub=""), "subject"),
+        (lambda: token(sub="x" * 256), "subject"),
+        (lambda: token(sub=7), "subject"),
+    ],
+)
+async def test_a_bad_token_is_refused(
+    verifier: TokenVerifier, make: Callable[[], str], why: str
+) -> None:
+    text = make()
+
+    found = await verifier.verify(text)
+
+    assert isinstance(found, Refusal)
+    assert why in found.detail
+    assert not text or text not in found.detail
+
+
+async def test_a_storm_of_unknown_keys_asks_the_issuer_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = 0
+
+    async def refresh(source: RemoteKeys) -> None:
+        nonlocal asked
+        asked += 1
+        source._fetched_at = 1e12
+        source._keys = KeySet.import_key_set(KEY.jwks())
+
+    monkeypatch.setattr(RemoteKeys, "_refresh", refresh)
+    keys = RemoteKeys(ISSUER, "https://issuer.example/jwks")
+
+    assert await keys.find(KEY.key_id) is not None
+    for number in range(100):
+        assert await keys.find(f"unknown-{number}") is None
+    assert asked == 1
+
+
+async def test_keys_that_were_never_fetched_are_no_answer() -> None:
+    with pytest.raises(UnavailableError):
+        await RemoteKeys("http://127.0.0.1:9", None).find("x")
+
+
+@pytest.mark.parametrize("address", ["http://issuer.example", "ftp://x", "issuer"])
+def test_an_issuer_that_anyone_could_impersonate_is_refused(address: str) -> None:
+    with pytest.raises(ValidationError):
+        IssuerSettings(issuer=address, audience="gatekeeper")
+
+
+def development(public_url: str, clock: Clock | None = None) -> DevelopmentIssuer:
+    return DevelopmentIssuer(
+        public_url=public_url, users=[DevelopmentUser(name="dana", email="d@x", groups=("eng",))],
+        key=KEY, clock=clock or Clock(), random=SystemRandom(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "url", ["https://gatekeeper.example", "http://10.0.0.1", "https://127.0.0.1"]
+)
+def test_the_development_issuer_runs_on_loopback_alone(url: str) -> None:
+    with pytest.raises(InputError, match="loopback"):
+        development(url)
+
+
+def test_a_device_waits_until_its_code_is_confirmed_and_is_answered_once() -> None:
+    issuer = development("http://127.0.0.1:4000")
+    begun = issuer.begin()
+
+    assert issuer.redeem(begun["device_code"]) == {"error": "authorization_pending"}
+    assert not issuer.confirm("WRONG-CODE", "dana", approved=True)
+    assert not issuer.confirm(begun["user_code"], "mallory", approved=True)
+    assert issuer.confirm(begun["user_code"].lower(), "dana", approved=True)
+    tokens = issuer.redeem(begun["device_code"])
+    assert "id_token" in tokens
+    assert issuer.redeem(begun["device_code"]) == {"error": "expired_token"}
+    fresh = issuer.refresh(tokens["refresh_token"])
+    assert "id_token" in fresh
+    assert issuer.refresh(tokens["refresh_token"]) == {"error": "invalid_grant"}
+
+
+def test_a_denied_and_an_old_code_give_nothing() -> None:
+    clock = Clock()
+    issuer = development("http://127.0.0.1:4000", clock)
+    denied, old = issuer.begin(), issuer.begin()
+    issuer.confirm(denied["user_code"], "dana", approved=False)
+
+    assert issuer.redeem(denied["device_code"]) == {"error": "access_denied"}
+    clock.at = NOW + timedelta(minutes=6)
+    assert issuer.redeem(old["device_code"]) == {"error": "expired_token"}
