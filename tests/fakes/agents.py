@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, TypeVar
 
 from gatekeeper.databases.errors import TargetRefusedError, TargetUnreachableError
 from gatekeeper.databases.model import (
@@ -16,8 +17,12 @@ from gatekeeper.databases.model import (
     UserRevoked,
 )
 from gatekeeper.databases.ports import Receipt
-from gatekeeper.kernel.errors import GatekeeperError
 from gatekeeper.kernel.ids import RoleName, SessionId, role_name
+
+if TYPE_CHECKING:
+    from gatekeeper.kernel.errors import GatekeeperError
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -51,7 +56,7 @@ class FakeAgents:
             self.logins[request.username] = self.now() + request.ttl
             self.made += 1
         self._lose()
-        return self._receipt(
+        return _receipt(
             UserCreated(
                 username=request.username,
                 expires_at=self.logins[request.username],
@@ -75,7 +80,7 @@ class FakeAgents:
         if gone:
             self.logins.pop(name, None)
         self._lose()
-        return self._receipt(
+        return _receipt(
             UserRevoked(
                 username=name,
                 existed=existed,
@@ -93,7 +98,7 @@ class FakeAgents:
         self._answer()
         name = role_name(session)
         self.logins[name] = self.now() + ttl
-        return self._receipt(
+        return _receipt(
             UserCreated(
                 username=name,
                 expires_at=self.logins[name],
@@ -106,7 +111,7 @@ class FakeAgents:
         self, target: Target, correlation_id: str
     ) -> Receipt[tuple[ManagedUser, ...]]:
         self._answer()
-        return self._receipt(
+        return _receipt(
             tuple(
                 ManagedUser(
                     username=name,
@@ -138,5 +143,6 @@ class FakeAgents:
             msg = "the answer was lost"
             raise TargetUnreachableError(msg)
 
-    def _receipt(self, value):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202  # generic
-        return Receipt(value=value, agent="fake", signed="a.b.c")
+
+def _receipt(value: T) -> Receipt[T]:
+    return Receipt(value=value, agent="fake", signed="a.b.c")

@@ -1,5 +1,5 @@
 """The embedded server, on real processes: how it starts, refuses, recovers and dies."""
-# ruff: noqa: ASYNC110, ASYNC220, ASYNC222, ASYNC240  # one test, one loop: nobody is kept waiting
+# ruff: noqa: ASYNC220, ASYNC222, ASYNC240  # one test, one loop: nobody is kept waiting
 
 from __future__ import annotations
 

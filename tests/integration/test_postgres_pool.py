@@ -34,7 +34,7 @@ async def test_a_lost_connection_is_unavailable_and_then_heals(pool: Pool, store
     async with pool.connection() as connection:
         pid = connection.info.backend_pid
     async with await psycopg.AsyncConnection.connect(store_dsn, autocommit=True) as admin:
-        with pytest.raises(UnavailableError, match="AdminShutdown"):  # noqa: PT012  # it is lost midway
+        with pytest.raises(UnavailableError, match="AdminShutdown"):  # it is lost midway
             async with pool.connection() as connection:
                 pid = connection.info.backend_pid
                 await admin.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))

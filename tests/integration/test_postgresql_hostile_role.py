@@ -151,7 +151,7 @@ async def test_holding_row_locks_and_flooding_notifications_does_not_either(
 
 async def test_no_more_connections_than_the_pack_allows(target: Target) -> None:
     login = await target.login()
-    held = []
+    held: list[object] = []
     with pytest.raises(psycopg.OperationalError, match="too many connections"):
         while len(held) <= 20:
             held.append(await login.connect())

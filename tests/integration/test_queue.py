@@ -93,7 +93,7 @@ async def make(pool: Pool, *new: NewJob) -> None:
 async def until(pool: Pool, query: LiteralString, *values: object) -> None:
     """Wait until a query answers true."""
     async with asyncio.timeout(PATIENCE):
-        while not (await rows(pool, query, *values))[0][0]:  # noqa: ASYNC110  # it is elsewhere
+        while not (await rows(pool, query, *values))[0][0]:  # it is elsewhere
             await asyncio.sleep(0.01)
 
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from fakes.agents import FakeAgents
 
+from fakes.agents import FakeAgents
 from gatekeeper.databases.adapters.dispatch import job_handlers
 from gatekeeper.databases.adapters.store import END, ISSUE, PostgresSessionStore
 from gatekeeper.databases.errors import TargetRefusedError, TargetUnreachableError
@@ -19,8 +19,8 @@ from gatekeeper.databases.reconcile import DriftKind, ReconcileService
 from gatekeeper.databases.service import SessionService
 from gatekeeper.kernel import policy, scram
 from gatekeeper.kernel.errors import ErrorCode, IntegrityError, Refusal
-from gatekeeper.kernel.ids import RoleName, SessionId, role_name
 from gatekeeper.kernel.identity import Principal, PrincipalKind
+from gatekeeper.kernel.ids import RoleName, SessionId, role_name
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.platform.audit.sequencer import Sequencer
@@ -93,7 +93,7 @@ class World:
             found = await self.store.get(session)
             return found if found is not None and found.status is status else None
 
-        found = await eventually(there, seconds)
+        found: Session | None = await eventually(there, seconds)
         assert found is not None, await self.store.get(session)
         return found
 

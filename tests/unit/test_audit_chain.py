@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from gatekeeper.client.evidence import verify_export, verify_lines
 from gatekeeper.kernel.audit import (
-    CHAIN, GENESIS, Actor, AuditEvent, AuditKind, checkpoint_message, link,
+    CHAIN,
+    GENESIS,
+    Actor,
+    AuditEvent,
+    AuditKind,
+    checkpoint_message,
+    link,
 )  # fmt: skip
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.platform.crypto.signing import SigningKey
@@ -28,7 +34,7 @@ def event(number: int) -> AuditEvent:
     return AuditEvent(
         kind=AuditKind.SESSION_CREATED, at=AT, actor=Actor(kind="human", key="https://i#dana"),
         plane="databases", correlation_id=f"cor_{number}", session=f"ses_{number}", target="pg",
-        data={"n": number, "list": [1, "é", None, True], "reason": "weil \"ja\""},
+        data={"n": number, "list": [1, "é", None, True], "reason": 'weil "ja"'},
     )  # fmt: skip
 
 

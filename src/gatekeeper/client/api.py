@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 import httpx
 from pydantic import ValidationError
@@ -65,7 +65,7 @@ class Client:
     def __init__(self, server: str, token: Secret | None, *, correlation_id: str) -> None:
         self._http = httpx.Client(**_options(server, token, correlation_id))
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -100,7 +100,7 @@ class AsyncClient:
     def __init__(self, server: str, token: Secret | None, *, correlation_id: str) -> None:
         self._http = httpx.AsyncClient(**_options(server, token, correlation_id))
 
-    async def __aenter__(self) -> AsyncClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -13,7 +13,6 @@ from gatekeeper.databases.evidence import PLANE, actor_of, session_event, target
 from gatekeeper.databases.model import Session
 from gatekeeper.kernel import ids, policy
 from gatekeeper.kernel.audit import AuditKind
-from gatekeeper.kernel.errors import Refusal
 from gatekeeper.kernel.scram import is_verifier
 from gatekeeper.kernel.session import OPEN, SessionStatus
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from gatekeeper.databases.model import NewSession, SessionFilter, Target
     from gatekeeper.databases.ports import Agents, PolicySource, Sealer, SessionStore, SessionUnit
     from gatekeeper.kernel.clock import Clock
+    from gatekeeper.kernel.errors import Refusal
     from gatekeeper.kernel.identity import Principal
     from gatekeeper.kernel.ids import SessionId
     from gatekeeper.kernel.random import Random
@@ -229,7 +229,14 @@ class SessionService:
                     await unit.abandon()
                     return errors.too_many_sessions(most_open)
                 now = await unit.now()
-                draft = _new_session(session, principal, wanted, decision, ttl, now)
+                draft = _new_session(
+                    session=session,
+                    principal=principal,
+                    wanted=wanted,
+                    decision=decision,
+                    ttl=ttl,
+                    now=now,
+                )
                 return await self._open(unit, draft, principal)
         return await self._bound_session(wanted, bound)
 
@@ -279,6 +286,7 @@ class SessionService:
 
 
 def _new_session(
+    *,
     session: SessionId,
     principal: Principal,
     wanted: NewSession,

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from gatekeeper.databases.model import ObjectPolicy, Target
-from gatekeeper.kernel.secret import Secret  # noqa: TC001  # read by Pydantic at run time
+from gatekeeper.kernel.secret import Secret  # read by Pydantic at run time
 
 DEFAULT_MAX_TTL: Final = timedelta(minutes=240)
 DEFAULT_MIN_TTL: Final = timedelta(minutes=1)

@@ -150,7 +150,8 @@ Decision = Allowed | NeedsApproval | Denied
 
 def decide(policy: Policy, request: AccessRequest, now: datetime) -> Decision:
     """Answer one request. The best grant that fits answers: no approval before approval,
-    then the longest time."""
+    then the longest time.
+    """
     facts = _facts(request, now)
     denied = tuple(
         f"deny {deny.name!r} forbids it" for deny in policy.denies if _forbids(deny, request, facts)

@@ -78,7 +78,7 @@ ORDER BY created_at DESC, id DESC
 LIMIT %(limit)s
 """
 
-_TAKE_TOKEN: Final = """
+_DRAW: Final = """
 INSERT INTO gatekeeper.rate_bucket AS b (requester, tokens, updated_at)
 VALUES (%(requester)s, %(most)s - 1, clock_timestamp())
 ON CONFLICT (requester) DO UPDATE SET
@@ -90,7 +90,7 @@ WHERE least(%(most)s, b.tokens
 RETURNING 0.0 AS wait
 """
 
-_TOKEN_WAIT: Final = """
+_NEXT_DRAW: Final = """
 SELECT greatest(0.001, (1 - tokens) * 60.0 / %(most)s
     - extract(epoch FROM clock_timestamp() - updated_at))::float8 AS wait
 FROM gatekeeper.rate_bucket WHERE requester = %(requester)s
@@ -131,9 +131,9 @@ class PostgresSessionStore:
             # A crash may forget these; waiting for the disk would cost every request.
             async with connection.transaction():
                 await connection.execute("SET LOCAL synchronous_commit = off")
-                if await _one(connection, _TAKE_TOKEN, values) is not None:
+                if await _one(connection, _DRAW, values) is not None:
                     return 0.0
-            row = await _one(connection, _TOKEN_WAIT, values)
+            row = await _one(connection, _NEXT_DRAW, values)
         return float(row["wait"]) if row is not None else 1.0
 
     async def find_key(self, requester: str, key: str) -> tuple[str, SessionId] | None:

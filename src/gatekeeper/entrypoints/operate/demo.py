@@ -18,7 +18,7 @@ import psycopg
 import typer
 
 from gatekeeper.entrypoints.operate.stack import SAMPLE_DATABASE, Stack
-
+from gatekeeper.platform.crypto.signing import SigningKey
 
 TTL_SECONDS: Final = 20
 FOLDER: Final = ".demo"
@@ -137,7 +137,8 @@ class _Tour:
         try:
             await holder.execute("DELETE FROM orders")
         except psycopg.errors.InsufficientPrivilege as error:
-            _say(f"  DELETE FROM orders\n    refused by the database: {error.diag.message_primary}")
+            _say("  DELETE FROM orders")
+            _say(f"    refused by the database: {error.diag.message_primary}")
         else:
             _must(condition=False, otherwise="a login that may only read could delete")
         return holder
@@ -160,13 +161,20 @@ class _Tour:
         )
         export = self._home / "audit.jsonl"
         await self._gk("audit", "export", "--output", str(export))
-        await self._gk("audit", "verify", "--export", str(export), echo=True)
+        key = self._home / "gatekeeper.jwk"
+        evidence_key = SigningKey.load(self._stack.home / "keys" / "evidence.jwk")
+        key.write_text(evidence_key.public_jwk())
+        with_key = ("--public-key", str(key))
+        _say("  (She has the public key already: it never comes with the evidence it is to prove.)")
+        await self._gk("audit", "verify", "--export", str(export), *with_key, echo=True)
         _say("\n  Now one byte of a copy is flipped:")
         copy = self._home / "copy.jsonl"
         line = _flip_one_byte(export, copy)
         _say(f"    (in line {line} of the copy, inside an event about a session)")
-        process = await self._start("audit", "verify", "--export", str(copy), echo_all=True)
-        _must(await process.wait() == 1, "a touched copy was not noticed")
+        process = await self._start("audit", "verify", "--export", str(copy), *with_key)
+        stdout, _stderr = await process.communicate()
+        _must(process.returncode == 1, "a touched copy was not noticed")
+        _say(f"    {stdout.decode().strip()}")
 
     async def _approve(self, process: asyncio.subprocess.Process, name: str) -> None:
         """Read the URL that gk shows, and confirm it the way a browser would."""
@@ -241,7 +249,7 @@ class _Tour:
                 _say(f"    {line}")
         return text
 
-    async def _start(self, *arguments: str, echo_all: bool = False) -> asyncio.subprocess.Process:
+    async def _start(self, *arguments: str) -> asyncio.subprocess.Process:
         _say(f"  $ gk {' '.join(_shown(a, self._home) for a in arguments)}")
         stream = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
@@ -251,8 +259,8 @@ class _Tour:
             *arguments,
             env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=None if echo_all else stream,
-            stderr=None if echo_all else stream,
+            stdout=stream,
+            stderr=stream,
         )
 
 

@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import os
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import httpx
 
@@ -86,7 +86,7 @@ class Stack:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
-    async def __aenter__(self) -> Stack:
+    async def __aenter__(self) -> Self:
         try:
             await self._start()
         except BaseException:

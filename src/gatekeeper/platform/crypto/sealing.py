@@ -10,10 +10,11 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from gatekeeper.kernel.errors import InputError, IntegrityError
-from gatekeeper.kernel.secret import Secret
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from gatekeeper.kernel.secret import Secret
 
 _HEADER: Final = {"alg": "ECDH-ES+A256KW", "enc": "A256GCM"}
 _REGISTRY: Final = jwe.JWERegistry(algorithms=[_HEADER["alg"], _HEADER["enc"]])

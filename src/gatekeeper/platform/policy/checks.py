@@ -35,12 +35,10 @@ def validate(
     """Find names that nothing answers to, and rules without effect. Pure."""
     known_targets = None if targets is None else tuple(targets)
     known_roles = None if roles is None else tuple(roles)
-    return tuple(
-        [
-            *_unknown(checked, known_targets, known_roles),
-            *_shadowed(checked.grants),
-            *_contradicted(checked),
-        ]
+    return (
+        *_unknown(checked, known_targets, known_roles),
+        *_shadowed(checked.grants),
+        *_contradicted(checked),
     )
 
 

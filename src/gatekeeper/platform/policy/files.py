@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import difflib
 from datetime import timedelta
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -15,6 +14,9 @@ from gatekeeper.kernel import policy
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.kernel.ttl import parse_ttl
 from gatekeeper.platform.policy.conditions import CelCondition, compile_condition
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MAX_FILE_BYTES: Final = 1_048_576
 MAX_FILES: Final = 500
@@ -157,8 +159,8 @@ def _read(path: Path, problems: list[str]) -> PolicyFile | None:
     try:
         return PolicyFile.model_validate(value)
     except ValidationError as error:
-        for found in error.errors(include_url=False, include_input=False):
-            problems.append(_problem(path, node, found))
+        found = error.errors(include_url=False, include_input=False)
+        problems.extend(_problem(path, node, one) for one in found)
         return None
 
 

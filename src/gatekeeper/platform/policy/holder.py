@@ -63,7 +63,7 @@ class PolicyHolder:
         try:
             policy = load_policy(self._path)
         except PolicyError as error:
-            log.error("policy rejected; the last good one stays", problems=error.problems)
+            log.warning("policy rejected; the last good one stays", problems=error.problems)
             await self._rejected(error.problems)
             return
         self._policy = policy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -95,17 +96,20 @@ class AgentExecutor:
         )
 
     async def _run(self, job: jobs.Job) -> jobs.Result:
-        served = self._targets.get(job.target)
         try:
-            if served is None:
-                msg = f"this agent does not serve target {job.target!r}"
-                raise GatekeeperError(ErrorCode.AGENT_REJECTED, msg)
-            result = await self._dispatch(job, served)
+            result = await self._dispatch(job, self._served(job.target))
         except GatekeeperError as error:
             log.warning("job failed", type=job.type, target=job.target, code=error.code)
             return _failed(job, error)
         log.info("job done", type=job.type, target=job.target, status=result.status)
         return result
+
+    def _served(self, target: str) -> ServedTarget:
+        served = self._targets.get(target)
+        if served is None:
+            msg = f"this agent does not serve target {target!r}"
+            raise GatekeeperError(ErrorCode.AGENT_REJECTED, msg)
+        return served
 
     async def _dispatch(self, job: jobs.Job, served: ServedTarget) -> jobs.Result:
         match job:
@@ -164,9 +168,17 @@ class AgentExecutor:
         if job.seal_to is None:
             msg = "a generated password needs a key to be sealed to"
             raise GatekeeperError(ErrorCode.AGENT_REJECTED, msg)
-        password = scram.make_password(self._random.bytes(scram.PASSWORD_BYTES))
-        verifier = scram.make_verifier(password, self._random.bytes(scram.SALT_BYTES))
+        password = scram.make_password(self._derived(b"password", job))
+        verifier = scram.make_verifier(password, self._derived(b"salt", job)[: scram.SALT_BYTES])
         return verifier, seal_secret(password, to=job.seal_to)
+
+    def _derived(self, purpose: bytes, job: jobs.CreateSessionJob) -> bytes:
+        """Return 32 bytes that only this agent can make, and makes again for a repeated job.
+
+        A second try must bring the same verifier, or the target takes it for another login.
+        """
+        secret = self._key.private_bytes_raw()
+        return hmac.digest(secret, b"generated " + purpose + job.session_id.encode(), "sha256")
 
     async def _clean_up(self, job: jobs.CleanupJob, served: ServedTarget) -> jobs.CleanupResult:
         """End every login of ours whose time is over: works without the control plane's store."""

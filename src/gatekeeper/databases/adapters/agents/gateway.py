@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -88,7 +88,7 @@ class AgentGateway:
         job = self._create_job(target, request, seal_to=self._sealer.public_key)
         result, signed = await self._call(target, job, jobs.CreateSessionResult)
         if result.sealed_password is None:
-            raise _rejected("the agent made no password")
+            _reject("the agent made no password")
         receipt = Receipt(
             value=_created(result, request.username), agent=target.agent, signed=signed
         )
@@ -165,7 +165,7 @@ class AgentGateway:
             in_reply_to=message_id,
         )
         if isinstance(opened, Refusal):
-            raise _rejected(f"its answer was refused: {opened.detail}")
+            _reject(f"its answer was refused: {opened.detail}")
         return _result(opened.payload, job, expected), answer
 
     def _sealed(self, job: jobs.Job, agent: str, message_id: str) -> str:
@@ -202,9 +202,9 @@ def _result(payload: bytes, job: jobs.Job, expected: type[R]) -> R:
     try:
         result = jobs.RESULT.validate_json(payload)
     except ValidationError as error:
-        raise _rejected("its answer has the wrong shape") from error
+        _reject("its answer has the wrong shape", error)
     if result.job_id != job.id or not isinstance(result, expected):
-        raise _rejected("its answer belongs to another job")
+        _reject("its answer belongs to another job")
     if result.error is not None:
         raise _foreign(result.error)
     return result
@@ -215,15 +215,16 @@ def _foreign(error: jobs.JobError) -> GatekeeperError:
     return GatekeeperError(code, error.message, retryable=error.retryable)
 
 
-def _rejected(why: str) -> GatekeeperError:
-    return GatekeeperError(ErrorCode.AGENT_REJECTED, f"the agent cannot be believed: {why}")
+def _reject(why: str, cause: Exception | None = None) -> NoReturn:
+    msg = f"the agent cannot be believed: {why}"
+    raise GatekeeperError(ErrorCode.AGENT_REJECTED, msg) from cause
 
 
 def _created(
     result: jobs.CreateSessionResult | jobs.ExtendSessionResult, username: RoleName
 ) -> UserCreated:
     if result.expires_at is None or result.target_now is None:
-        raise _rejected("it names no times")
+        _reject("it names no times")
     return UserCreated(
         username=username,
         expires_at=result.expires_at,
@@ -234,7 +235,7 @@ def _created(
 
 def _revoked(result: jobs.RevokeSessionResult, username: str) -> UserRevoked:
     if result.access_cut_at is None or result.verified_at is None:
-        raise _rejected("it names no times")
+        _reject("it names no times")
     return UserRevoked(
         username=RoleName(username),
         existed=result.existed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Request, Response  # noqa: TC002  # read at run time
+from fastapi import APIRouter, Request, Response  # read at run time
 
 from gatekeeper.databases.adapters.agents.transports import ENVELOPE_MEDIA_TYPE
 from gatekeeper.kernel.errors import ErrorCode, Refusal

@@ -10,7 +10,6 @@ import hashlib
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -20,12 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gatekeeper.databases.adapters.postgresql.translate import translated
 from gatekeeper.kernel.errors import InputError
-from gatekeeper.kernel.secret import Secret
 from gatekeeper.kernel.ttl import parse_ttl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from importlib.resources.abc import Traversable
+    from pathlib import Path
+
+    from gatekeeper.kernel.secret import Secret
 
 DEFAULT_SHARDS: Final = 16
 MAX_SHARDS: Final = 64

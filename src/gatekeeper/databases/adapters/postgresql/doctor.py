@@ -37,7 +37,8 @@ SELECT current_setting('server_version_num')::int / 10000 AS major,
 
 _HELPERS: Final = """
 SELECT p.oid::regprocedure::text AS helper, p.prosecdef AS definer,
-    coalesce(array_to_string(p.proconfig, ',') ~ 'search_path=pg_catalog, pg_temp', false) AS pinned,
+    coalesce(array_to_string(p.proconfig, ',') ~ 'search_path=pg_catalog, pg_temp', false)
+        AS pinned,
     has_function_privilege('public', p.oid, 'EXECUTE') AS public,
     r.rolcanlogin OR r.rolsuper AS strong_owner
 FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner
@@ -110,7 +111,8 @@ def _agent(seen: Row) -> Check:
     if seen["powerful"]:
         return Check(
             name="agent", status=FAILED, detail="the agent's login has attributes it must not have",
-            fix="ALTER ROLE gk_agent NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS;",
+            fix="ALTER ROLE gk_agent NOSUPERUSER NOCREATEROLE NOCREATEDB"
+            " NOREPLICATION NOBYPASSRLS;",
         )  # fmt: skip
     return Check(name="agent", status=OK, detail="the agent's login can call the helpers, no more")
 

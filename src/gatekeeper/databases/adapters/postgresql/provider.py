@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, LiteralString, TypeVar
 
 import psycopg
@@ -32,6 +31,7 @@ from gatekeeper.kernel.ids import RoleName
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from datetime import datetime, timedelta
 
     from gatekeeper.kernel.secret import Secret
 
