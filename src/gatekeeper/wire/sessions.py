@@ -19,13 +19,17 @@ MAX_WAIT_SECONDS: Final = 30
 DEFAULT_PAGE_ITEMS: Final = 50
 MAX_PAGE_ITEMS: Final = 200
 
-TargetText = Annotated[str, Field(min_length=1, max_length=63)]
-RoleText = Annotated[str, Field(min_length=1, max_length=63)]
+PRINTABLE: Final = r"^[^\x00-\x1f\x7f]*$"
+"""No control characters: they could forge lines in a terminal, and a store refuses NUL."""
+
+NameText = Annotated[str, Field(min_length=1, max_length=63, pattern=PRINTABLE)]
+TargetText = NameText
+RoleText = NameText
 TtlText = Annotated[
     str,
     Field(max_length=MAX_TTL_TEXT_CHARS, description="A duration: 90s, 15m, 4h, 1h30m."),
 ]
-ReasonText = Annotated[str, Field(max_length=MAX_REASON_CHARS)]
+ReasonText = Annotated[str, Field(max_length=MAX_REASON_CHARS, pattern=PRINTABLE)]
 
 
 class ScramCredential(Request):

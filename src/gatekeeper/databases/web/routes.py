@@ -27,7 +27,8 @@ T = TypeVar("T")
 Authenticate = Callable[..., Awaitable[Principal]]
 
 SessionPath = Annotated[str, Path(pattern=f"^{SESSION_ID.pattern}$")]
-TargetPath = Annotated[str, Path(min_length=1, max_length=63)]
+TargetPath = Annotated[str, Path(min_length=1, max_length=63, pattern=wire.PRINTABLE)]
+NameQuery = Annotated[str | None, Query(max_length=63, pattern=wire.PRINTABLE)]
 WaitQuery = Annotated[int, Query(ge=0, le=wire.MAX_WAIT_SECONDS, description="Seconds.")]
 KeyHeader = Annotated[
     str | None,
@@ -78,8 +79,8 @@ def session_routes(
     @router.get("/sessions")
     async def list_sessions(
         status: SessionStatus | None = None,
-        target: Annotated[str | None, Query(max_length=63)] = None,
-        role: Annotated[str | None, Query(max_length=63)] = None,
+        target: NameQuery = None,
+        role: NameQuery = None,
         mine: bool = False,  # noqa: FBT001, FBT002  # a query parameter
         limit: Annotated[int, Query(ge=1, le=wire.MAX_PAGE_ITEMS)] = wire.DEFAULT_PAGE_ITEMS,
         cursor: Annotated[str | None, Query(max_length=256)] = None,

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from gatekeeper.databases.model import NewSession
 from gatekeeper.kernel import policy
 from gatekeeper.kernel.errors import InputError
+from gatekeeper.kernel.ids import is_session_id
 from gatekeeper.kernel.ttl import format_ttl, parse_ttl
 from gatekeeper.wire import sessions as wire
 
@@ -80,7 +81,7 @@ def read_page_cursor(text: str) -> tuple[datetime, str]:
     try:
         created_at, session = json.loads(base64.urlsafe_b64decode(text))
         at = datetime.fromisoformat(created_at)
-        if at.tzinfo is None or not isinstance(session, str):
+        if at.tzinfo is None or not is_session_id(session):
             raise ValueError  # noqa: TRY301  # one answer for every way to be wrong
     except (ValueError, TypeError) as error:
         msg = "cursor: expected the `next` value of an earlier page"

@@ -45,7 +45,7 @@ def audit_routes(
     async def events(
         after: Annotated[int, Query(ge=0, le=MAX_SEQ)] = 0,
         limit: Limit = DEFAULT_PAGE_EVENTS,
-        session: Annotated[str | None, Query(max_length=64)] = None,
+        session: Annotated[str | None, Query(max_length=64, pattern=r"^[\x21-\x7e]*$")] = None,
         principal: Principal = caller,
     ) -> wire.EventPage:
         """Read events in their order."""

@@ -1,0 +1,445 @@
+"""The API over real sockets: a control plane and an agent in threads, a real store and target."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+import uvicorn
+from joserfc import jwt
+
+from gatekeeper import bootstrap
+from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
+from gatekeeper.client import operations
+from gatekeeper.client.api import ApiError, AsyncClient, Client, ServerUnreachableError
+from gatekeeper.entrypoints.operate.toml import write_toml
+from gatekeeper.kernel import scram
+from gatekeeper.kernel.errors import ErrorCode, InputError
+from gatekeeper.kernel.secret import Secret
+from gatekeeper.kernel.session import SessionStatus
+from gatekeeper.platform.crypto.keys import TokenKey
+from gatekeeper.platform.postgres.embedded import EmbeddedServer
+from gatekeeper.platform.postgres.migrations import migrate
+from gatekeeper.wire import sessions as wire
+
+POLICY = """
+apiVersion: gatekeeper/v1
+kind: Policy
+grants:
+  - {name: eng, who: {groups: [eng]}, plane: databases, targets: ["*"], roles: [app_read], maxTtl: 1h}
+limits: {sessionsPerPrincipal: 1000, requestsPerMinute: 100000}
+"""
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2)
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+@dataclass
+class Api:
+    url: str
+    key: TokenKey
+    issuer: str
+    agent_url: str
+
+    def token(self, name: str, *groups: str) -> Secret:
+        now = int(time.time())  # noqa: TID251  # a token's own times
+        claims = {
+            "iss": self.issuer, "aud": "gatekeeper", "sub": name, "iat": now, "exp": now + 600,
+            "groups": list(groups),
+        }  # fmt: skip
+        return Secret(
+            jwt.encode({"alg": "RS256", "kid": self.key.key_id}, claims, self.key.private)
+        )
+
+    def client(self, name: str = "dana", *groups: str) -> Client:
+        return Client(self.url, self.token(name, *(groups or ("eng",))), correlation_id="cor_test")
+
+    def raw(self, method: str, path: str, **options: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.token('dana', 'eng').reveal()}"}
+        headers |= options.pop("headers", {})
+        return httpx.request(method, self.url + path, headers=headers, **options)
+
+
+@pytest.fixture(scope="module")
+def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    folder = tmp_path_factory.mktemp("api")
+    with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
+        admin.execute("CREATE DATABASE api_store")
+    asyncio.run(migrate(Secret(server_18.dsn("api_store"))))
+    agent_dsn = asyncio.run(bootstrap.prepare_sample_target(Secret(server_18.dsn()), "shop"))
+    keys = bootstrap.make_keys(folder / "keys")
+    (folder / "policy.yaml").write_text(POLICY)
+    write_toml(
+        folder / "agent.toml",
+        {
+            "name": "a", "key_file": str(keys.agent_file),
+            "control_planes": {"cp": keys.control_plane_public},
+            "targets": [{"name": "pg", "dsn": agent_dsn.reveal(), "owned_objects": "drop"}],
+        },
+    )  # fmt: skip
+    issuer = "http://127.0.0.1:1"
+    with serving(
+        bootstrap.agent_app(load_settings(AgentSettings, folder / "agent.toml", {}))
+    ) as agent:
+        write_toml(
+            folder / "cp.toml",
+            {
+                "name": "cp", "store_dsn": server_18.dsn("api_store"), "public_url": issuer,
+                "key_folder": str(folder / "keys"), "policy": str(folder / "policy.yaml"),
+                "operator_groups": ["operators"],
+                "development_users": [{"name": "dana", "email": "d@x", "groups": ["eng"]}],
+                "agents": {"a": {"url": agent, "public_key": keys.agent_public}},
+                "targets": [
+                    {
+                        "name": name, "agent": agent_name, "host": "127.0.0.1", "port": server_18.port,
+                        "database": "shop", "sslmode": "disable", "min_ttl_seconds": 1,
+                    }
+                    for name, agent_name in (("pg", "a"), ("lost", "nobody"))
+                ],
+            },
+        )  # fmt: skip
+        settings = load_settings(ControlPlaneSettings, folder / "cp.toml", {})
+        with serving(bootstrap.control_plane_app(settings, stop=lambda: None)) as url:
+            key = TokenKey.load_or_create(folder / "keys" / "development-issuer.jwk")
+            yield Api(url, key, issuer + "/dev-issuer", agent)
+    with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
+        admin.execute("DROP DATABASE api_store WITH (FORCE)")
+
+
+def body(**changes: Any) -> wire.CreateSession:
+    values: dict[str, Any] = {
+        "target": "pg", "role": "app_read", "ttl": "5m", "reason": "why",
+        "credential": {
+            "kind": "scram-sha-256",
+            "verifier": scram.make_verifier(Secret("pw"), b"s" * 16, 64),
+        },
+    }  # fmt: skip
+    return wire.CreateSession.model_validate(values | changes)
+
+
+def test_a_session_from_request_to_proof(api: Api) -> None:
+    with api.client() as client:
+        made = client.call(operations.create_session(body(), idempotency_key="one", wait=10))
+        again = client.call(operations.create_session(body(), idempotency_key="one", wait=10))
+        seen = client.call(operations.get_session(made.session_id))
+        longer = client.call(
+            operations.extend_session(made.session_id, wire.ExtendSession(ttl="30m"))
+        )
+        gone = client.call(operations.revoke_session(made.session_id, wait=10))
+
+    assert made.status is SessionStatus.READY
+    assert again.session_id == made.session_id == seen.session_id
+    assert longer.expires_at is not None
+    assert made.expires_at is not None
+    assert longer.expires_at > made.expires_at
+    assert gone.status is SessionStatus.CLEANED
+    assert made.dsn is None
+
+
+def test_a_generated_password_works(api: Api) -> None:
+    with api.client() as client:
+        made = client.call(
+            operations.create_session(body(credential="generated"), idempotency_key="gen", wait=10)
+        )
+        assert made.dsn is not None
+        with psycopg.connect(made.dsn) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        client.call(operations.revoke_session(made.session_id, wait=10))
+
+
+async def test_the_async_client_does_the_same(api: Api) -> None:
+    async with AsyncClient(api.url, api.token("emil", "eng"), correlation_id="cor_a") as client:
+        made = await asyncio.gather(
+            *(
+                client.call(operations.create_session(body(), idempotency_key=str(n), wait=10))
+                for n in range(8)
+            )
+        )
+        assert {m.status for m in made} == {SessionStatus.READY}
+        page = await client.call(operations.list_sessions(limit=5, status="ready"))
+        rest = await client.call(
+            operations.list_sessions(limit=5, status="ready", cursor=page.next)
+        )
+        async with client.stream(operations.session_events("0-0")) as lines:
+            first = await _first_data(lines)
+        ended = await asyncio.gather(
+            *(client.call(operations.revoke_session(m.session_id, wait=10)) for m in made)
+        )
+
+    ids = [s.session_id for s in (*page.items, *rest.items)]
+    assert sorted(ids) == sorted(m.session_id for m in made)
+    assert rest.next is None
+    assert json.loads(first)["status"] == "pending"
+    assert {e.status for e in ended} == {SessionStatus.CLEANED}
+
+
+async def _first_data(lines: AsyncIterator[str]) -> str:
+    async for line in lines:
+        if line.startswith("data: "):
+            return line.removeprefix("data: ")
+    raise AssertionError
+
+
+def test_what_one_may_have_and_why_not(api: Api) -> None:
+    with api.client() as client:
+        targets = client.call(operations.list_targets()).items
+        roles = client.call(operations.list_roles()).items
+        explained = client.call(
+            operations.explain_policy(wire.ExplainRequest(target="pg", role="app_admin"))
+        )
+        allowed = client.call(
+            operations.explain_policy(wire.ExplainRequest(target="pg", role="app_read", ttl="5m"))
+        )
+        who = client.call(operations.who_am_i())
+        issuers = client.call(operations.auth_config()).issuers
+
+    assert {t.target for t in targets} == {"pg", "lost"}
+    assert {(r.role, r.allowed) for r in roles if r.target == "pg"} == {
+        ("app_read", True), ("app_write", False), ("app_admin", False),
+    }  # fmt: skip
+    assert not explained.allowed
+    assert allowed.allowed
+    assert (who.subject, who.groups) == ("dana", ("eng",))
+    assert [i.issuer for i in issuers] == [api.issuer]
+
+
+def test_operators_check_reconcile_and_read_the_evidence(api: Api) -> None:
+    with api.client("olga", "operators") as client:
+        report = client.call(operations.target_doctor("pg"))
+        drifts = client.call(operations.reconcile(wire.ReconcileRequest(target="pg")))
+        deadline = time.monotonic() + 5
+        while not (points := client.call(operations.audit_checkpoints()).items):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        events = client.call(operations.audit_events(limit=1))
+        proof = client.call(operations.audit_proof(1))
+        with client.stream(operations.audit_export()) as lines:
+            exported = list(lines)
+
+    assert len(report.checks) > 20
+    assert {d.kind for d in drifts.items} <= {"leaked"}
+    assert points[0].size >= 1
+    assert events.next == 1
+    assert proof.event.seq == 1
+    assert json.loads(exported[0])["type"] == "header"
+    with api.client() as client:
+        for operation in (
+            operations.target_doctor("pg"), operations.audit_checkpoints(),
+            operations.reconcile(wire.ReconcileRequest()),
+        ):  # fmt: skip
+            with pytest.raises(ApiError) as caught:
+                client.call(operation)
+            assert caught.value.code is ErrorCode.POLICY_DENIED
+
+
+def test_a_target_whose_agent_is_not_configured_fails_its_sessions_with_words(api: Api) -> None:
+    with api.client() as client:
+        made = client.call(
+            operations.create_session(body(target="lost"), idempotency_key="lost", wait=10)
+        )
+
+    assert made.status is SessionStatus.FAILED
+    assert made.error is not None
+    assert "'nobody'" in made.error.message
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "options", "status"),
+    [
+        ("POST", "/sessions", {"content": b"{"}, 422),
+        ("POST", "/sessions", {"content": b"\xff\xfe"}, 422),
+        ("POST", "/sessions", {"json": []}, 422),
+        ("POST", "/sessions", {"json": {}}, 422),
+        (
+            "POST",
+            "/sessions",
+            {"json": {"target": "pg", "role": "app_read", "credential": "generated", "x": 1}},
+            422,
+        ),
+        (
+            "POST",
+            "/sessions",
+            {
+                "json": {
+                    "target": "pg",
+                    "role": "app_read",
+                    "credential": "generated",
+                    "ttl": "soon",
+                }
+            },
+            422,
+        ),
+        (
+            "POST",
+            "/sessions",
+            {
+                "json": {
+                    "target": "pg",
+                    "role": "app_read",
+                    "credential": "generated",
+                    "ttl": "5m",
+                    "ttlMinutes": 5,
+                }
+            },
+            422,
+        ),
+        (
+            "POST",
+            "/sessions",
+            {
+                "json": {
+                    "target": "pg",
+                    "role": "app_read",
+                    "credential": "generated",
+                    "reason": "x" * 257,
+                }
+            },
+            422,
+        ),
+        (
+            "POST",
+            "/sessions",
+            {"json": {"target": "p\x00g", "role": "app_read", "credential": "generated"}},
+            422,
+        ),
+        (
+            "POST",
+            "/sessions",
+            {
+                "json": {
+                    "target": "pg",
+                    "role": "app_read",
+                    "credential": "generated",
+                    "reason": "a\x00b",
+                }
+            },
+            422,
+        ),
+        ("POST", "/sessions", {"content": b"x" * 70_000}, 413),
+        ("POST", "/sessions?wait=31", {"json": {}}, 422),
+        ("POST", "/sessions", {"json": {}, "headers": {"Idempotency-Key": "x" * 129}}, 422),
+        ("GET", "/sessions?limit=0", {}, 422),
+        ("GET", "/sessions?limit=201", {}, 422),
+        ("GET", "/sessions?cursor=nonsense", {}, 422),
+        ("GET", "/sessions?cursor=WzEsMl0=", {}, 422),
+        ("GET", "/sessions?status=nonsense", {}, 422),
+        ("GET", "/sessions?target=a%00b", {}, 422),
+        ("GET", "/sessions/events", {"headers": {"Last-Event-ID": "x"}}, 422),
+        ("GET", "/sessions/nonsense", {}, 422),
+        ("GET", "/sessions/ses_aaaaaaaaaaaaaaaaaaaa", {}, 404),
+        ("DELETE", "/sessions", {}, 405),
+        ("GET", "/nothing", {}, 404),
+        ("GET", "/audit/proof/0", {}, 422),
+        ("GET", "/audit/events?session=a%00b", {}, 422),
+        ("POST", "/targets/a%00b/doctor", {}, 422),
+        ("GET", "/sessions?cursor=WyIyMDI2LTAxLTAxVDAwOjAwOjAwKzAwOjAwIiwgIlx1MDAwMCJd", {}, 422),
+        ("GET", "/sessions", {"headers": {"Authorization": "Bearer x"}}, 401),
+        ("GET", "/sessions", {"headers": {"Authorization": "Basic x"}}, 401),
+        ("GET", "/sessions", {"headers": {"Authorization": ""}}, 401),
+    ],
+)
+def test_bad_input_is_a_problem_with_a_code_and_an_id(
+    api: Api, method: str, path: str, options: dict[str, Any], status: int
+) -> None:
+    answer = api.raw(method, path, **options)
+
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert problem["code"] in set(ErrorCode)
+    assert problem["correlationId"] == answer.headers["X-Correlation-ID"]
+    assert ("WWW-Authenticate" in answer.headers) == (status == 401)
+
+
+def test_a_callers_correlation_id_is_kept_and_a_strange_one_replaced(api: Api) -> None:
+    kept = api.raw("GET", "/healthz", headers={"X-Correlation-ID": "mine-1"})
+    replaced = api.raw("GET", "/healthz", headers={"X-Correlation-ID": "a b"})
+
+    assert kept.headers["X-Correlation-ID"] == "mine-1"
+    assert replaced.headers["X-Correlation-ID"].startswith("cor_")
+
+
+def test_the_agent_takes_nothing_that_is_not_signed_for_it(api: Api) -> None:
+    assert httpx.get(f"{api.agent_url}/healthz").json() == {"status": "ok"}
+    for content in (b"", b"x", "é".encode(), b"x" * 66_000, b"a.b.c"):
+        answer = httpx.post(f"{api.agent_url}/jobs", content=content)
+        assert answer.status_code in (413, 502)
+        assert answer.json()["code"] in ("AGENT_REJECTED", "PAYLOAD_TOO_LARGE")
+
+
+def test_every_operation_of_the_api_has_one_of_the_client(api: Api) -> None:
+    paths = httpx.get(f"{api.url}/openapi.json").json()["paths"]
+    served = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    example = "ses_aaaaaaaaaaaaaaaaaaaa"
+    made = [
+        operations.create_session(body(), idempotency_key="k"), operations.get_session(example),
+        operations.list_sessions(), operations.revoke_session(example),
+        operations.extend_session(example, wire.ExtendSession(ttl="1m")),
+        operations.session_events(), operations.list_targets(), operations.list_roles(),
+        operations.explain_policy(wire.ExplainRequest(target="t", role="r")),
+        operations.target_doctor("pg"), operations.reconcile(wire.ReconcileRequest()),
+        operations.audit_events(), operations.audit_checkpoints(), operations.audit_proof(1),
+        operations.audit_export(), operations.auth_config(), operations.who_am_i(),
+        operations.health(), operations.readiness(), operations.metrics(),
+    ]  # fmt: skip
+    offered = {
+        (o.method, o.path.replace(example, "{session_id}").replace("/pg/", "/{target}/").replace("/proof/1", "/proof/{seq}"))
+        for o in made
+    }  # fmt: skip
+
+    assert offered == served
+
+
+def test_health_is_said_and_nothing_answers_at_a_wrong_address(api: Api) -> None:
+    with api.client() as client:
+        assert client.call(operations.health()).status == "ok"
+        assert client.call(operations.readiness()).checks == {"store": "ok"}
+        assert "gatekeeper_jobs" in client.call(operations.metrics())
+    with (
+        Client("http://127.0.0.1:9", None, correlation_id="c") as nowhere,
+        pytest.raises(ServerUnreachableError),
+    ):
+        nowhere.call(operations.health())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "store_dsn: Field required"),
+        ("store_dsn = ", "not TOML"),
+        ("nope = 1", "nope: Extra inputs"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused_with_every_problem(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words.split(":", maxsplit=1)[0]) as caught:
+        load_settings(ControlPlaneSettings, path, {"GATEKEEPER_NAME": "x"})
+    assert words in caught.value.detail
+    with pytest.raises(InputError, match="No such file"):
+        load_settings(ControlPlaneSettings, tmp_path / "none", {})
