@@ -19,7 +19,7 @@ from joserfc import jwt
 from gatekeeper import bootstrap
 from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
 from gatekeeper.client import operations
-from gatekeeper.client.api import ApiError, AsyncClient, Client, ServerUnreachableError
+from gatekeeper.client.api import ApiError, AsyncClient, Client, Operation, ServerUnreachableError
 from gatekeeper.entrypoints.operate.toml import write_toml
 from gatekeeper.kernel import scram
 from gatekeeper.kernel.errors import ErrorCode, InputError
@@ -245,10 +245,12 @@ def test_operators_check_reconcile_and_read_the_evidence(api: Api) -> None:
     assert proof.event.seq == 1
     assert json.loads(exported[0])["type"] == "header"
     with api.client() as client:
-        for operation in (
-            operations.target_doctor("pg"), operations.audit_checkpoints(),
+        refused: list[Operation[Any]] = [
+            operations.target_doctor("pg"),
+            operations.audit_checkpoints(),
             operations.reconcile(wire.ReconcileRequest()),
-        ):  # fmt: skip
+        ]
+        for operation in refused:
             with pytest.raises(ApiError) as caught:
                 client.call(operation)
             assert caught.value.code is ErrorCode.POLICY_DENIED
@@ -394,7 +396,7 @@ def test_every_operation_of_the_api_has_one_of_the_client(api: Api) -> None:
     paths = httpx.get(f"{api.url}/openapi.json").json()["paths"]
     served = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     example = "ses_aaaaaaaaaaaaaaaaaaaa"
-    made = [
+    made: list[Operation[Any]] = [
         operations.create_session(body(), idempotency_key="k"), operations.get_session(example),
         operations.list_sessions(), operations.revoke_session(example),
         operations.extend_session(example, wire.ExtendSession(ttl="1m")),

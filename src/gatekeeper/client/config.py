@@ -14,7 +14,7 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -37,7 +37,6 @@ class Settings(BaseModel):
     server: str = DEFAULT_SERVER
     default_ttl: str | None = None
     default_target: str | None = None
-    output_format: Literal["table", "json"] = "table"
     require_reason: bool = False
 
 
