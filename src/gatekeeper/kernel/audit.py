@@ -221,6 +221,8 @@ class ChainVerifier:
             signature = bytes.fromhex(checkpoint.signature)
         except ValueError:
             return "the checkpoint here has no signature"
+        if signature.hex() != checkpoint.signature:
+            return "the checkpoint here is written in another way than it was signed"
         if checkpoint.chain != self._chain:
             return "the checkpoint here belongs to another chain"
         if not self._verify(checkpoint.key_id, signature, checkpoint.message()):
