@@ -43,7 +43,6 @@ class AuditKind(StrEnum):
     TARGET_RECONCILED = "target.reconciled"
     POLICY_LOADED = "policy.loaded"
     POLICY_REJECTED = "policy.rejected"
-    AUTH_EXCHANGED = "auth.exchanged"
     CONTROL_PLANE_STARTED = "control_plane.started"
 
 
