@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import signal
 from itertools import count
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +25,9 @@ from gatekeeper.platform.postgres.migrations import migrate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+
+# A shell ignores SIGINT in what it runs in the background, and every child would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
     {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
