@@ -82,7 +82,6 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
         "sequencer": parts.sequencer.run(),
         "session changes": parts.listener.run(),
         "policy": parts.policies.run(),
-        "housekeeping": parts.keeper.run(),
     }
 
     @asynccontextmanager

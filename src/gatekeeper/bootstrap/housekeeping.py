@@ -1,16 +1,11 @@
-"""What a control plane does beside its requests: count, purge, and tell of itself."""
+"""What a control plane does beside its requests: count, and tell of itself."""
 
 from __future__ import annotations
 
-import asyncio
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
-
-import structlog
 
 from gatekeeper.kernel import ids
 from gatekeeper.kernel.audit import Actor, AuditEvent, AuditKind
-from gatekeeper.kernel.errors import GatekeeperError
 from gatekeeper.platform import queue
 from gatekeeper.platform.audit import outbox
 
@@ -21,10 +16,6 @@ if TYPE_CHECKING:
     from gatekeeper.platform.postgres.pool import Pool
     from gatekeeper.platform.telemetry.metrics import Metrics
 
-log = structlog.get_logger("gatekeeper.housekeeping")
-
-EVERY_SECONDS: Final = 60.0
-KEEP_JOBS: Final = timedelta(days=7)
 SYSTEM: Final = Actor(kind="system", key="gatekeeper")
 
 
@@ -36,16 +27,6 @@ class Housekeeper:
         self._metrics = metrics
         self._clock = clock
         self._random = random
-
-    async def run(self) -> None:
-        """Purge what is long done, until cancelled."""
-        while True:
-            await asyncio.sleep(EVERY_SECONDS)
-            try:
-                async with self._pool.connection() as connection:
-                    await queue.purge(connection, KEEP_JOBS)
-            except GatekeeperError as error:
-                log.warning("the store does not answer", code=error.code)
 
     async def ask_store(self) -> None:
         async with self._pool.connection() as connection:
@@ -74,7 +55,6 @@ class Housekeeper:
         self._metrics.jobs.labels(job.kind, result).inc()
 
     def job_given_up(self, job: queue.DeadJob) -> None:
-        log.error("job given up", job=job.id, code=job.error_code)
         self._metrics.dead_jobs.labels(job.kind).inc()
 
     async def started(self, version: str) -> None:
