@@ -33,7 +33,7 @@ from gatekeeper.platform.postgres.pool import Pool
 from gatekeeper.platform.random import SystemRandom
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
 CONCURRENCY = 10
 SINGLE_JOBS = 300
@@ -76,9 +76,10 @@ class Ours:
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
-        async def handle(job: queue.ClaimedJob) -> queue.Outcome:
-            self._started(job.payload["number"])
-            return queue.Done()
+        async def handle(batch: Sequence[queue.ClaimedJob]) -> Sequence[queue.Outcome]:
+            for job in batch:
+                self._started(job.payload["number"])
+            return [queue.Done() for _ in batch]
 
         worker = queue.Worker(
             pool=self._pool,

@@ -10,18 +10,23 @@ from gatekeeper.databases.errors import TargetRefusedError, TargetUnreachableErr
 from gatekeeper.databases.model import (
     Check,
     CheckStatus,
-    CreateUser,
+    EndUser,
+    Failure,
     ManagedUser,
     Target,
     UserCreated,
     UserRevoked,
 )
 from gatekeeper.databases.ports import Receipt
+from gatekeeper.kernel.errors import GatekeeperError
 from gatekeeper.kernel.ids import RoleName, SessionId, role_name
 
 if TYPE_CHECKING:
-    from gatekeeper.kernel.errors import GatekeeperError
+    from collections.abc import Callable, Sequence
 
+    from gatekeeper.databases.model import Session
+
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -46,35 +51,40 @@ class FakeAgents:
     def now(self) -> datetime:
         return datetime.now(UTC) + self.skew  # noqa: TID251  # the world's own clock
 
-    async def create(self, target: Target, request: CreateUser) -> Receipt[UserCreated]:
+    async def create(
+        self, target: Target, sessions: Sequence[Session]
+    ) -> tuple[Receipt[UserCreated] | Failure, ...]:
+        return tuple([_answered(self._create, session) for session in sessions])
+
+    def _create(self, session: Session) -> Receipt[UserCreated]:
         self._answer()
-        if request.username in self.ended:
+        name = role_name(session.id)
+        if name in self.ended:
             msg = "the login was ended before"
             raise TargetRefusedError(msg)
-        existed = request.username in self.logins
+        existed = name in self.logins
         if not existed:
-            self.logins[request.username] = self.now() + request.ttl
+            self.logins[name] = self.now() + session.ttl
             self.made += 1
         self._lose()
         return _receipt(
             UserCreated(
-                username=request.username,
-                expires_at=self.logins[request.username],
+                username=name,
+                expires_at=self.logins[name],
                 target_now=self.now(),
                 already_existed=existed,
+                sealed_password="sealed",
             )
         )
 
-    async def create_generated(
-        self, target: Target, request: CreateUser
-    ) -> tuple[Receipt[UserCreated], str]:
-        return await self.create(target, request), "sealed"
-
     async def revoke(
-        self, target: Target, session: SessionId, correlation_id: str
-    ) -> Receipt[UserRevoked]:
+        self, target: Target, ended: Sequence[EndUser]
+    ) -> tuple[Receipt[UserRevoked] | Failure, ...]:
+        return tuple([_answered(self._revoke, one) for one in ended])
+
+    def _revoke(self, ended: EndUser) -> Receipt[UserRevoked]:
         self._answer()
-        name = role_name(session)
+        name = role_name(ended.session)
         self.ended.add(name)
         existed, gone = name in self.logins, name not in self.stuck
         if gone:
@@ -142,6 +152,13 @@ class FakeAgents:
             self.lose_answers -= 1
             msg = "the answer was lost"
             raise TargetUnreachableError(msg)
+
+
+def _answered(act: Callable[[A], Receipt[T]], asked: A) -> Receipt[T] | Failure:
+    try:
+        return act(asked)
+    except GatekeeperError as error:
+        return Failure.of(error)
 
 
 def _receipt(value: T) -> Receipt[T]:

@@ -15,6 +15,8 @@ from gatekeeper.platform.postgres.pool import Pool
 from gatekeeper.platform.random import SystemRandom
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gatekeeper.platform.queue import ClaimedJob, Outcome
 
 
@@ -22,12 +24,13 @@ async def main(dsn: Secret, lease: float) -> None:
     pool = Pool(dsn, name="killed", max_size=8)
     await pool.open()
 
-    async def handle(job: ClaimedJob) -> Outcome:
+    async def handle(batch: Sequence[ClaimedJob]) -> Sequence[Outcome]:
+        (job,) = batch
         async with pool.connection() as connection, connection.transaction():
             await connection.execute("INSERT INTO effect (job) VALUES (%s)", (job.id,))
             await asyncio.sleep(0.02)
             await queue.complete(connection, job)
-        return queue.Settled()
+        return [queue.Settled()]
 
     worker = queue.Worker(
         pool=pool,

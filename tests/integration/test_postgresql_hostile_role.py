@@ -44,9 +44,9 @@ async def attempt(login: Login, query: str) -> None:
         "CREATE FUNCTION public.now() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "CREATE EVENT TRIGGER t ON ddl_command_start EXECUTE FUNCTION mine()",
         "SELECT gk.create_login('gk_aaaaaaaaaaaaaaaaaaaa', 'x', 'app_admin', '1 hour')",
-        "SELECT gk.disable_login('gk_aaaaaaaaaaaaaaaaaaaa')",
+        "SELECT gk.disable_logins('{{gk_aaaaaaaaaaaaaaaaaaaa}}')",
         "SELECT gk.make_role_00('gk_aaaaaaaaaaaaaaaaaaaa', 'x', 'app_admin', now(), 1, '{{}}')",
-        "SELECT gk.end_backends('gk_aaaaaaaaaaaaaaaaaaaa')",
+        "SELECT gk.end_backends('{{gk_aaaaaaaaaaaaaaaaaaaa}}')",
         "SELECT gk.list_logins()",
         "SELECT * FROM gk.login",
         "SELECT * FROM gk.installed",
@@ -74,7 +74,7 @@ async def test_refused(target: Target, attack: str) -> None:
     with pytest.raises(DENIED):
         await attempt(login, attack.format(me=login.name))
 
-    assert (await target.provider.revoke_user(login.name, ObjectPolicy.DROP)).gone
+    assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone
 
 
 @pytest.mark.parametrize("name", ["dblink", "postgres_fdw", "adminpack", "file_fdw"])
@@ -84,7 +84,7 @@ async def test_it_gets_no_extension_to_reach_out_with(target: Target, name: str)
     with pytest.raises((DENIED, psycopg.errors.FeatureNotSupported)):
         await attempt(login, f"CREATE EXTENSION {name}")
 
-    assert (await target.provider.revoke_user(login.name, ObjectPolicy.DROP)).gone
+    assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone
 
 
 async def test_it_cannot_end_the_connections_of_others(target: Target) -> None:
@@ -95,7 +95,7 @@ async def test_it_cannot_end_the_connections_of_others(target: Target) -> None:
             await attempt(login, f"SELECT pg_terminate_backend({pid})")
         await connection.execute("SELECT 1")
     for one in (login, other):
-        assert (await target.provider.revoke_user(one.name, ObjectPolicy.DROP)).gone
+        assert (await target.revoke(one.name, ObjectPolicy.DROP)).gone
 
 
 async def test_it_may_change_its_own_password_and_that_is_seen(target: Target) -> None:
@@ -105,7 +105,7 @@ async def test_it_may_change_its_own_password_and_that_is_seen(target: Target) -
     users = {u.username: u for u in await target.provider.list_managed_users()}
 
     assert users[login.name].drift == ("its password was changed",)
-    assert (await target.provider.revoke_user(login.name, ObjectPolicy.DROP)).gone
+    assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone
 
 
 async def test_settings_it_makes_for_itself_do_not_keep_it_alive(target: Target) -> None:
@@ -114,7 +114,7 @@ async def test_settings_it_makes_for_itself_do_not_keep_it_alive(target: Target)
     connection = await login.connect()
     await connection.execute("SET idle_session_timeout = 0")
 
-    assert (await target.provider.revoke_user(login.name, ObjectPolicy.DROP)).gone
+    assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone
     with pytest.raises(psycopg.OperationalError):
         await connection.execute("SELECT 1")
 
@@ -129,10 +129,10 @@ async def test_squatting_every_advisory_lock_it_can_think_of_does_not_hold_us_up
             " FROM pg_roles"
         )
         async with asyncio.timeout(3):
-            assert (await target.provider.revoke_user(victim.name, ObjectPolicy.DROP)).gone
+            assert (await target.revoke(victim.name, ObjectPolicy.DROP)).gone
             other = await target.login()
-            assert (await target.provider.revoke_user(other.name, ObjectPolicy.DROP)).gone
-        assert (await target.provider.revoke_user(login.name, ObjectPolicy.DROP)).gone
+            assert (await target.revoke(other.name, ObjectPolicy.DROP)).gone
+        assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone
 
 
 async def test_holding_row_locks_and_flooding_notifications_does_not_either(
@@ -145,8 +145,8 @@ async def test_holding_row_locks_and_flooding_notifications_does_not_either(
     await hog.execute("SELECT * FROM orders FOR UPDATE")
     async with asyncio.timeout(3):
         other = await target.login()
-        assert (await target.provider.revoke_user(other.name, ObjectPolicy.DROP)).gone
-        assert (await target.provider.revoke_user(login.name, ObjectPolicy.DROP)).gone
+        assert (await target.revoke(other.name, ObjectPolicy.DROP)).gone
+        assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone
 
 
 async def test_no_more_connections_than_the_pack_allows(target: Target) -> None:
@@ -157,7 +157,7 @@ async def test_no_more_connections_than_the_pack_allows(target: Target) -> None:
             held.append(await login.connect())
 
     assert len(held) == 20
-    assert (await target.provider.revoke_user(login.name, ObjectPolicy.DROP)).gone
+    assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone
 
 
 async def test_large_objects_and_default_privileges_do_not_make_it_undroppable(
@@ -167,7 +167,7 @@ async def test_large_objects_and_default_privileges_do_not_make_it_undroppable(
     await attempt(login, "SELECT lo_from_bytea(0, 'x')")
     await attempt(login, "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC")
 
-    proof = await target.provider.revoke_user(login.name, ObjectPolicy.DROP)
+    proof = await target.revoke(login.name, ObjectPolicy.DROP)
 
     assert proof.gone
     assert any("large object" in text for owned in proof.owned for text in owned.objects)
@@ -180,4 +180,4 @@ async def test_after_its_time_no_new_login_is_let_in_by_the_database_itself(targ
 
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         await login.connect()
-    assert (await target.provider.revoke_user(login.name, ObjectPolicy.DROP)).gone
+    assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone

@@ -19,7 +19,13 @@ from gatekeeper.databases.errors import (
     TargetRefusedError,
     TargetUnreachableError,
 )
-from gatekeeper.databases.model import CheckStatus, CreateUser, ObjectPolicy, UserCreated
+from gatekeeper.databases.model import (
+    CheckStatus,
+    CreateUser,
+    ObjectPolicy,
+    UserCreated,
+    UserRevoked,
+)
 from gatekeeper.kernel import ids, scram
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.kernel.ids import RoleName
@@ -59,6 +65,11 @@ class Target:
             self.server.dsn("shop"), user=request.username, password=password.reveal()
         )
         return Login(request, made, dsn, self.held)
+
+    async def revoke(self, name: RoleName, objects: ObjectPolicy) -> UserRevoked:
+        (proof,) = await self.provider.revoke_users([name], objects)
+        assert isinstance(proof, UserRevoked)
+        return proof
 
     async def exists(self, name: str) -> bool:
         return bool(await self.admin(f"SELECT 1 FROM pg_roles WHERE rolname = '{name}'"))
@@ -111,8 +122,8 @@ async def test_every_check_of_the_doctor_is_well_after_bootstrap(target: Target)
 @pytest.mark.parametrize(
     "damage",
     [
-        "GRANT EXECUTE ON FUNCTION gk.remains(text) TO PUBLIC",
-        "ALTER FUNCTION gk.remains(text) RESET search_path",
+        "GRANT EXECUTE ON FUNCTION gk.remains(text[]) TO PUBLIC",
+        "ALTER FUNCTION gk.remains(text[]) RESET search_path",
         "REVOKE pg_signal_backend FROM gk_registry",
         "ALTER ROLE gk_agent CREATEROLE",
         "ALTER ROLE app_read CREATEDB",
@@ -138,7 +149,7 @@ async def test_a_login_reads_and_does_not_write(target: Target) -> None:
         for query in ("DELETE FROM orders", "CREATE TABLE x ()", "CREATE TEMP TABLE x ()"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 await connection.execute(query.encode())
-    await target.provider.revoke_user(login.name, ObjectPolicy.DROP)
+    await target.revoke(login.name, ObjectPolicy.DROP)
 
 
 async def test_packs_reach_serial_tables_and_tables_made_later(target: Target) -> None:
@@ -151,11 +162,11 @@ async def test_packs_reach_serial_tables_and_tables_made_later(target: Target) -
         await connection.execute("DELETE FROM later")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await connection.execute("TRUNCATE later")
-    await target.provider.revoke_user(login.name, ObjectPolicy.DROP)
+    await target.revoke(login.name, ObjectPolicy.DROP)
     admin = await target.login("app_admin")
     async with await admin.connect() as connection:
         await connection.execute("TRUNCATE later")
-    assert (await target.provider.revoke_user(admin.name, ObjectPolicy.DROP)).gone
+    assert (await target.revoke(admin.name, ObjectPolicy.DROP)).gone
 
 
 async def test_the_same_request_again_is_the_same_login(target: Target) -> None:
@@ -165,12 +176,12 @@ async def test_the_same_request_again_is_the_same_login(target: Target) -> None:
 
     assert again.already_existed
     assert again.expires_at == login.made.expires_at
-    await target.provider.revoke_user(login.name, ObjectPolicy.DROP)
+    await target.revoke(login.name, ObjectPolicy.DROP)
 
 
 async def test_many_at_once_make_one_login(target: Target) -> None:
     login = await target.login()
-    await target.provider.revoke_user(login.name, ObjectPolicy.DROP)
+    await target.revoke(login.name, ObjectPolicy.DROP)
     session = ids.session_id(secrets.token_bytes(ids.RANDOM_BYTES))
     request = CreateUser(
         session=session, username=ids.role_name(session), role="app_read", ttl=HOUR,
@@ -183,17 +194,17 @@ async def test_many_at_once_make_one_login(target: Target) -> None:
 
     assert len({m.expires_at for m in made}) == 1
     assert sum(not m.already_existed for m in made) == 1
-    await target.provider.revoke_user(request.username, ObjectPolicy.DROP)
+    await target.revoke(request.username, ObjectPolicy.DROP)
 
 
 async def test_an_ended_login_is_never_made_again_also_when_it_never_was(target: Target) -> None:
     login = await target.login()
-    await target.provider.revoke_user(login.name, ObjectPolicy.DROP)
+    await target.revoke(login.name, ObjectPolicy.DROP)
     with pytest.raises(TargetRefusedError, match="ended before"):
         await target.provider.create_ephemeral_user(login.request)
 
     session = ids.session_id(secrets.token_bytes(ids.RANDOM_BYTES))
-    proof = await target.provider.revoke_user(ids.role_name(session), ObjectPolicy.DROP)
+    proof = await target.revoke(ids.role_name(session), ObjectPolicy.DROP)
     assert proof.gone
     assert not proof.existed
     late = CreateUser(
@@ -248,7 +259,7 @@ async def test_every_connection_of_the_holder_ends_whatever_it_does(target: Targ
     await held[2].execute("LISTEN x")
     await asyncio.sleep(0.1)
 
-    proof = await target.provider.revoke_user(login.name, ObjectPolicy.QUARANTINE)
+    proof = await target.revoke(login.name, ObjectPolicy.QUARANTINE)
 
     assert proof.gone
     assert proof.backends_ended == 20
@@ -274,7 +285,7 @@ async def test_a_holder_who_did_set_role_loses_access_too(target: Target) -> Non
     else:
         assert connection.info.server_version < 160_000
 
-    assert (await target.provider.revoke_user(login.name, ObjectPolicy.DROP)).gone
+    assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone
 
     with pytest.raises(psycopg.OperationalError):
         await connection.execute("SELECT * FROM orders")
@@ -296,7 +307,7 @@ async def test_owned_objects_in_every_database_are_handled_by_policy(
             "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO app_read"
         )
 
-    proof = await target.provider.revoke_user(login.name, objects)
+    proof = await target.revoke(login.name, objects)
 
     owned = {o.database: o.objects for o in proof.owned}
     assert set(owned) == {"shop", "postgres"}
@@ -311,7 +322,7 @@ async def test_owned_objects_in_every_database_are_handled_by_policy(
         assert await target.admin(
             f"SELECT rolcanlogin FROM pg_roles WHERE rolname = '{login.name}'"
         ) == [(False,)]
-        proof = await target.provider.revoke_user(login.name, ObjectPolicy.DROP)
+        proof = await target.revoke(login.name, ObjectPolicy.DROP)
     elif objects is ObjectPolicy.REASSIGN:
         assert kept == [("gk_graveyard",)]
         for database in ("shop", "postgres"):
@@ -329,22 +340,20 @@ async def test_a_right_that_somebody_else_granted_is_named_and_never_called_gone
     login = await target.login()
     await target.admin(f"GRANT SELECT ON orders TO {login.name}")
 
-    proof = await target.provider.revoke_user(login.name, ObjectPolicy.DROP)
+    proof = await target.revoke(login.name, ObjectPolicy.DROP)
 
     assert not proof.gone
     assert proof.left == ("role", "objects in shop")
     with pytest.raises(psycopg.OperationalError):
         await login.connect()
     await target.admin(f"REVOKE SELECT ON orders FROM {login.name}")
-    assert (await target.provider.revoke_user(login.name, ObjectPolicy.DROP)).gone
+    assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone
 
 
 async def test_revoking_twice_and_at_once_is_the_same_success(target: Target) -> None:
     login = await target.login()
 
-    proofs = await asyncio.gather(
-        *(target.provider.revoke_user(login.name, ObjectPolicy.DROP) for _ in range(8))
-    )
+    proofs = await asyncio.gather(*(target.revoke(login.name, ObjectPolicy.DROP) for _ in range(8)))
 
     assert all(proof.gone for proof in proofs)
 
@@ -357,7 +366,7 @@ async def test_extend_moves_the_end_and_not_beyond_the_pack(target: Target) -> N
     assert extended.expires_at > login.made.expires_at
     with pytest.raises(TargetRefusedError):
         await target.provider.extend_user(login.name, timedelta(days=2))
-    await target.provider.revoke_user(login.name, ObjectPolicy.DROP)
+    await target.revoke(login.name, ObjectPolicy.DROP)
     with pytest.raises(TargetRefusedError):
         await target.provider.extend_user(login.name, HOUR)
 
@@ -380,7 +389,7 @@ async def test_drift_is_seen(target: Target) -> None:
     assert users[RoleName("gk_" + "b" * 20)].drift[0] == "it was not made by these helpers"
     await target.admin("DROP ROLE gk_" + "b" * 20)
     await target.admin(f"REVOKE app_admin FROM {login.name}")
-    assert (await target.provider.revoke_user(login.name, ObjectPolicy.DROP)).gone
+    assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone
 
 
 async def test_the_agents_login_can_do_nothing_else(target: Target) -> None:
@@ -418,7 +427,7 @@ async def test_a_database_that_was_not_set_up_is_named_as_that(server_18: Embedd
 
 
 async def test_an_unreachable_server_is_named_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatekeeper.databases.adapters.postgresql.provider.WAIT_SECONDS", 0.5)
+    monkeypatch.setattr("gatekeeper.databases.adapters.postgresql.helpers.WAIT_SECONDS", 0.5)
     provider = PostgreSQLProvider(Secret("postgresql://nobody:secret-canary@127.0.0.1:9/none"))
     try:
         with pytest.raises(TargetUnreachableError) as caught:

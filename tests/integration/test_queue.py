@@ -18,10 +18,19 @@ from gatekeeper.platform import queue
 from gatekeeper.platform.postgres.embedded import EmbeddedServer, find_binaries
 from gatekeeper.platform.postgres.migrations import migrate
 from gatekeeper.platform.postgres.pool import Pool
-from gatekeeper.platform.queue import ClaimedJob, Done, NewJob, Outcome, Retry, Settled, jobs
+from gatekeeper.platform.queue import (
+    ClaimedJob,
+    Done,
+    Handler,
+    NewJob,
+    Outcome,
+    Retry,
+    Settled,
+    jobs,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
 PATIENCE = 15.0
@@ -49,6 +58,13 @@ def a_job(number: object = 1, **fields: Any) -> NewJob:
     return NewJob(**{"id": f"job-{number}", "lane": "end", "kind": "end", "payload": {}, **fields})
 
 
+def each(handle: Callable[[ClaimedJob], Awaitable[Outcome]]) -> Handler:
+    async def handle_batch(batch: Sequence[ClaimedJob]) -> Sequence[Outcome]:
+        return [await handle(job) for job in batch]
+
+    return handle_batch
+
+
 def a_worker(
     pool: Pool,
     dsn: str,
@@ -61,7 +77,7 @@ def a_worker(
         pool=pool,
         dsn=Secret(dsn),
         lanes=lanes or {"end": 4},
-        handlers={"end": handle, "issue": handle},
+        handlers={"end": each(handle), "issue": each(handle)},
         random=Half(),
         **options,
     )

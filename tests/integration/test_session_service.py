@@ -1,7 +1,7 @@
 """The use-cases of sessions on the real store, queue and evidence, with a fake world of targets."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from fakes.agents import FakeAgents
-from gatekeeper.databases.adapters.dispatch import job_handlers
+from gatekeeper.databases.adapters.dispatch import handler
 from gatekeeper.databases.adapters.store import END, ISSUE, PostgresSessionStore
 from gatekeeper.databases.errors import TargetRefusedError, TargetUnreachableError
-from gatekeeper.databases.jobs import SessionJobs
-from gatekeeper.databases.model import NewSession, Session, SessionFilter, Target
+from gatekeeper.databases.jobs.ending import Ending
+from gatekeeper.databases.jobs.issuing import Issuing
+from gatekeeper.databases.model import Move, NewSession, Session, SessionFilter, Target
 from gatekeeper.databases.reconcile import DriftKind, ReconcileService
 from gatekeeper.databases.service import SessionService
 from gatekeeper.kernel import policy, scram
@@ -111,12 +112,13 @@ class World:
 
     @asynccontextmanager
     async def working(self, workers: int = 1) -> AsyncIterator[None]:
-        jobs = SessionJobs(store=self.store, targets={"pg": TARGET}, agents=self.agents)
+        using: Any = {"store": self.store, "targets": {"pg": TARGET}, "agents": self.agents}
+        handlers = {ISSUE: handler(Issuing(**using)), END: handler(Ending(**using))}
         running = [
             asyncio.create_task(
                 Worker(
                     pool=self.pool, dsn=self.dsn, lanes={ISSUE: 4, END: 4},
-                    handlers=job_handlers(jobs), random=SystemRandom(),
+                    handlers=handlers, random=SystemRandom(), batch=4,
                 ).run()
             )
             for _ in range(workers)
@@ -253,10 +255,10 @@ async def test_revoke_is_idempotent_and_wins_over_a_late_result(world: World) ->
 async def test_a_login_made_after_its_session_was_revoked_is_undone(world: World) -> None:
     original = world.agents.create
 
-    async def revoked_meanwhile(target: Target, request: Any) -> Any:
-        receipt = await original(target, request)
-        await world.service.revoke(DANA, request.session, "c")
-        return receipt
+    async def revoked_meanwhile(target: Target, sessions: Sequence[Session]) -> Any:
+        receipts = await original(target, sessions)
+        await world.service.revoke(DANA, sessions[0].id, "c")
+        return receipts
 
     world.agents.create = revoked_meanwhile  # type: ignore[method-assign]
     async with world.working():
@@ -452,7 +454,7 @@ async def test_an_illegal_move_is_refused_by_the_store(world: World) -> None:
 
     with pytest.raises(IntegrityError, match="cannot go from pending to cleaned"):
         async with world.store.transaction() as unit:
-            await unit.move(session, S.CLEANED)
+            await unit.move_all([Move(session=session, to=S.CLEANED)])
 
 
 async def test_several_workers_do_each_job_once(world: World) -> None:

@@ -14,9 +14,10 @@ from gatekeeper.bootstrap.housekeeping import Housekeeper
 from gatekeeper.bootstrap.identity import Identity, make_identity
 from gatekeeper.databases.adapters.agents.gateway import AgentGateway
 from gatekeeper.databases.adapters.agents.transports import HttpPush
-from gatekeeper.databases.adapters.dispatch import job_handlers
+from gatekeeper.databases.adapters.dispatch import handler
 from gatekeeper.databases.adapters.store import CHANNEL, END, ISSUE, PostgresSessionStore
-from gatekeeper.databases.jobs import SessionJobs
+from gatekeeper.databases.jobs.ending import Ending
+from gatekeeper.databases.jobs.issuing import Issuing
 from gatekeeper.databases.reconcile import ReconcileService
 from gatekeeper.databases.service import SessionService
 from gatekeeper.databases.web.routes import operator_routes, session_routes
@@ -37,6 +38,7 @@ from gatekeeper.platform.queue import Worker
 from gatekeeper.platform.random import SystemRandom
 from gatekeeper.platform.tasks import run_together
 from gatekeeper.platform.telemetry.metrics import Metrics
+from gatekeeper.wire.jobs import MAX_BATCH_JOBS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
     from gatekeeper.bootstrap.settings import ControlPlaneSettings
 
-LANES: Final = {ISSUE: 16, END: 16}
+LANES: Final = {ISSUE: 64, END: 256}
 """Jobs at a time of each lane: however many logins end at once, issuing has its own."""
 API_CONNECTIONS: Final = 24
 JOB_CONNECTIONS: Final = 24
@@ -151,7 +153,11 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
             pool=job_pool,
             dsn=settings.store_dsn,
             lanes=LANES,
-            handlers=job_handlers(SessionJobs(store=job_store, targets=targets, agents=agents)),
+            handlers={
+                ISSUE: handler(Issuing(store=job_store, targets=targets, agents=agents)),
+                END: handler(Ending(store=job_store, targets=targets, agents=agents)),
+            },
+            batch=MAX_BATCH_JOBS,
             random=random,
             finished=keeper.job_finished,
             on_dead=keeper.job_given_up,

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from gatekeeper.kernel.errors import ErrorCode
+
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
+    from gatekeeper.kernel.errors import GatekeeperError
     from gatekeeper.kernel.ids import RoleName, SessionId
     from gatekeeper.kernel.session import SessionStatus
 
@@ -27,6 +30,19 @@ class ObjectPolicy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a session failed, or why its clean-up has not succeeded yet."""
+
+    code: str
+    message: str
+    retryable: bool
+
+    @classmethod
+    def of(cls, error: GatekeeperError) -> Failure:
+        return cls(code=error.code, message=error.detail, retryable=error.retryable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CreateUser:
     """Ask a target for one login. `verifier` is a SCRAM verifier, never a password."""
 
@@ -39,6 +55,14 @@ class CreateUser:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EndUser:
+    """Ask a target to end the login of a session, whether or not the store knows it."""
+
+    session: SessionId
+    correlation_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UserCreated:
     """The login exists. Both times are the *target's* clock."""
 
@@ -46,6 +70,8 @@ class UserCreated:
     expires_at: datetime
     target_now: datetime
     already_existed: bool
+    sealed_password: str | None = None
+    """A password the agent made, sealed to the control plane."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +99,16 @@ class UserRevoked:
     verified_at: datetime
     owned: tuple[OwnedObjects, ...] = ()
     left: tuple[str, ...] = ()
+
+    def shortfall(self) -> Failure | None:
+        """Say what keeps the login from being gone; None when it was read back as gone."""
+        if self.gone:
+            return None
+        return Failure(
+            code=ErrorCode.REVOCATION_INCOMPLETE,
+            message="still there: " + ("; ".join(self.left) or "unknown"),
+            retryable=True,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,15 +172,6 @@ class NewSession:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """Why a session failed, or why its clean-up has not succeeded yet."""
-
-    code: str
-    message: str
-    retryable: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """One database session. All times are the store's clock."""
 
@@ -193,3 +220,14 @@ class SessionChange:
     role: str
     status: SessionStatus
     at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One step of a session to another status, and what becomes known with it."""
+
+    session: Session
+    to: SessionStatus
+    expires_at: datetime | None = None
+    sealed_password: str | None = None
+    error: Failure | None = None

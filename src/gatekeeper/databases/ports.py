@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime, timedelta
 
     from gatekeeper.databases.model import (
         Check,
         CreateUser,
+        EndUser,
         Failure,
         ManagedUser,
+        Move,
         ObjectPolicy,
         Session,
         SessionChange,
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.audit import AuditEvent
     from gatekeeper.kernel.ids import RoleName, SessionId
     from gatekeeper.kernel.policy import Policy
-    from gatekeeper.kernel.session import SessionStatus
 
 
 class DatabaseProvider(Protocol):
@@ -45,11 +46,14 @@ class DatabaseProvider(Protocol):
         """
         ...
 
-    async def revoke_user(self, username: RoleName, objects: ObjectPolicy) -> UserRevoked:
-        """End the login and prove it: off, backends gone, objects handled, dropped, re-read.
+    async def revoke_users(
+        self, usernames: Sequence[RoleName], objects: ObjectPolicy
+    ) -> tuple[UserRevoked | Failure, ...]:
+        """End logins and prove it: off, backends gone, objects handled, dropped, re-read.
 
+        The answers are in the order asked; one that could not be ended holds up no other.
         A missing login is success. Safe to call again at any time, also while another
-        call for the same login is under way.
+        call for the same logins is under way.
         """
         ...
 
@@ -93,17 +97,20 @@ class Agents(Protocol):
     A call that failed may still have been carried out: all are safe to repeat.
     """
 
-    async def create(self, target: Target, request: CreateUser) -> Receipt[UserCreated]: ...
+    async def create(
+        self, target: Target, sessions: Sequence[Session]
+    ) -> tuple[Receipt[UserCreated] | Failure, ...]:
+        """Make the logins of sessions; one answer for each, in the order asked.
 
-    async def create_generated(
-        self, target: Target, request: CreateUser
-    ) -> tuple[Receipt[UserCreated], str]:
-        """As `create`, but the agent makes the password and returns it sealed to us."""
+        For a session without verifier the agent makes the password, and seals it to us.
+        """
         ...
 
     async def revoke(
-        self, target: Target, session: SessionId, correlation_id: str
-    ) -> Receipt[UserRevoked]: ...
+        self, target: Target, ended: Sequence[EndUser]
+    ) -> tuple[Receipt[UserRevoked] | Failure, ...]:
+        """End the logins of sessions; one answer for each, in the order asked."""
+        ...
 
     async def extend(
         self, target: Target, session: SessionId, ttl: timedelta, correlation_id: str
@@ -155,16 +162,12 @@ class SessionUnit(Protocol):
         """Read a session and keep it from changing until the end of the transaction."""
         ...
 
-    async def move(
-        self,
-        session: Session,
-        to: SessionStatus,
-        *,
-        expires_at: datetime | None = None,
-        sealed_password: str | None = None,
-        error: Failure | None = None,
-    ) -> Session:
-        """Change the status, stamp the time of it, and tell the watchers.
+    async def lock_all(self, sessions: Sequence[SessionId]) -> Mapping[SessionId, Session]:
+        """Read sessions, those that there are, and keep them from changing."""
+        ...
+
+    async def move_all(self, moves: Sequence[Move]) -> Sequence[Session]:
+        """Change statuses, stamp the time of it, and tell the watchers.
 
         Raises `IntegrityError` for a move that is not in the kernel's table.
         """
@@ -178,8 +181,15 @@ class SessionUnit(Protocol):
 
     async def schedule_issue(self, session: Session) -> None: ...
 
-    async def schedule_end(self, session: Session, at: datetime) -> None:
-        """Make, or move, the one job that ends this session."""
+    async def schedule_ends(self, ends: Sequence[tuple[Session, datetime]]) -> None:
+        """Make, or move, the one job that ends each session."""
+        ...
+
+    async def settle(self, claims: Sequence[JobClaim]) -> Sequence[SessionId]:
+        """End these jobs if, and only if, this transaction commits.
+
+        Returns the sessions of those that are still ours: nothing may be done for others.
+        """
         ...
 
     async def postpone(self, claim: JobClaim, at: datetime) -> None:
@@ -194,11 +204,7 @@ class SessionUnit(Protocol):
 class SessionStore(Protocol):
     """Where sessions live: PostgreSQL, never memory."""
 
-    def transaction(
-        self, *, ends: JobClaim | None = None
-    ) -> AbstractAsyncContextManager[SessionUnit]:
-        """Open one transaction; `ends` is a job that is done if, and only if, it commits."""
-        ...
+    def transaction(self) -> AbstractAsyncContextManager[SessionUnit]: ...
 
     async def take_token(self, requester: str, per_minute: int) -> float:
         """Take one token of the requester's bucket; return 0, or how many seconds to wait."""

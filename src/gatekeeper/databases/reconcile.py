@@ -6,11 +6,12 @@ only the names that the target itself lists as ours are considered.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from gatekeeper.databases.evidence import actor_of, target_event
+from gatekeeper.databases.model import EndUser, Failure, Move
 from gatekeeper.kernel.audit import AuditKind
 from gatekeeper.kernel.ids import session_of
 from gatekeeper.kernel.session import ENDING, SessionStatus
@@ -52,6 +53,8 @@ class Drift:
     kind: DriftKind
     detail: str
     action: Action
+    problem: str | None = None
+    """Why a repair has not succeeded yet."""
 
 
 def compare(
@@ -139,10 +142,11 @@ class ReconcileService:
         drifts: list[Drift] = []
         for target in targets:
             found = await self._find(target, correlation_id)
-            if apply:
-                for drift in found:
-                    await self._repair(principal, target, drift, correlation_id)
-            drifts += found
+            drifts += (
+                [await self._repair(principal, target, d, correlation_id) for d in found]
+                if apply
+                else found
+            )
         return tuple(drifts)
 
     async def _find(self, target: Target, correlation_id: str) -> tuple[Drift, ...]:
@@ -155,16 +159,19 @@ class ReconcileService:
 
     async def _repair(
         self, principal: Principal, target: Target, drift: Drift, correlation_id: str
-    ) -> None:
-        receipt = None
+    ) -> Drift:
+        """Repair one; return it, with what went wrong if it still stands."""
+        evidence: dict[str, str] = {}
         if drift.action is Action.END:
-            receipt = await self._agents.revoke(target, drift.session, correlation_id)
+            evidence = await self._end(target, drift.session, correlation_id)
         async with self._store.transaction() as unit:
             session = await unit.lock(drift.session)
             if drift.action is not Action.END and session is not None:
                 if drift.action is Action.END_SESSION and session.status is SessionStatus.READY:
-                    session = await unit.move(session, SessionStatus.REVOKED)
-                await unit.schedule_end(session, await unit.now())
+                    (session,) = await unit.move_all(
+                        [Move(session=session, to=SessionStatus.REVOKED)]
+                    )
+                await unit.schedule_ends([(session, await unit.now())])
             await unit.record(
                 target_event(
                     AuditKind.TARGET_RECONCILED,
@@ -176,6 +183,16 @@ class ReconcileService:
                     drift=drift.kind,
                     detail=drift.detail,
                     action=drift.action,
-                    **({} if receipt is None else {"receipt": receipt.signed}),
+                    **evidence,
                 )
             )
+        return replace(drift, problem=evidence.get("problem"))
+
+    async def _end(self, target: Target, session: SessionId, correlation_id: str) -> dict[str, str]:
+        """End a login that no session stands for; return the receipt, or why it still stands."""
+        ended = EndUser(session=session, correlation_id=correlation_id)
+        (answer,) = await self._agents.revoke(target, [ended])
+        if isinstance(answer, Failure):
+            return {"problem": answer.message}
+        short = answer.value.shortfall()
+        return {"receipt": answer.signed} | ({} if short is None else {"problem": short.message})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gatekeeper.databases import errors
 from gatekeeper.databases.evidence import PLANE, actor_of, session_event, target_event
-from gatekeeper.databases.model import Session
+from gatekeeper.databases.model import Move, Session
 from gatekeeper.kernel import ids, policy
 from gatekeeper.kernel.audit import AuditKind
 from gatekeeper.kernel.scram import is_verifier
@@ -109,8 +109,8 @@ class SessionService:
                 return errors.no_such_session(session)
             if found.status not in OPEN:
                 return found
-            revoked = await unit.move(found, SessionStatus.REVOKED)
-            await unit.schedule_end(revoked, await unit.now())
+            (revoked,) = await unit.move_all([Move(session=found, to=SessionStatus.REVOKED)])
+            await unit.schedule_ends([(revoked, await unit.now())])
             await unit.record(
                 session_event(
                     AuditKind.SESSION_REVOKED,
@@ -147,7 +147,7 @@ class SessionService:
             now = await unit.now()
             remaining = receipt.value.expires_at - receipt.value.target_now
             extended = await unit.set_expiry(current, now + remaining)
-            await unit.schedule_end(extended, now + remaining)
+            await unit.schedule_ends([(extended, now + remaining)])
             await unit.record(
                 session_event(
                     AuditKind.SESSION_EXTENDED,

@@ -73,6 +73,13 @@ Job = Annotated[
 ]
 JOB: Final[TypeAdapter[Job]] = TypeAdapter(Job)
 
+MAX_BATCH_JOBS: Final = 64
+Batch = Annotated[tuple[Job, ...], Field(min_length=1, max_length=MAX_BATCH_JOBS)]
+"""What one signed message carries: jobs that are done side by side, each with its own signed
+result. The answer is those results, a line each, in the order of the jobs.
+"""
+BATCH: Final[TypeAdapter[tuple[Job, ...]]] = TypeAdapter(Batch)
+
 
 class JobError(Request):
     code: Annotated[str, Field(max_length=64)]

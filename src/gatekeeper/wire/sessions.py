@@ -190,6 +190,8 @@ class DriftView(Response):
     kind: str
     detail: str
     action: str
+    problem: str | None = None
+    """Why a repair has not succeeded yet."""
 
 
 class ReconcileRequest(Request):

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatekeeper.databases.adapters.store import END, ISSUE, Claim
-from gatekeeper.databases.jobs import TryAgain
+from gatekeeper.databases.adapters.store import Claim
+from gatekeeper.databases.jobs.outcomes import TryAgain
 from gatekeeper.platform.queue import Retry, Settled
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from gatekeeper.databases.jobs import JobOutcome, SessionJobs
+    from gatekeeper.databases.jobs.outcomes import JobOutcome
     from gatekeeper.databases.ports import JobClaim
-    from gatekeeper.platform.queue import ClaimedJob, Outcome
-
-    Handler = Callable[[ClaimedJob], Awaitable[Outcome]]
+    from gatekeeper.platform.queue import ClaimedJob, Handler, Outcome
 
 
-def job_handlers(jobs: SessionJobs) -> Mapping[str, Handler]:
-    """Return what the worker calls for each kind of job."""
-    return {ISSUE: _handler(jobs.issue), END: _handler(jobs.end)}
+def handler(use_case: Callable[[Sequence[JobClaim]], Awaitable[Sequence[JobOutcome]]]) -> Handler:
+    """Return what the worker calls with jobs of one kind and target."""
 
-
-def _handler(use_case: Callable[[JobClaim], Awaitable[JobOutcome]]) -> Handler:
-    async def handle(job: ClaimedJob) -> Outcome:
-        outcome = await use_case(Claim(job))
-        if isinstance(outcome, TryAgain):
-            return Retry(outcome.error.code, outcome.error.message)
-        return Settled()
+    async def handle(jobs: Sequence[ClaimedJob]) -> Sequence[Outcome]:
+        outcomes = await use_case([Claim(job) for job in jobs])
+        return [_outcome(outcome) for outcome in outcomes]
 
     return handle
+
+
+def _outcome(outcome: JobOutcome) -> Outcome:
+    if isinstance(outcome, TryAgain):
+        return Retry(outcome.error.code, outcome.error.message)
+    return Settled()

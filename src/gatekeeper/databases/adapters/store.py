@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection
 
-    from gatekeeper.databases.model import SessionFilter
+    from gatekeeper.databases.model import Move, SessionFilter
     from gatekeeper.databases.ports import JobClaim, SessionUnit
     from gatekeeper.kernel.audit import AuditEvent
     from gatekeeper.platform.postgres.pool import Pool
@@ -43,27 +43,35 @@ RETURNING *
 # A session that ends at its TTL ended *then*, however late that was noticed: the lag
 # is counted from here. Secrets and verifiers go when nothing can use them any more.
 _MOVE: Final = """
-UPDATE gatekeeper.session SET
-    status = %(to)s,
-    ready_at = CASE WHEN %(to)s = 'ready' THEN clock_timestamp() ELSE ready_at END,
-    expires_at = coalesce(%(expires_at)s, expires_at),
+UPDATE gatekeeper.session s SET
+    status = m.status,
+    ready_at = CASE WHEN m.status = 'ready' THEN clock_timestamp() ELSE s.ready_at END,
+    expires_at = coalesce(m.expires_at, s.expires_at),
     ended_at = CASE
-        WHEN %(to)s = 'expired' THEN coalesce(expires_at, clock_timestamp())
-        WHEN %(to)s IN ('revoked', 'failed') THEN clock_timestamp()
-        ELSE ended_at END,
-    cleaned_at = CASE WHEN %(to)s = 'cleaned' THEN clock_timestamp() END,
-    verifier = CASE WHEN %(to)s = 'ready' THEN verifier END,
-    sealed_password = CASE WHEN %(to)s = 'ready' THEN %(sealed_password)s END,
-    error_code = CASE WHEN %(to)s = 'cleaned' THEN error_code ELSE %(code)s END,
-    error_message = CASE WHEN %(to)s = 'cleaned' THEN error_message ELSE %(message)s END,
-    error_retryable = CASE WHEN %(to)s = 'cleaned' THEN error_retryable ELSE %(retryable)s END
-WHERE id = %(id)s
-RETURNING *
+        WHEN m.status = 'expired' THEN coalesce(s.expires_at, clock_timestamp())
+        WHEN m.status IN ('revoked', 'failed') THEN clock_timestamp()
+        ELSE s.ended_at END,
+    cleaned_at = CASE WHEN m.status = 'cleaned' THEN clock_timestamp() END,
+    verifier = CASE WHEN m.status = 'ready' THEN s.verifier END,
+    sealed_password = CASE WHEN m.status = 'ready' THEN m.sealed_password END,
+    error_code = CASE WHEN m.status = 'cleaned' THEN s.error_code ELSE m.code END,
+    error_message = CASE WHEN m.status = 'cleaned' THEN s.error_message ELSE m.message END,
+    error_retryable = CASE WHEN m.status = 'cleaned' THEN s.error_retryable ELSE m.retryable END
+FROM unnest(%(ids)s::text[], %(statuses)s::text[], %(expires_at)s::timestamptz[],
+    %(sealed_passwords)s::text[], %(codes)s::text[], %(messages)s::text[],
+    %(retryable)s::boolean[])
+    AS m (id, status, expires_at, sealed_password, code, message, retryable)
+WHERE s.id = m.id
+RETURNING s.*
 """
 
 _CHANGED: Final = """
-INSERT INTO gatekeeper.session_change (session_id, requester, target, role, status)
-VALUES (%s, %s, %s, %s, %s)
+WITH changed AS (
+    INSERT INTO gatekeeper.session_change (session_id, requester, target, role, status)
+    SELECT * FROM unnest(%(ids)s::text[], %(requesters)s::text[], %(targets)s::text[],
+        %(roles)s::text[], %(statuses)s::text[])
+    RETURNING session_id)
+SELECT pg_notify(%(channel)s, session_id) FROM changed
 """
 
 _FIND: Final = """
@@ -116,14 +124,11 @@ class PostgresSessionStore:
         self._pool = pool
 
     @asynccontextmanager
-    async def transaction(self, *, ends: JobClaim | None = None) -> AsyncIterator[SessionUnit]:
+    async def transaction(self) -> AsyncIterator[SessionUnit]:
         async with self._pool.connection() as connection, connection.transaction() as tx:
             unit = _Unit(connection)
             yield unit
-            if unit.abandoned:
-                tx.force_rollback = True
-            elif ends is not None and not unit.postponed:
-                await queue.complete(connection, _claimed(ends))
+            tx.force_rollback = unit.abandoned
 
     async def take_token(self, requester: str, per_minute: int) -> float:
         values = {"requester": requester, "most": float(per_minute)}
@@ -192,7 +197,6 @@ class _Unit:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
         self.abandoned = False
-        self.postponed = False
 
     async def now(self) -> datetime:
         row = await _one(self._connection, "SELECT clock_timestamp() AS now", {})
@@ -239,36 +243,41 @@ class _Unit:
             "correlation_id": session.correlation_id,
             "created_at": session.created_at,
         }
-        return await self._changed(await _one(self._connection, _ADD, values))
+        (added,) = await self._changed(
+            [_session(cast("Row", await _one(self._connection, _ADD, values)))]
+        )
+        return added
 
     async def lock(self, session: SessionId) -> Session | None:
-        row = await _one(
-            self._connection,
-            "SELECT * FROM gatekeeper.session WHERE id = %(id)s FOR UPDATE",
-            {"id": session},
-        )
-        return None if row is None else _session(row)
+        return (await self.lock_all([session])).get(session)
 
-    async def move(
-        self,
-        session: Session,
-        to: SessionStatus,
-        *,
-        expires_at: datetime | None = None,
-        sealed_password: str | None = None,
-        error: Failure | None = None,
-    ) -> Session:
-        if not may_move(session.status, to):
-            msg = f"session {session.id} cannot go from {session.status} to {to}"
-            raise IntegrityError(msg)
+    async def lock_all(self, sessions: Sequence[SessionId]) -> Mapping[SessionId, Session]:
+        rows = await _all(
+            self._connection,
+            # In one order everywhere, or two that lock the same sessions wait for each other.
+            "SELECT * FROM gatekeeper.session WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE",
+            {"ids": list(sessions)},
+        )
+        found = [_session(row) for row in rows]
+        return {session.id: session for session in found}
+
+    async def move_all(self, moves: Sequence[Move]) -> Sequence[Session]:
+        if not moves:
+            return ()
+        for move in moves:
+            _check(move)
+        errors = [_error_values(move.error) for move in moves]
         values = {
-            "id": session.id,
-            "to": to,
-            "expires_at": expires_at,
-            "sealed_password": sealed_password,
-            **_error_values(error),
+            "ids": [move.session.id for move in moves],
+            "statuses": [move.to for move in moves],
+            "expires_at": [move.expires_at for move in moves],
+            "sealed_passwords": [move.sealed_password for move in moves],
+            "codes": [error["code"] for error in errors],
+            "messages": [error["message"] for error in errors],
+            "retryable": [error["retryable"] for error in errors],
         }
-        return await self._changed(await _one(self._connection, _MOVE, values))
+        rows = await _all(self._connection, _MOVE, values)
+        return await self._changed([_session(row) for row in rows])
 
     async def set_expiry(self, session: Session, expires_at: datetime) -> Session:
         row = await _one(
@@ -276,7 +285,8 @@ class _Unit:
             "UPDATE gatekeeper.session SET expires_at = %(at)s WHERE id = %(id)s RETURNING *",
             {"id": session.id, "at": expires_at},
         )
-        return await self._changed(row)
+        (changed,) = await self._changed([_session(cast("Row", row))])
+        return changed
 
     async def note_error(self, session: Session, error: Failure) -> Session:
         row = await _one(
@@ -293,26 +303,38 @@ class _Unit:
     async def schedule_issue(self, session: Session) -> None:
         await queue.enqueue(self._connection, _job(ISSUE, session, due_at=None))
 
-    async def schedule_end(self, session: Session, at: datetime) -> None:
-        job = _job(END, session, due_at=at)
-        if not await queue.enqueue(self._connection, job):
-            await queue.reschedule(self._connection, job.id, job.lane, at)
+    async def schedule_ends(self, ends: Sequence[tuple[Session, datetime]]) -> None:
+        jobs = [_job(END, session, due_at=at) for session, at in ends]
+        await queue.enqueue_or_move(self._connection, jobs)
+
+    async def settle(self, claims: Sequence[JobClaim]) -> Sequence[SessionId]:
+        ended = await queue.complete_held(self._connection, [_claimed(c) for c in claims])
+        return [claim.session for claim in claims if _claimed(claim).id in ended]
 
     async def postpone(self, claim: JobClaim, at: datetime) -> None:
         await queue.postpone(self._connection, _claimed(claim), at)
-        self.postponed = True
 
     async def abandon(self) -> None:
         self.abandoned = True
 
-    async def _changed(self, row: Row | None) -> Session:
-        session = _session(cast("Row", row))
-        await self._connection.execute(
-            _CHANGED,
-            (session.id, session.requester, session.target, session.role, session.status),
-        )
-        await self._connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, session.id))
-        return session
+    async def _changed(self, sessions: Sequence[Session]) -> Sequence[Session]:
+        """Tell the watchers, with the commit."""
+        values = {
+            "ids": [session.id for session in sessions],
+            "requesters": [session.requester for session in sessions],
+            "targets": [session.target for session in sessions],
+            "roles": [session.role for session in sessions],
+            "statuses": [session.status for session in sessions],
+            "channel": CHANNEL,
+        }
+        await self._connection.execute(_CHANGED, values)
+        return sessions
+
+
+def _check(move: Move) -> None:
+    if not may_move(move.session.status, move.to):
+        msg = f"session {move.session.id} cannot go from {move.session.status} to {move.to}"
+        raise IntegrityError(msg)
 
 
 def _job(kind: str, session: Session, due_at: datetime | None) -> queue.NewJob:
@@ -351,6 +373,14 @@ async def _one(
     cursor = connection.cursor(row_factory=dict_row)
     await cursor.execute(query, values)
     return await cursor.fetchone()
+
+
+async def _all(
+    connection: AsyncConnection, query: LiteralString, values: Mapping[str, object]
+) -> Sequence[Row]:
+    cursor = connection.cursor(row_factory=dict_row)
+    await cursor.execute(query, values)
+    return await cursor.fetchall()
 
 
 async def _bound(

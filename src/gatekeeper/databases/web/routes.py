@@ -222,6 +222,7 @@ def operator_routes(
                     kind=d.kind,
                     detail=d.detail,
                     action=d.action,
+                    problem=d.problem,
                 )
                 for d in drifts
             ),

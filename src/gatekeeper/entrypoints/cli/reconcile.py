@@ -10,7 +10,7 @@ from gatekeeper.client import operations
 from gatekeeper.entrypoints.cli.caller import calling, note, show
 from gatekeeper.entrypoints.cli.completion import complete_target
 from gatekeeper.entrypoints.cli.tables import table
-from gatekeeper.wire.sessions import ReconcileRequest
+from gatekeeper.wire.sessions import ReconcileReport, ReconcileRequest
 
 
 def reconcile(
@@ -38,6 +38,13 @@ def reconcile(
             return
         table(
             ("TARGET", "LOGIN", "KIND", "WHAT", "ACTION"),
-            [(i.target, i.username, i.kind, i.detail, i.action) for i in report.items],
+            [(i.target, i.username, i.kind, i.problem or i.detail, i.action) for i in report.items],
         )
-        note("done" if report.applied else "nothing was changed; leave --plan away to repair")
+        note(_conclusion(report))
+
+
+def _conclusion(report: ReconcileReport) -> str:
+    if not report.applied:
+        return "nothing was changed; leave --plan away to repair"
+    still = sum(item.problem is not None for item in report.items)
+    return f"{still} not repaired yet: see WHAT, then run this again" if still else "done"

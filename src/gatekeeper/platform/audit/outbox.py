@@ -14,10 +14,16 @@ if TYPE_CHECKING:
 CHANNEL: Final = "gatekeeper_audit"
 
 
+_RECORD: Final = """
+WITH recorded AS (
+    INSERT INTO gatekeeper.audit_outbox (event)
+    SELECT event FROM unnest(%s::jsonb[]) WITH ORDINALITY AS e (event, place) ORDER BY place)
+SELECT pg_notify(%s, '')
+"""
+
+
 async def record(connection: AsyncConnection, *events: AuditEvent) -> None:
     """Write events in the caller's transaction; the sequencer gives them their place."""
-    for event in events:
-        await connection.execute(
-            "INSERT INTO gatekeeper.audit_outbox (event) VALUES (%s)", (Jsonb(event.fields()),)
-        )
-    await connection.execute("SELECT pg_notify(%s, '')", (CHANNEL,))
+    if events:
+        fields = [Jsonb(event.fields()) for event in events]
+        await connection.execute(_RECORD, (fields, CHANNEL))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -26,10 +27,22 @@ UNANSWERED_MILLISECONDS: Final = 30_000
 """How long sent data may stay unacknowledged before the connection counts as dead."""
 
 
+async def check_when_heard(connection: psycopg.AsyncConnection) -> None:
+    """Try a connection before it is lent, but only if its socket has something to say.
+
+    A server that ended an idle connection has told so, or closed it, and keepalives do the
+    same for a network that went away: silence means that all is well, at no round trip.
+    """
+    socket = select.poll()
+    socket.register(connection.fileno(), select.POLLIN)
+    if socket.poll(0):
+        await AsyncConnectionPool.check_connection(connection)
+
+
 class Pool:
     """Connections to one database, in autocommit; transactions are asked for.
 
-    Each connection is tried before it is lent, so a restarted database heals itself.
+    A connection that was ended is found before it is lent, so a restarted database heals itself.
     Raises `InputError` for a connection string that cannot be read.
     """
 
@@ -41,7 +54,7 @@ class Pool:
             timeout=WAIT_SECONDS,
             open=False,
             name=name,
-            check=AsyncConnectionPool.check_connection,
+            check=check_when_heard,
             kwargs={
                 "autocommit": True,
                 "application_name": name,

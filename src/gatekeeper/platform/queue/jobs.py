@@ -62,6 +62,28 @@ RETURNING CASE WHEN due_at < clock_timestamp() + make_interval(secs => %(within)
                THEN pg_notify(%(channel)s, %(lane)s) END
 """
 
+# Ids are locked in one order, so that two such transactions cannot wait for each other.
+_ENQUEUE_OR_MOVE: Final = """
+WITH given AS (
+    SELECT * FROM unnest(%(ids)s::text[], %(lanes)s::text[], %(kinds)s::text[],
+        %(targets)s::text[], %(payloads)s::jsonb[], %(dues)s::timestamptz[], %(mosts)s::int[])
+        AS g (id, lane, kind, target, payload, due_at, max_attempts)
+    ORDER BY id
+), held AS (
+    INSERT INTO gatekeeper.job AS job (id, lane, kind, target, payload, due_at, max_attempts)
+    SELECT id, lane, kind, target, payload, coalesce(due_at, clock_timestamp()), max_attempts
+    FROM given
+    ON CONFLICT (id) DO UPDATE SET
+        due_at = excluded.due_at,
+        attempts = CASE WHEN job.state = 'queued' THEN job.attempts ELSE 0 END,
+        state = 'queued',
+        finished_at = NULL
+        WHERE job.state <> 'running'
+    RETURNING lane, due_at)
+SELECT pg_notify(%(channel)s, lane) FROM held
+WHERE due_at < clock_timestamp() + make_interval(secs => %(within)s) GROUP BY lane
+"""
+
 _CANCEL: Final = """
 UPDATE gatekeeper.job SET state = 'done', finished_at = clock_timestamp()
 WHERE id = %s AND state = 'queued'
@@ -71,6 +93,17 @@ _COMPLETE: Final = """
 UPDATE gatekeeper.job SET
     state = 'done', finished_at = clock_timestamp(), lease_token = NULL, lease_until = NULL
 WHERE id = %(id)s AND lease_token = %(token)s
+"""
+
+_COMPLETE_HELD: Final = """
+UPDATE gatekeeper.job SET
+    state = 'done', finished_at = clock_timestamp(), lease_token = NULL, lease_until = NULL
+WHERE id IN (
+    SELECT job.id FROM gatekeeper.job
+    JOIN unnest(%(ids)s::text[], %(tokens)s::bigint[]) AS claim (id, token)
+        ON job.id = claim.id AND job.lease_token = claim.token
+    ORDER BY job.id FOR UPDATE OF job)
+RETURNING id
 """
 
 _POSTPONE: Final = """
@@ -232,6 +265,21 @@ async def reschedule(connection: AsyncConnection, job: str, lane: str, due_at: d
     return (await connection.execute(_RESCHEDULE, values)).rowcount == 1
 
 
+async def enqueue_or_move(connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
+    """Make jobs, and move those that are there to their new times, as `reschedule` does."""
+    values: dict[str, object] = {
+        "ids": [job.id for job in jobs],
+        "lanes": [job.lane for job in jobs],
+        "kinds": [job.kind for job in jobs],
+        "targets": [job.target or "" for job in jobs],
+        "payloads": [Jsonb(job.payload) for job in jobs],
+        "dues": [job.due_at for job in jobs],
+        "mosts": [job.max_attempts for job in jobs],
+        **_NOTIFY,
+    }
+    await connection.execute(_ENQUEUE_OR_MOVE, values)
+
+
 async def cancel(connection: AsyncConnection, job: str) -> bool:
     """End a queued job without running it; its id stays used. False when it is not queued."""
     return (await connection.execute(_CANCEL, (job,))).rowcount == 1
@@ -250,6 +298,17 @@ async def complete_if_held(connection: AsyncConnection, job: ClaimedJob) -> bool
     """End a job whose handler may have ended it before."""
     values = {"id": job.id, "token": job.lease_token}
     return (await connection.execute(_COMPLETE, values)).rowcount == 1
+
+
+async def complete_held(connection: AsyncConnection, jobs: Sequence[ClaimedJob]) -> Collection[str]:
+    """End those of the jobs whose lease still holds; return their ids.
+
+    Only the effects of these may be stored by the caller's transaction.
+    """
+    values = {"ids": [job.id for job in jobs], "tokens": [job.lease_token for job in jobs]}
+    cursor = connection.cursor(row_factory=scalar_row)
+    await cursor.execute(_COMPLETE_HELD, values)
+    return frozenset(await cursor.fetchall())
 
 
 async def postpone(connection: AsyncConnection, job: ClaimedJob, due_at: datetime) -> None:

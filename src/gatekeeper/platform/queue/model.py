@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -100,6 +101,8 @@ class Dead:
 
 
 Outcome = Done | Settled | Retry | Dead
+Handler = Callable[[Sequence[ClaimedJob]], Awaitable[Sequence[Outcome]]]
+"""Runs some jobs of one kind and target; its answer has an outcome for each, in order."""
 
 
 class LeaseLostError(GatekeeperError):

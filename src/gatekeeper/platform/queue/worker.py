@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from itertools import chain, groupby
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -25,14 +26,14 @@ from gatekeeper.platform.queue.backoff import LEAST_SECONDS, Backoff
 from gatekeeper.platform.queue.model import Dead, DeadJob, Done, LeaseLostError, Retry, Settled
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 
     from gatekeeper.kernel.random import Random
     from gatekeeper.kernel.secret import Secret
     from gatekeeper.platform.postgres.pool import Pool
-    from gatekeeper.platform.queue.model import ClaimedJob, Outcome
+    from gatekeeper.platform.queue.model import ClaimedJob, Handler, Outcome
 
-    Handler = Callable[[ClaimedJob], Awaitable[Outcome]]
+    Batch = Sequence[ClaimedJob]
 
 log = structlog.get_logger("gatekeeper.queue")
 
@@ -67,8 +68,9 @@ SET enable_mergejoin = off; SET plan_cache_mode = force_generic_plan; SET jit = 
 class Worker:
     """Runs due jobs, at most so many of each lane at a time.
 
-    `handlers` has one for each kind; they may run again after a crash, and a job ends
-    together with its effect when they call `complete` in their own transaction.
+    `handlers` has one for each kind. It gets at most `batch` jobs of one target at once,
+    and says of each how it ended. It may run again after a crash, and a job ends together
+    with its effect when the handler calls `complete_held` in its own transaction.
     `finished` hears of every outcome, `on_dead` of every job that was given up.
     """
 
@@ -80,6 +82,7 @@ class Worker:
         lanes: Mapping[str, int],
         handlers: Mapping[str, Handler],
         random: Random,
+        batch: int = 1,
         finished: Callable[[ClaimedJob, Outcome], None] = lambda _job, _outcome: None,
         on_dead: Callable[[DeadJob], None] = lambda _job: None,
         backoff: Backoff = Backoff(),  # noqa: B008  # frozen
@@ -94,13 +97,14 @@ class Worker:
         self._lanes = MappingProxyType(dict(lanes))
         self._handlers = handlers
         self._random = random
+        self._batch = batch
         self._finished = finished
         self._on_dead = on_dead
         self._backoff = backoff
         self._lease = lease_seconds
         self._stop_seconds = stop_seconds
         self._wake = {lane: asyncio.Event() for lane in lanes}
-        self._running: dict[asyncio.Task[None], ClaimedJob] = {}
+        self._running: dict[asyncio.Task[None], Batch] = {}
         self._stopping = False
 
     async def run(self) -> None:
@@ -147,7 +151,7 @@ class Worker:
         locked = 0
         while not self._stopping:
             self._wake[lane].clear()
-            free = places - sum(job.lane == lane for job in self._running.values())
+            free = places - sum(job.lane == lane for job in self._held())
             if free == 0:
                 await self._sleep(lane, None)
                 continue
@@ -172,9 +176,9 @@ class Worker:
             busy=self._busy(lane),
             lease=self._lease,
         )
-        for job in claimed:
-            task = asyncio.create_task(self._run(job), name=f"job {job.id}")
-            self._running[task] = job
+        for batch in _batches(claimed, self._batch):
+            task = asyncio.create_task(self._run(batch), name=f"job {batch[0].id}")
+            self._running[task] = batch
             task.add_done_callback(self._ended)
         return len(claimed)
 
@@ -188,9 +192,10 @@ class Worker:
 
     def _busy(self, lane: str) -> Mapping[str, int]:
         """Count what runs here, by target."""
-        return Counter(
-            job.target for job in self._running.values() if job.lane == lane and job.target
-        )
+        return Counter(job.target for job in self._held() if job.lane == lane and job.target)
+
+    def _held(self) -> Iterator[ClaimedJob]:
+        return chain.from_iterable(self._running.values())
 
     async def _sleep(self, lane: str, seconds: float | None) -> None:
         try:
@@ -217,42 +222,41 @@ class Worker:
 
     # -- jobs --------------------------------------------------------------------------
 
-    async def _run(self, job: ClaimedJob) -> None:
-        """Run one attempt, and say how it ended until the database has heard it."""
+    async def _run(self, batch: Batch) -> None:
+        """Run one attempt, and say how each job ended until the database has heard it."""
+        for job, outcome in await self._outcomes(batch):
+            self._finished(job, await self._settle_surely(job, outcome))
+
+    async def _outcomes(self, batch: Batch) -> Iterable[tuple[ClaimedJob, Outcome]]:
+        handler = self._handlers.get(batch[0].kind)
+        if handler is None:
+            why = f"no handler for kind {batch[0].kind!r}"
+            return _all(batch, Retry(ErrorCode.INTERNAL_ERROR, why))
+        deadline = asyncio.timeout(JOB_SECONDS)
         try:
-            outcome = await self._outcome(job)
-        except LeaseLostError:
-            log.warning("what a job did was undone: its lease was lost", job=job.id)
-            return
+            async with deadline:
+                return list(zip(batch, await handler(batch), strict=True))
+        except Exception as error:  # noqa: BLE001  # a bug in one job must not end the others
+            if deadline.expired():
+                why = f"not done within {JOB_SECONDS:.0f} s"
+                return _all(batch, Retry(ErrorCode.JOB_EXPIRED, why))
+            if len(batch) > 1 and not _is_foreseen(error):
+                return await self._one_by_one(batch)
+            return _failed(batch, error)
+
+    async def _one_by_one(self, batch: Batch) -> Iterable[tuple[ClaimedJob, Outcome]]:
+        """Run the jobs of a batch that broke again: one of them is why, not all."""
+        return [pair for job in batch for pair in await self._outcomes((job,))]
+
+    async def _settle_surely(self, job: ClaimedJob, outcome: Outcome) -> Outcome:
         failures = 0
         while True:
             try:
-                outcome = await self._settle(job, outcome)
-                break
+                return await self._settle(job, outcome)
             except (GatekeeperError, psycopg.Error) as error:
                 failures += 1
                 log.warning("a job's end is not stored yet", job=job.id, error=type(error).__name__)
                 await asyncio.sleep(HEAL.pause(failures, self._random))
-        self._finished(job, outcome)
-
-    async def _outcome(self, job: ClaimedJob) -> Outcome:
-        handler = self._handlers.get(job.kind)
-        if handler is None:
-            return Retry(ErrorCode.INTERNAL_ERROR, f"no handler for kind {job.kind!r}")
-        deadline = asyncio.timeout(JOB_SECONDS)
-        try:
-            async with deadline:
-                return await handler(job)
-        except LeaseLostError:
-            raise
-        except GatekeeperError as error:
-            return Retry(error.code, error.detail)
-        except Exception as error:  # noqa: BLE001  # a bug in one job must not end the others
-            if deadline.expired():
-                return Retry(ErrorCode.JOB_EXPIRED, f"not done within {JOB_SECONDS:.0f} s")
-            # Neither text nor traceback: a foreign error may quote the payload.
-            log.error("job failed", job=job.id, error=type(error).__name__, at=_where(error))  # noqa: TRY400
-            return Retry(ErrorCode.INTERNAL_ERROR, f"unforeseen: {type(error).__name__}")
 
     async def _settle(self, job: ClaimedJob, outcome: Outcome) -> Outcome:
         """Store how an attempt ended; a failure that was the last one comes back as `Dead`."""
@@ -285,10 +289,12 @@ class Worker:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Free the place, and look whether somebody waits for it."""
-        job = self._running.pop(task)
-        self._wake[job.lane].set()
+        batch = self._running.pop(task)
+        self._wake[batch[0].lane].set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("the worker failed", job=job.id, error=type(error).__name__, at=_where(error))
+            log.error(
+                "the worker failed", job=batch[0].id, error=type(error).__name__, at=_where(error)
+            )
 
     # -- keeping -----------------------------------------------------------------------
 
@@ -314,7 +320,7 @@ class Worker:
         """
         async with self._pool.connection() as connection:
             if self._running:
-                tokens = [job.lease_token for job in self._running.values()]
+                tokens = [job.lease_token for job in self._held()]
                 await jobs.renew(connection, tokens, self._lease)
             _lanes, dead = await jobs.reclaim(connection)
             expiry = await jobs.next_expiry(connection)
@@ -341,18 +347,18 @@ class Worker:
         await asyncio.wait(lanes, timeout=_SETTLE_SECONDS)
         if self._running:
             await asyncio.wait(self._running, timeout=self._stop_seconds)
-        left = dict(self._running)
-        for task in (*lanes, *others, *left):
+        cut, left = list(self._running), list(self._held())
+        for task in (*lanes, *others, *cut):
             task.cancel()
-        await asyncio.wait((*lanes, *others, *left), timeout=_SETTLE_SECONDS)
+        await asyncio.wait((*lanes, *others, *cut), timeout=_SETTLE_SECONDS)
         if left:
             await self._release(left)
 
-    async def _release(self, left: Mapping[asyncio.Task[None], ClaimedJob]) -> None:
-        log.warning("jobs cut off", jobs=sorted(job.id for job in left.values()))
+    async def _release(self, left: Batch) -> None:
+        log.warning("jobs cut off", jobs=sorted(job.id for job in left))
         try:
             async with self._pool.connection() as connection:
-                await jobs.release(connection, [job.lease_token for job in left.values()])
+                await jobs.release(connection, [job.lease_token for job in left])
         except (GatekeeperError, psycopg.Error) as error:
             log.warning("jobs left to their leases", error=type(error).__name__)
 
@@ -360,6 +366,39 @@ class Worker:
 def _share(places: int) -> int:
     """Return how many places of a lane one target may have."""
     return max(1, int(places * TARGET_SHARE))
+
+
+def _batches(claimed: Batch, most: int) -> Iterator[Batch]:
+    """Cut what was claimed into batches of one kind and target."""
+    ordered = sorted(claimed, key=_kind_and_target)
+    for _, group in groupby(ordered, key=_kind_and_target):
+        alike = list(group)
+        yield from (alike[start : start + most] for start in range(0, len(alike), most))
+
+
+def _kind_and_target(job: ClaimedJob) -> tuple[str, str]:
+    return job.kind, job.target or ""
+
+
+def _all(batch: Batch, outcome: Outcome) -> Iterable[tuple[ClaimedJob, Outcome]]:
+    return [(job, outcome) for job in batch]
+
+
+def _is_foreseen(error: Exception) -> bool:
+    return isinstance(error, GatekeeperError) and not isinstance(error, LeaseLostError)
+
+
+def _failed(batch: Batch, error: Exception) -> Iterable[tuple[ClaimedJob, Outcome]]:
+    """Return what an attempt that raised comes to; nothing is said of a job we lost."""
+    job = batch[0]
+    if isinstance(error, LeaseLostError):
+        log.warning("what a job did was undone: its lease was lost", job=job.id)
+        return ()
+    if isinstance(error, GatekeeperError):
+        return _all(batch, Retry(error.code, error.detail))
+    # Neither text nor traceback: a foreign error may quote the payload.
+    log.error("job failed", job=job.id, error=type(error).__name__, at=_where(error))
+    return _all(batch, Retry(ErrorCode.INTERNAL_ERROR, f"unforeseen: {type(error).__name__}"))
 
 
 def _where(error: BaseException) -> str:

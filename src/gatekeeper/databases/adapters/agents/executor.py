@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from pydantic import ValidationError
 
-from gatekeeper.databases.model import CreateUser
+from gatekeeper.databases.model import CreateUser, Failure, UserRevoked
 from gatekeeper.kernel import scram
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
 from gatekeeper.kernel.ids import RoleName, SessionId, role_name
@@ -19,18 +21,26 @@ from gatekeeper.platform.crypto.sealing import seal_secret
 from gatekeeper.wire import jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
         Ed25519PrivateKey,
         Ed25519PublicKey,
     )
 
-    from gatekeeper.databases.model import ManagedUser, ObjectPolicy, UserRevoked
+    from gatekeeper.databases.model import ManagedUser, ObjectPolicy
     from gatekeeper.databases.ports import DatabaseProvider
     from gatekeeper.kernel.clock import Clock
     from gatekeeper.kernel.random import Random
-    from gatekeeper.platform.crypto.envelope import ReplayGuard
+    from gatekeeper.platform.crypto.envelope import Opened, ReplayGuard
+
+    _Alone = (
+        jobs.CreateSessionJob
+        | jobs.ExtendSessionJob
+        | jobs.CleanupJob
+        | jobs.ReconcileJob
+        | jobs.DoctorJob
+    )
 
 log = structlog.get_logger("gatekeeper.agent")
 
@@ -79,11 +89,13 @@ class AgentExecutor:
             log.warning("job refused", detail=opened.detail)
             return opened
         try:
-            job = jobs.JOB.validate_json(opened.payload)
+            work = jobs.BATCH.validate_json(opened.payload)
         except ValidationError:
             return Refusal(code=ErrorCode.AGENT_REJECTED, detail="the job has the wrong shape")
-        with structlog.contextvars.bound_contextvars(correlationId=job.correlation_id):
-            result = await self._run(job)
+        return "\n".join(self._sealed(result, opened) for result in await self._run(work))
+
+    def _sealed(self, result: jobs.Result, opened: Opened) -> str:
+        """Sign one result on its own: it is the receipt that stands in the evidence."""
         return seal(
             result.model_dump_json(by_alias=True).encode(),
             key=self._key,
@@ -95,14 +107,42 @@ class AgentExecutor:
             in_reply_to=opened.message_id,
         )
 
-    async def _run(self, job: jobs.Job) -> jobs.Result:
+    async def _run(self, work: Sequence[jobs.Job]) -> list[jobs.Result]:
+        """Run jobs side by side: those that end logins of one target in one go."""
+        ending = defaultdict[str, list[jobs.RevokeSessionJob]](list)
+        for job in work:
+            if isinstance(job, jobs.RevokeSessionJob):
+                ending[job.target].append(job)
+        others = [job for job in work if not isinstance(job, jobs.RevokeSessionJob)]
+        done = await asyncio.gather(
+            *(self._revoke(target, batch) for target, batch in ending.items()),
+            *(self._one(job) for job in others),
+        )
+        results = {result.job_id: result for results in done for result in results}
+        return [results[job.id] for job in work]
+
+    async def _one(self, job: _Alone) -> list[jobs.Result]:
+        with structlog.contextvars.bound_contextvars(correlationId=job.correlation_id):
+            try:
+                result = await self._dispatch(job, self._served(job.target))
+            except GatekeeperError as error:
+                return [_failed(job, Failure.of(error))]
+            log.info("job done", type=job.type, target=job.target, status=result.status)
+            return [result]
+
+    async def _revoke(
+        self, target: str, work: Sequence[jobs.RevokeSessionJob]
+    ) -> list[jobs.Result]:
         try:
-            result = await self._dispatch(job, self._served(job.target))
+            served = self._served(target)
+            for job in work:
+                _check_name(job.session_id, job.username)
+            answers = await served.provider.revoke_users(
+                [RoleName(job.username) for job in work], served.owned_objects
+            )
         except GatekeeperError as error:
-            log.warning("job failed", type=job.type, target=job.target, code=error.code)
-            return _failed(job, error)
-        log.info("job done", type=job.type, target=job.target, status=result.status)
-        return result
+            return [_failed(job, Failure.of(error)) for job in work]
+        return [_revoked(job, answer) for job, answer in zip(work, answers, strict=True)]
 
     def _served(self, target: str) -> ServedTarget:
         served = self._targets.get(target)
@@ -111,16 +151,10 @@ class AgentExecutor:
             raise GatekeeperError(ErrorCode.AGENT_REJECTED, msg)
         return served
 
-    async def _dispatch(self, job: jobs.Job, served: ServedTarget) -> jobs.Result:
+    async def _dispatch(self, job: _Alone, served: ServedTarget) -> jobs.Result:
         match job:
             case jobs.CreateSessionJob():
                 return await self._create(job, served.provider)
-            case jobs.RevokeSessionJob():
-                _check_name(job.session_id, job.username)
-                proof = await served.provider.revoke_user(
-                    RoleName(job.username), served.owned_objects
-                )
-                return _revoked(job, proof)
             case jobs.ExtendSessionJob():
                 _check_name(job.session_id, job.username)
                 return await _extend(job, served.provider)
@@ -182,16 +216,22 @@ class AgentExecutor:
 
     async def _clean_up(self, job: jobs.CleanupJob, served: ServedTarget) -> jobs.CleanupResult:
         """End every login of ours whose time is over: works without the control plane's store."""
-        cleaned = []
-        for user in await served.provider.list_managed_users():
-            if user.expires_at is not None and user.expires_at <= self._clock.now():
-                proof = await served.provider.revoke_user(user.username, served.owned_objects)
-                cleaned += [user.username] if proof.gone else []
+        now = self._clock.now()
+        overdue = [
+            user.username
+            for user in await served.provider.list_managed_users()
+            if user.expires_at is not None and user.expires_at <= now
+        ]
+        answers = await served.provider.revoke_users(overdue, served.owned_objects)
         return jobs.CleanupResult(
             job_id=job.id,
             correlation_id=job.correlation_id,
             status="completed",
-            cleaned=tuple(cleaned),
+            cleaned=tuple(
+                answer.username
+                for answer in answers
+                if isinstance(answer, UserRevoked) and answer.gone
+            ),
         )
 
 
@@ -229,7 +269,10 @@ async def _doctor(job: jobs.DoctorJob, provider: DatabaseProvider) -> jobs.Docto
     )
 
 
-def _revoked(job: jobs.RevokeSessionJob, proof: UserRevoked) -> jobs.RevokeSessionResult:
+def _revoked(job: jobs.RevokeSessionJob, proof: UserRevoked | Failure) -> jobs.Result:
+    log.info("job done", type=job.type, target=job.target, correlationId=job.correlation_id)
+    if isinstance(proof, Failure):
+        return _failed(job, proof)
     return jobs.RevokeSessionResult(
         job_id=job.id,
         correlation_id=job.correlation_id,
@@ -266,10 +309,17 @@ _FAILED: Final[Mapping[str, Callable[..., jobs.Result]]] = {
 }
 
 
-def _failed(job: jobs.Job, error: GatekeeperError) -> jobs.Result:
+def _failed(job: jobs.Job, why: Failure) -> jobs.Result:
+    log.warning(
+        "job failed",
+        type=job.type,
+        target=job.target,
+        code=why.code,
+        correlationId=job.correlation_id,
+    )
     return _FAILED[job.type](
         job_id=job.id,
         correlation_id=job.correlation_id,
         status="failed",
-        error=jobs.JobError(code=error.code, message=error.detail, retryable=error.retryable),
+        error=jobs.JobError(code=why.code, message=why.message, retryable=why.retryable),
     )

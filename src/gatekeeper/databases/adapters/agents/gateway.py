@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from gatekeeper.databases.model import (
     Check,
     CheckStatus,
+    Failure,
     ManagedUser,
     OwnedObjects,
     UserCreated,
@@ -21,7 +22,7 @@ from gatekeeper.platform.crypto.envelope import open_envelope, seal
 from gatekeeper.wire import jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import timedelta
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -29,14 +30,16 @@ if TYPE_CHECKING:
         Ed25519PublicKey,
     )
 
-    from gatekeeper.databases.model import CreateUser, Target
+    from gatekeeper.databases.model import EndUser, Session, Target
     from gatekeeper.databases.ports import Sealer
     from gatekeeper.kernel.clock import Clock
     from gatekeeper.kernel.ids import SessionId
     from gatekeeper.kernel.random import Random
     from gatekeeper.platform.crypto.envelope import ReplayGuard
 
+J = TypeVar("J", bound=jobs.Job)
 R = TypeVar("R", bound=jobs.Result)
+T = TypeVar("T")
 
 
 class Transport(Protocol):
@@ -76,36 +79,26 @@ class AgentGateway:
         self._clock = clock
         self._random = random
 
-    async def create(self, target: Target, request: CreateUser) -> Receipt[UserCreated]:
-        result, signed = await self._call(
-            target, self._create_job(target, request, seal_to=None), jobs.CreateSessionResult
-        )
-        return Receipt(value=_created(result, request.username), agent=target.agent, signed=signed)
-
-    async def create_generated(
-        self, target: Target, request: CreateUser
-    ) -> tuple[Receipt[UserCreated], str]:
-        job = self._create_job(target, request, seal_to=self._sealer.public_key)
-        result, signed = await self._call(target, job, jobs.CreateSessionResult)
-        if result.sealed_password is None:
-            _reject("the agent made no password")
-        receipt = Receipt(
-            value=_created(result, request.username), agent=target.agent, signed=signed
-        )
-        return receipt, result.sealed_password
+    async def create(
+        self, target: Target, sessions: Sequence[Session]
+    ) -> tuple[Receipt[UserCreated] | Failure, ...]:
+        work = [self._create_job(session) for session in sessions]
+        return await self._each(target, work, jobs.CreateSessionResult, _created)
 
     async def revoke(
-        self, target: Target, session: SessionId, correlation_id: str
-    ) -> Receipt[UserRevoked]:
-        job = jobs.RevokeSessionJob(
-            id=f"revoke:{session}",
-            correlation_id=correlation_id,
-            target=target.name,
-            session_id=session,
-            username=role_name(session),
-        )
-        result, signed = await self._call(target, job, jobs.RevokeSessionResult)
-        return Receipt(value=_revoked(result, job.username), agent=target.agent, signed=signed)
+        self, target: Target, ended: Sequence[EndUser]
+    ) -> tuple[Receipt[UserRevoked] | Failure, ...]:
+        work = [
+            jobs.RevokeSessionJob(
+                id=f"revoke:{one.session}",
+                correlation_id=one.correlation_id,
+                target=target.name,
+                session_id=one.session,
+                username=role_name(one.session),
+            )
+            for one in ended
+        ]
+        return await self._each(target, work, jobs.RevokeSessionResult, _revoked)
 
     async def extend(
         self, target: Target, session: SessionId, ttl: timedelta, correlation_id: str
@@ -118,9 +111,9 @@ class AgentGateway:
             username=role_name(session),
             ttl_seconds=int(ttl.total_seconds()),
         )
-        result, signed = await self._call(target, job, jobs.ExtendSessionResult)
+        receipt = await self._call(target, job, jobs.ExtendSessionResult)
         return Receipt(
-            value=_created(result, role_name(session)), agent=target.agent, signed=signed
+            value=_created(receipt.value, job), agent=receipt.agent, signed=receipt.signed
         )
 
     async def list_users(
@@ -129,35 +122,64 @@ class AgentGateway:
         job = jobs.ReconcileJob(
             id=f"reconcile:{self._nonce()}", correlation_id=correlation_id, target=target.name
         )
-        result, signed = await self._call(target, job, jobs.ReconcileResult)
-        users = tuple(_managed(user) for user in result.users)
-        return Receipt(value=users, agent=target.agent, signed=signed)
+        receipt = await self._call(target, job, jobs.ReconcileResult)
+        users = tuple(_managed(user) for user in receipt.value.users)
+        return Receipt(value=users, agent=receipt.agent, signed=receipt.signed)
 
     async def doctor(self, target: Target, correlation_id: str) -> tuple[Check, ...]:
         job = jobs.DoctorJob(
             id=f"doctor:{self._nonce()}", correlation_id=correlation_id, target=target.name
         )
-        result, _signed = await self._call(target, job, jobs.DoctorResult)
+        receipt = await self._call(target, job, jobs.DoctorResult)
         return tuple(
             Check(name=c.name, status=CheckStatus(c.status), detail=c.detail, fix=c.fix)
-            for c in result.checks
+            for c in receipt.value.checks
         )
 
     async def close(self) -> None:
         for transport in self._transports.values():
             await transport.close()
 
-    async def _call(self, target: Target, job: jobs.Job, expected: type[R]) -> tuple[R, str]:
-        """Send one job; return its result and the envelope that proves who said so."""
+    async def _each(
+        self,
+        target: Target,
+        work: Sequence[J],
+        expected: type[R],
+        read: Callable[[R, J], T],
+    ) -> tuple[Receipt[T] | Failure, ...]:
+        """Have many jobs done with one message; a job that failed is no error of the others."""
+        answers = await self._send(target, work)
+        return tuple(
+            _answered(answer, job, expected, read)
+            for answer, job in zip(answers, work, strict=True)
+        )
+
+    async def _call(self, target: Target, job: jobs.Job, expected: type[R]) -> Receipt[R]:
+        """Have one job done; return its result and the envelope that proves who said so."""
+        (answer,) = await self._send(target, (job,))
+        return Receipt(
+            value=_result(answer.value, job, expected), agent=answer.agent, signed=answer.signed
+        )
+
+    async def _send(self, target: Target, work: Sequence[jobs.Job]) -> Sequence[Receipt[bytes]]:
+        """Send jobs in one signed message; return what their signed results hold."""
         transport, key = self._transports.get(target.agent), self._agent_keys.get(target.agent)
         if transport is None or key is None:
             msg = f"target {target.name!r} names agent {target.agent!r}, which is not configured"
             raise GatekeeperError(ErrorCode.AGENT_REJECTED, msg)
         message_id = self._nonce()
-        answer = await transport.exchange(self._sealed(job, target.agent, message_id))
+        answer = await transport.exchange(self._sealed(work, target.agent, message_id))
+        lines = answer.split("\n")
+        if len(lines) != len(work):
+            _reject("it did not answer each job")
+        return [self._opened(line, target.agent, key, message_id) for line in lines]
+
+    def _opened(
+        self, signed: str, agent: str, key: Ed25519PublicKey, message_id: str
+    ) -> Receipt[bytes]:
         opened = open_envelope(
-            answer,
-            trusted={target.agent: (key,)},
+            signed,
+            trusted={agent: (key,)},
             audience=self._name,
             purpose="result",
             now=self._clock.now(),
@@ -166,11 +188,11 @@ class AgentGateway:
         )
         if isinstance(opened, Refusal):
             _reject(f"its answer was refused: {opened.detail}")
-        return _result(opened.payload, job, expected), answer
+        return Receipt(value=opened.payload, agent=agent, signed=signed)
 
-    def _sealed(self, job: jobs.Job, agent: str, message_id: str) -> str:
+    def _sealed(self, work: Sequence[jobs.Job], agent: str, message_id: str) -> str:
         return seal(
-            job.model_dump_json(by_alias=True).encode(),
+            jobs.BATCH.dump_json(tuple(work), by_alias=True),
             key=self._key,
             sender=self._name,
             audience=agent,
@@ -179,23 +201,31 @@ class AgentGateway:
             now=self._clock.now(),
         )
 
-    def _create_job(
-        self, target: Target, request: CreateUser, *, seal_to: str | None
-    ) -> jobs.CreateSessionJob:
+    def _create_job(self, session: Session) -> jobs.CreateSessionJob:
         return jobs.CreateSessionJob(
-            id=f"create:{request.session}",
-            correlation_id=request.correlation_id,
-            target=target.name,
-            session_id=request.session,
-            username=request.username,
-            role=request.role,
-            ttl_seconds=int(request.ttl.total_seconds()),
-            verifier=request.verifier or None,
-            seal_to=seal_to,
+            id=f"create:{session.id}",
+            correlation_id=session.correlation_id,
+            target=session.target,
+            session_id=session.id,
+            username=session.username,
+            role=session.role,
+            ttl_seconds=int(session.ttl.total_seconds()),
+            verifier=session.verifier,
+            seal_to=self._sealer.public_key if session.verifier is None else None,
         )
 
     def _nonce(self) -> str:
         return self._random.bytes(16).hex()
+
+
+def _answered(
+    answer: Receipt[bytes], job: J, expected: type[R], read: Callable[[R, J], T]
+) -> Receipt[T] | Failure:
+    try:
+        value = read(_result(answer.value, job, expected), job)
+    except GatekeeperError as error:
+        return Failure.of(error)
+    return Receipt(value=value, agent=answer.agent, signed=answer.signed)
 
 
 def _result(payload: bytes, job: jobs.Job, expected: type[R]) -> R:
@@ -221,23 +251,28 @@ def _reject(why: str, cause: Exception | None = None) -> NoReturn:
 
 
 def _created(
-    result: jobs.CreateSessionResult | jobs.ExtendSessionResult, username: RoleName
+    result: jobs.CreateSessionResult | jobs.ExtendSessionResult,
+    job: jobs.CreateSessionJob | jobs.ExtendSessionJob,
 ) -> UserCreated:
     if result.expires_at is None or result.target_now is None:
         _reject("it names no times")
+    sealed = result.sealed_password if isinstance(result, jobs.CreateSessionResult) else None
+    if isinstance(job, jobs.CreateSessionJob) and (sealed is None) != (job.seal_to is None):
+        _reject("the password was to be made by the other side")
     return UserCreated(
-        username=username,
+        username=RoleName(job.username),
         expires_at=result.expires_at,
         target_now=result.target_now,
         already_existed=False,
+        sealed_password=sealed,
     )
 
 
-def _revoked(result: jobs.RevokeSessionResult, username: str) -> UserRevoked:
+def _revoked(result: jobs.RevokeSessionResult, job: jobs.RevokeSessionJob) -> UserRevoked:
     if result.access_cut_at is None or result.verified_at is None:
         _reject("it names no times")
     return UserRevoked(
-        username=RoleName(username),
+        username=RoleName(job.username),
         existed=result.existed,
         gone=result.status == "gone",
         backends_ended=result.backends_ended,

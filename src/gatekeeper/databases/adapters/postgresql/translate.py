@@ -43,10 +43,8 @@ def translated() -> Iterator[None]:
         raise _ours(error) from _without_payload(error)
 
 
-def _ours(error: psycopg.Error) -> GatekeeperError:
-    state = error.sqlstate or ""
-    if state in (REFUSED, ENDED):
-        return TargetRefusedError(str(error.diag.message_primary))  # our helpers' own words
+def error_of(state: str) -> GatekeeperError:
+    """Say an SQLSTATE in this plane's words; an empty one means that nothing was answered."""
     if state in _BUSY:
         return TargetBusyError(f"another transaction was in the way ({state})")
     if state in _EXHAUSTED:
@@ -56,8 +54,14 @@ def _ours(error: psycopg.Error) -> GatekeeperError:
             f"the target is not set up for this ({state}); gk target doctor names what is missing"
         )
     if not state or state.startswith(("08", "57")):
-        return TargetUnreachableError(f"the target does not answer ({type(error).__name__})")
+        return TargetUnreachableError(f"the target does not answer ({state or 'no connection'})")
     return TargetMisconfiguredError(f"the target answered with SQLSTATE {state}")
+
+
+def _ours(error: psycopg.Error) -> GatekeeperError:
+    if error.sqlstate in (REFUSED, ENDED):
+        return TargetRefusedError(str(error.diag.message_primary))  # our helpers' own words
+    return error_of(error.sqlstate or "")
 
 
 def _without_payload(error: psycopg.Error) -> Exception:

@@ -38,6 +38,25 @@ BEGIN
     END IF;
 END $$;
 
+CREATE OR REPLACE FUNCTION gk.check_names(p_names text[]) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_name text;
+BEGIN
+    FOREACH v_name IN ARRAY p_names LOOP
+        PERFORM gk.check_name(v_name);
+    END LOOP;
+END $$;
+
+-- Of many at once, each may wait for a lock as long as a batch can bear.
+CREATE OR REPLACE FUNCTION gk.wait_briefly(p_names text[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF cardinality(p_names) > 1 THEN
+        PERFORM set_config('lock_timeout', '30ms', true);
+    END IF;
+END $$;
+
 CREATE OR REPLACE FUNCTION gk.create_login(p_name text, p_verifier text, p_pack text, p_ttl interval)
 RETURNS TABLE (expires_at timestamptz, target_now timestamptz, already_existed boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
@@ -83,82 +102,98 @@ BEGIN
     RETURN QUERY SELECT v_ends, clock_timestamp(), false;
 END $$;
 
--- Off, and remembered as ended even when it was never made: a late create is refused.
-CREATE OR REPLACE FUNCTION gk.disable_login(p_name text) RETURNS boolean
+-- Off, and remembered as ended even when they were never made: a late create is refused.
+-- One login that somebody holds must not hold up the others: it comes back with its
+-- SQLSTATE, and alone it may wait longer.
+CREATE OR REPLACE FUNCTION gk.disable_logins(p_names text[])
+RETURNS TABLE (username text, existed boolean, failed text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
+    v_name  text;
     v_login gk.login;
     v_oid   oid;
 BEGIN
-    PERFORM gk.check_name(p_name);
-    INSERT INTO gk.login (name, shard, pack, verifier, expires_at, ended_at)
-        VALUES (p_name, 0, '', '', clock_timestamp(), clock_timestamp()) ON CONFLICT (name) DO NOTHING;
-    SELECT * INTO v_login FROM gk.login WHERE name = p_name FOR UPDATE;
-    SELECT oid INTO v_oid FROM pg_roles WHERE rolname = p_name;
-    UPDATE gk.login SET ended_at = coalesce(ended_at, clock_timestamp()),
-        role_oid = coalesce(role_oid, v_oid) WHERE name = p_name;
-    IF v_oid IS NULL THEN
-        RETURN v_login.role_oid IS NOT NULL;
-    END IF;
-    EXECUTE format('SELECT gk.disable_role_%s($1)', lpad(v_login.shard::text, 2, '0')) USING p_name;
-    RETURN true;
+    PERFORM gk.check_names(p_names), gk.wait_briefly(p_names);
+    FOR v_name IN SELECT name FROM unnest(p_names) AS n (name) ORDER BY name LOOP
+        INSERT INTO gk.login AS l (name, shard, pack, verifier, expires_at, ended_at)
+            VALUES (v_name, 0, '', '', clock_timestamp(), clock_timestamp())
+            ON CONFLICT (name) DO UPDATE SET ended_at = coalesce(l.ended_at, excluded.ended_at)
+            RETURNING * INTO v_login;
+        SELECT oid INTO v_oid FROM pg_roles WHERE rolname = v_name;
+        IF v_login.role_oid IS NULL AND v_oid IS NOT NULL THEN
+            UPDATE gk.login SET role_oid = v_oid WHERE name = v_name;
+        END IF;
+        existed := coalesce(v_login.role_oid, v_oid) IS NOT NULL;
+        username := v_name;
+        failed := NULL;
+        IF v_oid IS NOT NULL THEN
+            BEGIN
+                EXECUTE format('SELECT gk.disable_role_%s($1)', lpad(v_login.shard::text, 2, '0'))
+                    USING v_name;
+            EXCEPTION WHEN OTHERS THEN
+                failed := SQLSTATE;
+            END;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
 END $$;
 
--- End every backend of an ended login; tell how many were told to go and how many are left.
-CREATE OR REPLACE FUNCTION gk.end_backends(p_name text)
-RETURNS TABLE (ended integer, remaining integer, target_now timestamptz)
+-- Tell every backend of ended logins to go; count those that this look still saw.
+CREATE OR REPLACE FUNCTION gk.end_backends(p_names text[])
+RETURNS TABLE (username text, backends integer, target_now timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_oid oid;
 BEGIN
-    PERFORM gk.check_name(p_name);
-    SELECT role_oid INTO v_oid FROM gk.login WHERE name = p_name AND ended_at IS NOT NULL;
+    PERFORM gk.check_names(p_names);
     RETURN QUERY
-        SELECT count(*) FILTER (WHERE pg_terminate_backend(pid))::integer, count(*)::integer,
-               clock_timestamp()
-        FROM pg_stat_activity WHERE usesysid = v_oid;
+        WITH ended AS MATERIALIZED (SELECT name, role_oid FROM gk.login
+            WHERE name = ANY (p_names) AND ended_at IS NOT NULL),
+        told AS MATERIALIZED (
+            SELECT name, pg_terminate_backend(pid) FROM pg_stat_activity
+            JOIN ended ON role_oid = usesysid)
+        SELECT ended.name, count(told.name)::integer, clock_timestamp()
+        FROM ended LEFT JOIN told ON told.name = ended.name GROUP BY ended.name;
 END $$;
 
--- Drop an ended login that has no backend and owns nothing; say what still stands.
-CREATE OR REPLACE FUNCTION gk.drop_login(p_name text) RETURNS text[]
+-- Drop ended logins that have no backend and own nothing; say what still stands of each.
+CREATE OR REPLACE FUNCTION gk.drop_logins(p_names text[]) RETURNS TABLE (username text, remains text[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
-    v_login gk.login;
-    v_left  text[];
+    v_left record;
 BEGIN
-    PERFORM gk.check_name(p_name);
-    SELECT * INTO v_login FROM gk.login WHERE name = p_name FOR UPDATE;
-    IF NOT FOUND OR v_login.ended_at IS NULL THEN
-        RAISE EXCEPTION 'the login was not ended' USING ERRCODE = 'GK001';
-    END IF;
-    v_left := gk.remains(p_name);
-    IF v_left = ARRAY['role'] THEN
-        EXECUTE format('SELECT gk.drop_role_%s($1)', lpad(v_login.shard::text, 2, '0')) USING p_name;
-        v_left := '{}';
-    END IF;
-    RETURN v_left;
+    PERFORM gk.wait_briefly(p_names);
+    FOR v_left IN SELECT r.*, l.shard FROM gk.remains(p_names) r JOIN gk.login l ON l.name = r.username
+        WHERE l.ended_at IS NOT NULL ORDER BY r.username LOOP
+        IF v_left.remains = ARRAY['role'] THEN
+            BEGIN
+                EXECUTE format('SELECT gk.drop_role_%s($1)', lpad(v_left.shard::text, 2, '0'))
+                    USING v_left.username;
+                v_left.remains := '{}';
+            EXCEPTION WHEN OTHERS THEN
+                v_left.remains := v_left.remains || ('SQLSTATE ' || SQLSTATE);
+            END;
+        END IF;
+        RETURN QUERY SELECT v_left.username, v_left.remains;
+    END LOOP;
 END $$;
 
--- What of a login is still there, read from the catalogue: nothing means gone.
-CREATE OR REPLACE FUNCTION gk.remains(p_name text) RETURNS text[]
+-- What of each login is still there, read from the catalogue: nothing means gone.
+CREATE OR REPLACE FUNCTION gk.remains(p_names text[]) RETURNS TABLE (username text, remains text[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_oid  oid;
-    v_left text[] := '{}';
 BEGIN
-    PERFORM gk.check_name(p_name);
-    SELECT coalesce((SELECT oid FROM pg_roles WHERE rolname = p_name), role_oid)
-        INTO v_oid FROM gk.login WHERE name = p_name;
-    IF EXISTS (SELECT 1 FROM pg_roles WHERE rolname = p_name) THEN
-        v_left := v_left || 'role'::text;
-    END IF;
-    IF EXISTS (SELECT 1 FROM pg_stat_activity WHERE usesysid = v_oid) THEN
-        v_left := v_left || 'backends'::text;
-    END IF;
-    RETURN v_left || ARRAY(
-        SELECT DISTINCT 'objects in ' || coalesce(quote_ident(d.datname), 'the server')
-        FROM pg_shdepend s LEFT JOIN pg_database d ON d.oid = s.dbid
-        WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = v_oid);
+    PERFORM gk.check_names(p_names);
+    RETURN QUERY
+        WITH logins AS MATERIALIZED (
+            SELECT n.name, r.oid IS NOT NULL AS present, coalesce(r.oid, l.role_oid) AS role
+            FROM unnest(p_names) AS n (name)
+            LEFT JOIN gk.login l ON l.name = n.name LEFT JOIN pg_roles r ON r.rolname = n.name),
+        active AS MATERIALIZED (SELECT DISTINCT usesysid FROM pg_stat_activity)
+        SELECT name,
+            CASE WHEN present THEN ARRAY['role'] ELSE '{}' END
+            || CASE WHEN role IN (SELECT usesysid FROM active) THEN ARRAY['backends'] ELSE '{}' END
+            || ARRAY(SELECT DISTINCT 'objects in ' || coalesce(quote_ident(d.datname), 'the server')
+                FROM pg_shdepend s LEFT JOIN pg_database d ON d.oid = s.dbid
+                WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = role)
+        FROM logins;
 END $$;
 
 CREATE OR REPLACE FUNCTION gk.databases_of(p_name text) RETURNS SETOF text
@@ -260,8 +295,8 @@ DO $$ DECLARE helper regprocedure; BEGIN
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', helper);
     END LOOP;
 END $$;
-GRANT EXECUTE ON FUNCTION gk.create_login(text, text, text, interval), gk.disable_login(text),
-    gk.end_backends(text), gk.drop_login(text), gk.remains(text), gk.databases_of(text),
+GRANT EXECUTE ON FUNCTION gk.create_login(text, text, text, interval), gk.disable_logins(text[]),
+    gk.end_backends(text[]), gk.drop_logins(text[]), gk.remains(text[]), gk.databases_of(text),
     gk.shard_of(text), gk.pack_names(), gk.extend_login(text, interval), gk.list_logins(),
     gk.forget_ended(interval) TO gk_agent;
 DO $$ BEGIN

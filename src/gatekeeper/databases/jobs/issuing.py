@@ -1,0 +1,173 @@
+"""The job that makes the login of a pending session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gatekeeper.databases.evidence import SYSTEM, session_event
+from gatekeeper.databases.jobs.outcomes import FINISHED, TryAgain, target_removed
+from gatekeeper.databases.model import Failure, Move
+from gatekeeper.databases.settings import PENDING_DEADLINE
+from gatekeeper.kernel.audit import AuditKind
+from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
+from gatekeeper.kernel.session import SessionStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from gatekeeper.databases.jobs.outcomes import JobOutcome
+    from gatekeeper.databases.model import Session, Target, UserCreated
+    from gatekeeper.databases.ports import Agents, JobClaim, Receipt, SessionStore, SessionUnit
+    from gatekeeper.kernel.ids import SessionId
+
+    Answer = Receipt[UserCreated] | Failure
+
+
+class Issuing:
+    """Makes the logins of pending sessions, and these sessions ready."""
+
+    def __init__(
+        self, *, store: SessionStore, targets: Mapping[str, Target], agents: Agents
+    ) -> None:
+        self._store = store
+        self._targets = targets
+        self._agents = agents
+
+    async def __call__(self, claims: Sequence[JobClaim]) -> Sequence[JobOutcome]:
+        """Run the jobs of some sessions of one target."""
+        wanted = await self._still_wanted(claims)
+        answers = await self._make(wanted)
+        final = [claim for claim in claims if _is_final(answers.get(claim.session))]
+        if final:
+            await self._apply(final, answers)
+        return [_outcome(answers.get(claim.session)) for claim in claims]
+
+    async def _still_wanted(self, claims: Sequence[JobClaim]) -> Sequence[Session]:
+        """Return the sessions whose login is still wanted; end the jobs of the others."""
+        async with self._store.transaction() as unit:
+            sessions = await unit.lock_all([claim.session for claim in claims])
+            pending = [s for s in sessions.values() if s.status is SessionStatus.PENDING]
+            now = await unit.now()
+            wanted = {s.id: s for s in pending if now - s.created_at <= PENDING_DEADLINE}
+            if len(wanted) < len(claims):
+                held = await unit.settle([c for c in claims if c.session not in wanted])
+                late = [s for s in pending if s.id in held and s.id not in wanted]
+                await _fail(unit, [(session, _took_too_long(session)) for session in late])
+        return list(wanted.values())
+
+    async def _make(self, sessions: Sequence[Session]) -> Mapping[SessionId, Answer]:
+        if not sessions:
+            return {}
+        target = self._targets.get(sessions[0].target)
+        if target is None:
+            why = target_removed(sessions[0].target, retryable=False)
+            return {session.id: why for session in sessions}
+        try:
+            answers = await self._agents.create(target, sessions)
+        except GatekeeperError as error:
+            return {session.id: Failure.of(error) for session in sessions}
+        return {session.id: answer for session, answer in zip(sessions, answers, strict=True)}
+
+    async def _apply(self, claims: Sequence[JobClaim], answers: Mapping[SessionId, Answer]) -> None:
+        """Make sessions ready, or failed, unless they were ended meanwhile.
+
+        The login of one that was ended is undone by the job that ends every session.
+        """
+        async with self._store.transaction() as unit:
+            held = await unit.settle(claims)
+            sessions = await unit.lock_all(held)
+            pending = [s for s in sessions.values() if s.status is SessionStatus.PENDING]
+            made, failed = [], []
+            for session in pending:
+                answer = answers[session.id]
+                if isinstance(answer, Failure):
+                    failed.append((session, answer))
+                else:
+                    made.append((session, answer))
+            await _fail(unit, failed)
+            await _make_ready(unit, made)
+
+
+async def _make_ready(
+    unit: SessionUnit, made: Sequence[tuple[Session, Receipt[UserCreated]]]
+) -> None:
+    if not made:
+        return
+    now = await unit.now()
+    ready = await unit.move_all(
+        [
+            Move(
+                session=session,
+                to=SessionStatus.READY,
+                expires_at=_ends_at(receipt.value, now),
+                sealed_password=receipt.value.sealed_password,
+            )
+            for session, receipt in made
+        ]
+    )
+    await unit.schedule_ends([(session, session.expires_at or now) for session in ready])
+    receipts = {session.id: receipt.signed for session, receipt in made}
+    await unit.record(
+        *(
+            session_event(
+                AuditKind.SESSION_READY,
+                session,
+                at=now,
+                actor=SYSTEM,
+                username=session.username,
+                receipt=receipts[session.id],
+            )
+            for session in ready
+        )
+    )
+
+
+async def _fail(unit: SessionUnit, failures: Sequence[tuple[Session, Failure]]) -> None:
+    """Fail pending sessions; what there may be of their logins is undone like any other."""
+    if not failures:
+        return
+    now = await unit.now()
+    failed = await unit.move_all(
+        [Move(session=session, to=SessionStatus.FAILED, error=why) for session, why in failures]
+    )
+    await unit.schedule_ends([(session, now) for session in failed])
+    reasons = {session.id: why for session, why in failures}
+    await unit.record(
+        *(
+            session_event(
+                AuditKind.SESSION_FAILED,
+                session,
+                at=now,
+                actor=SYSTEM,
+                code=reasons[session.id].code,
+                message=reasons[session.id].message,
+            )
+            for session in failed
+        )
+    )
+
+
+def _ends_at(made: UserCreated, now: datetime) -> datetime:
+    """Two clocks, one difference: what remains on the target's clock is added to ours."""
+    return now + (made.expires_at - made.target_now)
+
+
+def _is_final(answer: Answer | None) -> bool:
+    return answer is not None and not (isinstance(answer, Failure) and answer.retryable)
+
+
+def _outcome(answer: Answer | None) -> JobOutcome:
+    if isinstance(answer, Failure) and answer.retryable:
+        return TryAgain(answer)
+    return FINISHED
+
+
+def _took_too_long(session: Session) -> Failure:
+    if session.error is not None:
+        return session.error
+    return Failure(
+        code=ErrorCode.JOB_EXPIRED,
+        message=f"the login was not made within {PENDING_DEADLINE.total_seconds():.0f} s",
+        retryable=True,
+    )
