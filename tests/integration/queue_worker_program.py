@@ -29,7 +29,8 @@ async def main(dsn: Secret, lease: float) -> None:
         async with pool.connection() as connection, connection.transaction():
             await connection.execute("INSERT INTO effect (job) VALUES (%s)", (job.id,))
             await asyncio.sleep(0.02)
-            await queue.complete(connection, job)
+            if not await queue.complete(connection, batch):
+                raise queue.LeaseLostError(job.id)
         return [queue.Settled()]
 
     worker = queue.Worker(

@@ -170,7 +170,7 @@ async def test_a_job_that_is_moved_runs_at_its_new_time(pool: Pool, store_dsn: s
         assert not ran.is_set()
         async with pool.connection() as connection:
             now = (await rows(pool, "SELECT clock_timestamp()"))[0][0]
-            assert await queue.reschedule(connection, "job-1", "end", now)
+            await queue.enqueue_or_move(connection, [a_job(due_at=now)])
         async with asyncio.timeout(2):
             await ran.wait()
 
@@ -182,21 +182,12 @@ async def test_a_done_job_that_is_moved_runs_once_more_and_a_running_one_is_left
     (job,) = await claim(pool)
     async with pool.connection() as connection:
         now = datetime.now(UTC) - timedelta(seconds=1)  # noqa: TID251  # any past time will do
-        assert not await queue.reschedule(connection, "job-1", "end", now)
-        await queue.complete(connection, job)
-        assert await queue.reschedule(connection, "job-1", "end", now)
-        assert not await queue.reschedule(connection, "no-such-job", "end", now)
+        await queue.enqueue_or_move(connection, [a_job(due_at=now)])
+        assert await claim(pool) == []
+        assert await queue.complete(connection, [job]) == {"job-1"}
+        await queue.enqueue_or_move(connection, [a_job(due_at=now)])
     (again,) = await claim(pool)
     assert (again.id, again.attempts) == ("job-1", 1)
-
-
-async def test_a_cancelled_job_never_runs_and_keeps_its_id(pool: Pool) -> None:
-    await make(pool, a_job())
-    async with pool.connection() as connection:
-        assert await queue.cancel(connection, "job-1")
-        assert not await queue.cancel(connection, "job-1")
-        assert not await queue.enqueue(connection, a_job())
-    assert await claim(pool) == []
 
 
 async def test_a_postponed_job_comes_back_as_new(pool: Pool) -> None:
@@ -204,8 +195,9 @@ async def test_a_postponed_job_comes_back_as_new(pool: Pool) -> None:
     (job,) = await claim(pool)
     async with pool.connection() as connection:
         await queue.postpone(connection, job, FAR)
+        assert not await queue.complete(connection, [job])
         with pytest.raises(queue.LeaseLostError):
-            await queue.complete(connection, job)
+            await queue.postpone(connection, job, FAR)
     assert await rows(pool, "SELECT state, due_at, attempts FROM gatekeeper.job") == [
         ("queued", FAR, 0)
     ]
@@ -293,7 +285,7 @@ async def test_the_effect_and_the_end_of_a_job_are_committed_together(
     async def handle(job: ClaimedJob) -> Outcome:
         async with pool.connection() as connection, connection.transaction():
             await connection.execute("INSERT INTO effect VALUES (%s)", (job.attempts,))
-            await queue.complete(connection, job)
+            await queue.complete(connection, [job])
             if job.attempts == 1:
                 raise TARGET_AWAY
         return Settled()
@@ -307,8 +299,6 @@ async def test_the_effect_and_the_end_of_a_job_are_committed_together(
 
 
 async def test_what_a_worker_says_after_its_lease_is_not_heard(pool: Pool) -> None:
-    async with pool.connection() as connection:
-        await connection.execute("CREATE TABLE effect (job text)")
     await make(pool, a_job())
     (late,) = await claim(pool, lease=0.01)
     await asyncio.sleep(0.05)
@@ -316,19 +306,12 @@ async def test_what_a_worker_says_after_its_lease_is_not_heard(pool: Pool) -> No
         assert await jobs.reclaim(connection) == (["end"], [])
     (current,) = await claim(pool)
 
-    async def apply_late() -> None:
-        async with pool.connection() as connection, connection.transaction():
-            await connection.execute("INSERT INTO effect VALUES ('late')")
-            await queue.complete(connection, late)
-
-    with pytest.raises(queue.LeaseLostError):
-        await apply_late()
     async with pool.connection() as connection:
+        assert not await queue.complete(connection, [late])
         assert await jobs.fail(connection, late, Retry("LATE", "late"), pause=0) is None
         await jobs.release(connection, [late.lease_token])
-        await queue.complete(connection, current)
+        assert await queue.complete(connection, [current, late]) == {"job-1"}
 
-    assert await rows(pool, "SELECT * FROM effect") == []
     assert await rows(pool, "SELECT state, attempts FROM gatekeeper.job") == [("done", 2)]
 
 
@@ -361,7 +344,7 @@ async def test_claims_at_the_same_time_never_take_the_same_job(pool: Pool) -> No
 async def test_a_job_that_a_transaction_is_moving_holds_up_nobody(pool: Pool) -> None:
     await make(pool, a_job(1), a_job(2))
     async with pool.connection() as connection, connection.transaction():
-        await queue.reschedule(connection, "job-1", "end", FAR)
+        await queue.enqueue_or_move(connection, [a_job(1, due_at=FAR)])
         async with asyncio.timeout(2):
             claimed = await claim(pool, free=5)
     assert [job.id for job in claimed] == ["job-2"]
@@ -482,6 +465,52 @@ async def test_a_target_that_hangs_leaves_room_for_others(pool: Pool, store_dsn:
         await until(pool, "SELECT count(*) = 70 FROM gatekeeper.job WHERE state = 'done'")
 
 
+async def test_what_becomes_due_while_batches_run_goes_together_in_the_next(
+    pool: Pool, store_dsn: str
+) -> None:
+    sizes: list[tuple[str | None, int]] = []
+    go_on = asyncio.Event()
+
+    async def handle(batch: Sequence[ClaimedJob]) -> Sequence[Outcome]:
+        sizes.append((batch[0].target, len(batch)))
+        await go_on.wait()
+        return [Done() for _ in batch]
+
+    worker = queue.Worker(
+        pool=pool, dsn=Secret(store_dsn), lanes={"end": 40}, handlers={"end": handle},
+        random=Half(), batch=4, batches=1,
+    )  # fmt: skip
+    async with working(worker):
+        await make(pool, a_job("first", target="pg-1"))
+        await until(pool, "SELECT state = 'running' FROM gatekeeper.job")
+        await make(pool, *(a_job(n, target="pg-1") for n in range(4)), a_job("b", target="pg-2"))
+        await until(pool, "SELECT state = 'running' FROM gatekeeper.job WHERE id = 'job-b'")
+        go_on.set()
+        await until(pool, "SELECT bool_and(state = 'done') FROM gatekeeper.job")
+    assert sizes == [("pg-1", 1), ("pg-2", 1), ("pg-1", 4)]
+
+
+async def test_a_job_that_breaks_a_batch_is_found_and_the_others_end_well(
+    pool: Pool, store_dsn: str
+) -> None:
+    async def handle(batch: Sequence[ClaimedJob]) -> Sequence[Outcome]:
+        if any(job.id == "job-2" for job in batch):
+            raise ZeroDivisionError
+        return [Done() for _ in batch]
+
+    worker = queue.Worker(
+        pool=pool, dsn=Secret(store_dsn), lanes={"end": 8}, handlers={"end": handle},
+        random=Half(), batch=8, backoff=queue.Backoff(first=60, most=60),
+    )  # fmt: skip
+    await make(pool, *(a_job(n, target="pg") for n in range(4)))
+    async with working(worker):
+        await until(pool, "SELECT count(*) = 3 FROM gatekeeper.job WHERE state = 'done'")
+        await until(pool, "SELECT state = 'queued' FROM gatekeeper.job WHERE id = 'job-2'")
+    assert await rows(pool, "SELECT error_code FROM gatekeeper.job WHERE id = 'job-2'") == [
+        ("INTERNAL_ERROR",)
+    ]
+
+
 async def test_a_worker_that_stops_finishes_what_it_can_and_gives_back_the_rest(
     pool: Pool, store_dsn: str
 ) -> None:
@@ -538,7 +567,7 @@ async def test_depths_and_purge(pool: Pool) -> None:
     await make(pool, *(a_job(n) for n in range(3)), a_job("later", due_at=FAR))
     done, dead = await claim(pool, free=2)
     async with pool.connection() as connection:
-        await queue.complete(connection, done)
+        await queue.complete(connection, [done])
         await jobs.fail(connection, dead, queue.Dead("CODE", "why"), pause=0)
         (depth,) = await queue.depths(connection)
         assert (depth.lane, depth.queued, depth.running, depth.dead, depth.due) == (

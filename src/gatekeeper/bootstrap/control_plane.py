@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 LANES: Final = {ISSUE: 64, END: 256}
 """Jobs at a time of each lane: however many logins end at once, issuing has its own."""
+BATCHES: Final = 2
+"""Batches of one target under way at a time: one is at the agent while the next is stored."""
 API_CONNECTIONS: Final = 24
 JOB_CONNECTIONS: Final = 24
 
@@ -158,6 +160,7 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
                 END: handler(Ending(store=job_store, targets=targets, agents=agents)),
             },
             batch=MAX_BATCH_JOBS,
+            batches=BATCHES,
             random=random,
             finished=keeper.job_finished,
             on_dead=keeper.job_given_up,

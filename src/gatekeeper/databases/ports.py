@@ -214,6 +214,10 @@ class SessionStore(Protocol):
 
     async def get(self, session: SessionId) -> Session | None: ...
 
+    async def pending(self, sessions: Sequence[SessionId], within: timedelta) -> Sequence[Session]:
+        """Return those that are pending, and not for longer than this."""
+        ...
+
     async def find(self, wanted: SessionFilter) -> Sequence[Session]:
         """Return at most `wanted.limit` sessions, newest first."""
         ...

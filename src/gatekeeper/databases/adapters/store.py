@@ -16,7 +16,7 @@ from gatekeeper.platform.audit import outbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from psycopg import AsyncConnection
 
@@ -74,6 +74,11 @@ WITH changed AS (
 SELECT pg_notify(%(channel)s, session_id) FROM changed
 """
 
+_PENDING: Final = """
+SELECT * FROM gatekeeper.session WHERE id = ANY(%(ids)s) AND status = 'pending'
+  AND created_at >= clock_timestamp() - %(within)s::interval
+"""
+
 _FIND: Final = """
 SELECT * FROM gatekeeper.session
 WHERE (%(requester)s::text IS NULL OR requester = %(requester)s)
@@ -125,7 +130,11 @@ class PostgresSessionStore:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[SessionUnit]:
-        async with self._pool.connection() as connection, connection.transaction() as tx:
+        async with (
+            self._pool.connection() as connection,
+            connection.pipeline(),  # statements whose answers nobody reads wait for none
+            connection.transaction() as tx,
+        ):
             unit = _Unit(connection)
             yield unit
             tx.force_rollback = unit.abandoned
@@ -133,11 +142,8 @@ class PostgresSessionStore:
     async def take_token(self, requester: str, per_minute: int) -> float:
         values = {"requester": requester, "most": float(per_minute)}
         async with self._pool.connection() as connection:
-            # A crash may forget these; waiting for the disk would cost every request.
-            async with connection.transaction():
-                await connection.execute("SET LOCAL synchronous_commit = off")
-                if await _one(connection, _DRAW, values) is not None:
-                    return 0.0
+            if await _one(connection, _DRAW, values) is not None:
+                return 0.0
             row = await _one(connection, _NEXT_DRAW, values)
         return float(row["wait"]) if row is not None else 1.0
 
@@ -152,6 +158,11 @@ class PostgresSessionStore:
             )
         return None if row is None else _session(row)
 
+    async def pending(self, sessions: Sequence[SessionId], within: timedelta) -> Sequence[Session]:
+        values = {"ids": list(sessions), "within": within}
+        async with self._pool.connection() as connection:
+            return [_session(row) for row in await _all(connection, _PENDING, values)]
+
     async def find(self, wanted: SessionFilter) -> Sequence[Session]:
         before_at, before_id = wanted.before or (None, None)
         values = {
@@ -164,19 +175,17 @@ class PostgresSessionStore:
             "before_id": before_id,
         }
         async with self._pool.connection() as connection:
-            cursor = connection.cursor(row_factory=dict_row)
-            await cursor.execute(_FIND, values)
-            return [_session(row) for row in await cursor.fetchall()]
+            return [_session(row) for row in await _all(connection, _FIND, values)]
 
     async def not_cleaned(self, target: str) -> Sequence[Session]:
         async with self._pool.connection() as connection:
-            cursor = connection.cursor(row_factory=dict_row)
-            await cursor.execute(
+            rows = await _all(
+                connection,
                 "SELECT * FROM gatekeeper.session"
-                " WHERE target = %s AND status NOT IN ('cleaned', 'denied')",
-                (target,),
+                " WHERE target = %(target)s AND status NOT IN ('cleaned', 'denied')",
+                {"target": target},
             )
-            return [_session(row) for row in await cursor.fetchall()]
+        return [_session(row) for row in rows]
 
     async def changes(
         self, after: tuple[int, int] | None, limit: int
@@ -207,10 +216,10 @@ class _Unit:
     ) -> tuple[str, SessionId] | None:
         cursor = await self._connection.execute(
             "INSERT INTO gatekeeper.idempotency_key (requester, key, body_sha256, session_id)"
-            " VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            " VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING RETURNING key",
             (requester, key, body_sha256, session),
         )
-        if cursor.rowcount == 1:
+        if await cursor.fetchone() is not None:
             return None
         return await _bound(self._connection, requester, key)
 
@@ -308,7 +317,7 @@ class _Unit:
         await queue.enqueue_or_move(self._connection, jobs)
 
     async def settle(self, claims: Sequence[JobClaim]) -> Sequence[SessionId]:
-        ended = await queue.complete_held(self._connection, [_claimed(c) for c in claims])
+        ended = await queue.complete(self._connection, [_claimed(c) for c in claims])
         return [claim.session for claim in claims if _claimed(claim).id in ended]
 
     async def postpone(self, claim: JobClaim, at: datetime) -> None:

@@ -45,16 +45,17 @@ class Issuing:
 
     async def _still_wanted(self, claims: Sequence[JobClaim]) -> Sequence[Session]:
         """Return the sessions whose login is still wanted; end the jobs of the others."""
+        wanted = await self._store.pending([c.session for c in claims], PENDING_DEADLINE)
+        known = {session.id for session in wanted}
+        if unwanted := [claim for claim in claims if claim.session not in known]:
+            await self._give_up(unwanted)
+        return wanted
+
+    async def _give_up(self, claims: Sequence[JobClaim]) -> None:
         async with self._store.transaction() as unit:
-            sessions = await unit.lock_all([claim.session for claim in claims])
-            pending = [s for s in sessions.values() if s.status is SessionStatus.PENDING]
-            now = await unit.now()
-            wanted = {s.id: s for s in pending if now - s.created_at <= PENDING_DEADLINE}
-            if len(wanted) < len(claims):
-                held = await unit.settle([c for c in claims if c.session not in wanted])
-                late = [s for s in pending if s.id in held and s.id not in wanted]
-                await _fail(unit, [(session, _took_too_long(session)) for session in late])
-        return list(wanted.values())
+            sessions = await unit.lock_all(await unit.settle(claims))
+            late = [s for s in sessions.values() if s.status is SessionStatus.PENDING]
+            await _fail(unit, [(session, _took_too_long(session)) for session in late])
 
     async def _make(self, sessions: Sequence[Session]) -> Mapping[SessionId, Answer]:
         if not sessions:

@@ -12,15 +12,12 @@ Why not a library: docs/adr/0005-queue.md.
 
 from gatekeeper.platform.queue.backoff import Backoff
 from gatekeeper.platform.queue.jobs import (
-    cancel,
     complete,
-    complete_held,
     depths,
     enqueue,
     enqueue_or_move,
     postpone,
     purge,
-    reschedule,
 )
 from gatekeeper.platform.queue.model import (
     ClaimedJob,
@@ -51,13 +48,10 @@ __all__ = [
     "Retry",
     "Settled",
     "Worker",
-    "cancel",
     "complete",
-    "complete_held",
     "depths",
     "enqueue",
     "enqueue_or_move",
     "postpone",
     "purge",
-    "reschedule",
 ]

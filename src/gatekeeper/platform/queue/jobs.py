@@ -51,17 +51,6 @@ SELECT CASE WHEN due_at < clock_timestamp() + make_interval(secs => %(within)s)
 FROM made
 """
 
-_RESCHEDULE: Final = """
-UPDATE gatekeeper.job SET
-    due_at = %(at)s,
-    attempts = CASE WHEN state = 'queued' THEN attempts ELSE 0 END,
-    state = 'queued',
-    finished_at = NULL
-WHERE id = %(id)s AND state <> 'running'
-RETURNING CASE WHEN due_at < clock_timestamp() + make_interval(secs => %(within)s)
-               THEN pg_notify(%(channel)s, %(lane)s) END
-"""
-
 # Ids are locked in one order, so that two such transactions cannot wait for each other.
 _ENQUEUE_OR_MOVE: Final = """
 WITH given AS (
@@ -84,18 +73,7 @@ SELECT pg_notify(%(channel)s, lane) FROM held
 WHERE due_at < clock_timestamp() + make_interval(secs => %(within)s) GROUP BY lane
 """
 
-_CANCEL: Final = """
-UPDATE gatekeeper.job SET state = 'done', finished_at = clock_timestamp()
-WHERE id = %s AND state = 'queued'
-"""
-
 _COMPLETE: Final = """
-UPDATE gatekeeper.job SET
-    state = 'done', finished_at = clock_timestamp(), lease_token = NULL, lease_until = NULL
-WHERE id = %(id)s AND lease_token = %(token)s
-"""
-
-_COMPLETE_HELD: Final = """
 UPDATE gatekeeper.job SET
     state = 'done', finished_at = clock_timestamp(), lease_token = NULL, lease_until = NULL
 WHERE id IN (
@@ -255,18 +233,12 @@ async def enqueue(connection: AsyncConnection, job: NewJob) -> bool:
     return await cursor.fetchone() is not None
 
 
-async def reschedule(connection: AsyncConnection, job: str, lane: str, due_at: datetime) -> bool:
-    """Move a job of a lane to another time; one that was done or given up runs once more.
-
-    False when there is none, or when it is just running: that attempt sees what the
-    caller's transaction changes, or has to look again itself.
-    """
-    values = {"id": job, "lane": lane, "at": due_at, **_NOTIFY}
-    return (await connection.execute(_RESCHEDULE, values)).rowcount == 1
-
-
 async def enqueue_or_move(connection: AsyncConnection, jobs: Sequence[NewJob]) -> None:
-    """Make jobs, and move those that are there to their new times, as `reschedule` does."""
+    """Make jobs, and move those that are there to another time; done or dead ones run once more.
+
+    One that is just running is left alone: that attempt sees what the caller's transaction
+    changes, or has to look again itself.
+    """
     values: dict[str, object] = {
         "ids": [job.id for job in jobs],
         "lanes": [job.lane for job in jobs],
@@ -280,34 +252,14 @@ async def enqueue_or_move(connection: AsyncConnection, jobs: Sequence[NewJob]) -
     await connection.execute(_ENQUEUE_OR_MOVE, values)
 
 
-async def cancel(connection: AsyncConnection, job: str) -> bool:
-    """End a queued job without running it; its id stays used. False when it is not queued."""
-    return (await connection.execute(_CANCEL, (job,))).rowcount == 1
-
-
-async def complete(connection: AsyncConnection, job: ClaimedJob) -> None:
-    """End a job in the transaction of its effect.
-
-    Raises `LeaseLostError`, which must undo the transaction.
-    """
-    if not await complete_if_held(connection, job):
-        raise LeaseLostError(job.id)
-
-
-async def complete_if_held(connection: AsyncConnection, job: ClaimedJob) -> bool:
-    """End a job whose handler may have ended it before."""
-    values = {"id": job.id, "token": job.lease_token}
-    return (await connection.execute(_COMPLETE, values)).rowcount == 1
-
-
-async def complete_held(connection: AsyncConnection, jobs: Sequence[ClaimedJob]) -> Collection[str]:
+async def complete(connection: AsyncConnection, jobs: Sequence[ClaimedJob]) -> Collection[str]:
     """End those of the jobs whose lease still holds; return their ids.
 
     Only the effects of these may be stored by the caller's transaction.
     """
     values = {"ids": [job.id for job in jobs], "tokens": [job.lease_token for job in jobs]}
     cursor = connection.cursor(row_factory=scalar_row)
-    await cursor.execute(_COMPLETE_HELD, values)
+    await cursor.execute(_COMPLETE, values)
     return frozenset(await cursor.fetchall())
 
 
@@ -317,7 +269,7 @@ async def postpone(connection: AsyncConnection, job: ClaimedJob, due_at: datetim
     Raises `LeaseLostError`, which must undo the transaction.
     """
     values = {"id": job.id, "token": job.lease_token, "at": due_at, **_NOTIFY}
-    if (await connection.execute(_POSTPONE, values)).rowcount != 1:
+    if await (await connection.execute(_POSTPONE, values)).fetchone() is None:
         raise LeaseLostError(job.id)
 
 

@@ -69,8 +69,10 @@ class Worker:
     """Runs due jobs, at most so many of each lane at a time.
 
     `handlers` has one for each kind. It gets at most `batch` jobs of one target at once,
-    and says of each how it ended. It may run again after a crash, and a job ends together
-    with its effect when the handler calls `complete_held` in its own transaction.
+    and says of each how it ended. With `batches` no target has more batches than that under
+    way: what becomes due meanwhile goes together in the next, so that load makes the batches
+    larger instead of more. It may run again after a crash, and a job ends together
+    with its effect when the handler calls `complete` in its own transaction.
     `finished` hears of every outcome, `on_dead` of every job that was given up.
     """
 
@@ -83,6 +85,7 @@ class Worker:
         handlers: Mapping[str, Handler],
         random: Random,
         batch: int = 1,
+        batches: int | None = None,
         finished: Callable[[ClaimedJob, Outcome], None] = lambda _job, _outcome: None,
         on_dead: Callable[[DeadJob], None] = lambda _job: None,
         backoff: Backoff = Backoff(),  # noqa: B008  # frozen
@@ -98,6 +101,7 @@ class Worker:
         self._handlers = handlers
         self._random = random
         self._batch = batch
+        self._batches = batches
         self._finished = finished
         self._on_dead = on_dead
         self._backoff = backoff
@@ -191,8 +195,12 @@ class Worker:
         return jobs.LOOK_AGAIN_SECONDS if due is None else min(max(due, 0), jobs.LOOK_AGAIN_SECONDS)
 
     def _busy(self, lane: str) -> Mapping[str, int]:
-        """Count what runs here, by target."""
-        return Counter(job.target for job in self._held() if job.lane == lane and job.target)
+        """Count what runs here, by target; one with enough batches under way is full."""
+        here = [batch for batch in self._running.values() if batch[0].lane == lane]
+        jobs = Counter(job.target for batch in here for job in batch if job.target)
+        batches = Counter(batch[0].target for batch in here if batch[0].target)
+        full = [t for t, n in batches.items() if self._batches is not None and n >= self._batches]
+        return jobs | Counter(dict.fromkeys(full, self._lanes[lane]))
 
     def _held(self) -> Iterator[ClaimedJob]:
         return chain.from_iterable(self._running.values())
@@ -264,7 +272,7 @@ class Worker:
             return outcome
         async with self._pool.connection() as connection:
             if isinstance(outcome, Done):
-                await jobs.complete_if_held(connection, job)
+                await jobs.complete(connection, [job])
                 return outcome
             pause = self._backoff.pause(job.attempts, self._random)
             state = await jobs.fail(connection, job, outcome, pause=pause)
