@@ -319,9 +319,10 @@ async def test_owned_objects_in_every_database_are_handled_by_policy(
         assert not proof.gone
         assert proof.left == ("role", "objects in postgres", "objects in shop")
         assert kept == [(login.name,)]
+        powers = "rolcanlogin, pg_has_role(oid, 'app_write', 'MEMBER')"
         assert await target.admin(
-            f"SELECT rolcanlogin FROM pg_roles WHERE rolname = '{login.name}'"
-        ) == [(False,)]
+            f"SELECT {powers} FROM pg_roles WHERE rolname = '{login.name}'"
+        ) == [(False, False)]
         proof = await target.revoke(login.name, ObjectPolicy.DROP)
     elif objects is ObjectPolicy.REASSIGN:
         assert kept == [("gk_graveyard",)]

@@ -58,8 +58,7 @@ class Revocation:
         await self._switch_off()
         off = [name for name, login in self._logins.items() if login.failed is None]
         await self._see_backends_gone(off)
-        cut = [name for name in off if self._logins[name].cut_at is not None]
-        await self._drop(cut)
+        await self._drop(off)
         remains = await self._helpers.rows(
             "SELECT *, clock_timestamp() AS verified_at FROM gk.remains(%s)", list(self._logins)
         )
@@ -112,7 +111,11 @@ class Revocation:
         return [row["username"] for row in rows if row["backends"]]
 
     async def _drop(self, names: Collection[RoleName]) -> None:
-        """Drop them; those that own something once it was handled."""
+        """Drop them; those that own something once it was handled.
+
+        One that cannot be dropped, for what it owns or for a backend that does not end,
+        loses its memberships.
+        """
         rows = await self._helpers.patiently("SELECT * FROM gk.drop_logins(%s)", list(names))
         owners = [row["username"] for row in rows if _owns(row["remains"])]
         for name in owners:

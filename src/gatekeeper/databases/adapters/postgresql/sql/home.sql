@@ -154,20 +154,25 @@ BEGIN
         FROM ended LEFT JOIN told ON told.name = ended.name GROUP BY ended.name;
 END $$;
 
--- Drop ended logins that have no backend and own nothing; say what still stands of each.
+-- Drop ended logins that have no backend and own nothing; say what still stands of the
+-- others, which keep no membership either.
 CREATE OR REPLACE FUNCTION gk.drop_logins(p_names text[]) RETURNS TABLE (username text, remains text[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     v_left record;
+    v_step text;
 BEGIN
     PERFORM gk.wait_briefly(p_names);
     FOR v_left IN SELECT r.*, l.shard FROM gk.remains(p_names) r JOIN gk.login l ON l.name = r.username
         WHERE l.ended_at IS NOT NULL ORDER BY r.username LOOP
-        IF v_left.remains = ARRAY['role'] THEN
+        IF 'role' = ANY (v_left.remains) THEN
+            v_step := CASE WHEN v_left.remains = ARRAY['role'] THEN 'drop' ELSE 'disarm' END;
             BEGIN
-                EXECUTE format('SELECT gk.drop_role_%s($1)', lpad(v_left.shard::text, 2, '0'))
+                EXECUTE format('SELECT gk.%s_role_%s($1)', v_step, lpad(v_left.shard::text, 2, '0'))
                     USING v_left.username;
-                v_left.remains := '{}';
+                IF v_step = 'drop' THEN
+                    v_left.remains := array_remove(v_left.remains, 'role');
+                END IF;
             EXCEPTION WHEN OTHERS THEN
                 v_left.remains := v_left.remains || ('SQLSTATE ' || SQLSTATE);
             END;

@@ -19,10 +19,16 @@ END $$;
 
 CREATE OR REPLACE FUNCTION gk.disable_role___SHARD__(p_name text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp __SELF_GRANT__ AS $$
+BEGIN
+    EXECUTE format('ALTER ROLE %I NOLOGIN PASSWORD NULL VALID UNTIL ''-infinity''', p_name);
+END $$;
+
+-- Apart from switching off: a REVOKE locks the pack against every issue until the commit.
+CREATE OR REPLACE FUNCTION gk.disarm_role___SHARD__(p_name text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp __SELF_GRANT__ AS $$
 DECLARE
     v_pack text;
 BEGIN
-    EXECUTE format('ALTER ROLE %I NOLOGIN PASSWORD NULL VALID UNTIL ''-infinity''', p_name);
     FOR v_pack IN SELECT r.rolname FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid
         WHERE m.member = (SELECT oid FROM pg_roles WHERE rolname = p_name)
         AND m.grantor = (SELECT oid FROM pg_roles WHERE rolname = current_user) LOOP
@@ -45,8 +51,8 @@ END $$;
 DO $$ DECLARE helper text; BEGIN
     FOREACH helper IN ARRAY ARRAY[
         'make_role___SHARD__(text, text, text, timestamptz, integer, text[])',
-        'disable_role___SHARD__(text)', 'extend_role___SHARD__(text, timestamptz)',
-        'drop_role___SHARD__(text)'] LOOP
+        'disable_role___SHARD__(text)', 'disarm_role___SHARD__(text)',
+        'extend_role___SHARD__(text, timestamptz)', 'drop_role___SHARD__(text)'] LOOP
         EXECUTE format('ALTER FUNCTION gk.%s OWNER TO gk_owner___SHARD__', helper);
         EXECUTE format('REVOKE ALL ON FUNCTION gk.%s FROM PUBLIC', helper);
         EXECUTE format('GRANT EXECUTE ON FUNCTION gk.%s TO gk_registry', helper);
