@@ -23,12 +23,12 @@ from gatekeeper.databases.model import (
     UserRevoked,
 )
 from gatekeeper.kernel import scram
-from gatekeeper.kernel.ids import RoleName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gatekeeper.databases.model import CreateUser
+    from gatekeeper.kernel.ids import RoleName
 
 PACKS = frozenset({"app_read", "app_write", "app_admin"})
 MAX_TTL = timedelta(days=1)
@@ -53,7 +53,7 @@ class FakeProvider:
 
     `reachable` False fails every call; `stuck` logins cannot be switched off; `gate`, while
     it is clear, holds a create back *after* its login was made; `skew` is the server's clock
-    against ours.
+    against ours; `calls` counts whatever reached it.
     """
 
     logins: dict[RoleName, FakeLogin] = field(default_factory=dict)
@@ -64,6 +64,7 @@ class FakeProvider:
     checks: tuple[Check, ...] = (Check(name="schema", status=CheckStatus.OK, detail="is there"),)
     skew: timedelta = timedelta()
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    calls: int = 0
     closed: bool = False
 
     def __post_init__(self) -> None:
@@ -95,7 +96,8 @@ class FakeProvider:
 
     async def extend_user(self, username: RoleName, ttl: timedelta) -> UserCreated:
         await self.health()
-        if username not in self.logins or not timedelta() < ttl <= MAX_TTL:
+        alive = username in self.logins and username not in self.ended
+        if not alive or not timedelta() < ttl <= MAX_TTL:
             msg = f"{username} cannot be extended by that"
             raise TargetRefusedError(msg)
         self.logins[username].expires_at = self.now() + ttl
@@ -120,6 +122,7 @@ class FakeProvider:
         return self.checks
 
     async def health(self) -> None:
+        self.calls += 1
         await asyncio.sleep(0)
         if not self.reachable:
             msg = "the target does not answer"
@@ -156,7 +159,7 @@ class FakeProvider:
             self.logins.pop(name, None)
         return UserRevoked(
             username=name,
-            existed=login is not None,
+            existed=name in self.made,
             gone=not kept,
             backends_ended=ended,
             access_cut_at=self.now(),

@@ -14,7 +14,7 @@ from gatekeeper.databases.adapters.agents.transports import ENVELOPE_MEDIA_TYPE,
 from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.platform.crypto.envelope import read_envelope
 from gatekeeper.platform.http.problems import RefusedError
-from gatekeeper.wire.jobs import MAX_BATCH_JOBS, MAX_JOB_BYTES
+from gatekeeper.wire.jobs import MAX_BATCH_JOBS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,10 +33,8 @@ BODY_LIMITS: Final = {RESULTS_PATH: MAX_ANSWER_BYTES}
 
 
 async def _text(request: Request) -> str:
-    body = await request.body()
-    if not body.isascii():
-        raise RefusedError(Refusal(code=ErrorCode.AGENT_REJECTED, detail="this is no message"))
-    return body.decode("ascii")
+    """Return the body as it came; what is no ASCII is refused with the envelope."""
+    return (await request.body()).decode("latin-1")
 
 
 Text = Annotated[str, Depends(_text)]
@@ -48,8 +46,6 @@ def agent_routes(executor: AgentExecutor) -> APIRouter:
 
     @router.post("/jobs")
     async def run_job(envelope: Text) -> Response:
-        if len(envelope) > MAX_JOB_BYTES:
-            raise RefusedError(Refusal(code=ErrorCode.AGENT_REJECTED, detail="this is no job"))
         answer = await executor.handle(envelope)
         if isinstance(answer, Refusal):
             raise RefusedError(answer)

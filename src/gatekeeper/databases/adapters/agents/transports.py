@@ -8,6 +8,7 @@ import httpx
 
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal, UnavailableError
 from gatekeeper.platform.crypto.envelope import own_message_id
+from gatekeeper.wire.jobs import MAX_JOB_BYTES
 
 if TYPE_CHECKING:
     from gatekeeper.databases.adapters.agents.executor import AgentExecutor
@@ -76,6 +77,8 @@ class Fetched:
         self._seconds = seconds
 
     async def exchange(self, envelope: str) -> str:
+        if len(envelope) > MAX_JOB_BYTES:
+            raise GatekeeperError(ErrorCode.AGENT_REJECTED, "the job is too large to be sent")
         return await self._mailbox.exchange(
             self._agent, own_message_id(envelope), envelope, seconds=self._seconds
         )
