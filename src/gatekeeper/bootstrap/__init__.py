@@ -2,10 +2,10 @@
 
 settings.py        what the processes are told      keys.py      key files of a local stack
 control_plane.py   the control plane, wired         agent.py     an agent, wired
-target.py          setting up and checking a target
+agents.py          the agents as it reaches them    target.py    setting up and checking a target
 """
 
-from gatekeeper.bootstrap.agent import agent_app
+from gatekeeper.bootstrap.agent import agent_app, poll_for_jobs
 from gatekeeper.bootstrap.control_plane import control_plane_app
 from gatekeeper.bootstrap.keys import Keys, make_keys
 from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
@@ -29,5 +29,6 @@ __all__ = [
     "load_settings",
     "make_keys",
     "new_agent_dsn",
+    "poll_for_jobs",
     "prepare_sample_target",
 ]

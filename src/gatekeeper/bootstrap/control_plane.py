@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper import __version__
+from gatekeeper.bootstrap.agents import Reached, reach_agents
 from gatekeeper.bootstrap.housekeeping import Housekeeper
 from gatekeeper.bootstrap.identity import Identity, make_identity
 from gatekeeper.databases.adapters.agents.gateway import AgentGateway
-from gatekeeper.databases.adapters.agents.transports import HttpPush
+from gatekeeper.databases.adapters.agents.http import BODY_LIMITS
 from gatekeeper.databases.adapters.dispatch import handler
 from gatekeeper.databases.adapters.store import CHANNEL, END, ISSUE, PostgresSessionStore
 from gatekeeper.databases.jobs.ending import Ending
@@ -28,7 +29,7 @@ from gatekeeper.platform.audit.sequencer import Sequencer
 from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.crypto.envelope import ReplayGuard
 from gatekeeper.platform.crypto.sealing import SealingKey
-from gatekeeper.platform.crypto.signing import SigningKey, public_key
+from gatekeeper.platform.crypto.signing import SigningKey
 from gatekeeper.platform.http.app import make_app
 from gatekeeper.platform.http.health import health_routes
 from gatekeeper.platform.policy import PolicyHolder
@@ -61,6 +62,7 @@ class _Parts:
 
     api_pool: Pool
     job_pool: Pool
+    reached: Reached
     agents: AgentGateway
     watch: SessionWatch
     service: SessionService
@@ -74,10 +76,16 @@ class _Parts:
     keeper: Housekeeper
     metrics: Metrics
 
+    def close_waiting(self) -> None:
+        """End the requests that wait for something to happen."""
+        self.watch.close()
+        self.reached.close_polls()
+
 
 def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None]) -> FastAPI:
     """Wire a control plane. `stop` ends the process when a part of it cannot go on.
 
+    Its server calls `state.close_waiting` when it is told to stop, before it waits for requests.
     Raises `InputError` for settings or a policy that cannot be used.
     """
     parts = _build(settings)
@@ -86,6 +94,7 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
         "sequencer": parts.sequencer.run(),
         "session changes": parts.listener.run(),
         "policy": parts.policies.run(),
+        **{name: run() for name, run in parts.reached.background.items()},
     }
 
     @asynccontextmanager
@@ -98,11 +107,15 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
             await parts.keeper.started(__version__)
             async with run_together(background, failed=lambda _name: stop()):
                 yield
-                parts.watch.close()
 
     app = make_app(
-        title="Gatekeeper", version=__version__, random=SystemRandom(), lifespan=lifespan
+        title="Gatekeeper",
+        version=__version__,
+        random=SystemRandom(),
+        lifespan=lifespan,
+        body_limits=BODY_LIMITS,
     )
+    app.state.close_waiting = parts.close_waiting
     for router in _routers(parts):
         app.include_router(router)
     return app
@@ -117,12 +130,13 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
     job_pool = Pool(settings.store_dsn, name="gk-jobs", max_size=JOB_CONNECTIONS)
     store = PostgresSessionStore(api_pool)
     job_store = PostgresSessionStore(job_pool)
-    targets = {target.name: target.target() for target in settings.targets}
+    targets = settings.targets_by_name()
+    reached = reach_agents(settings, key=key, pool=job_pool, clock=clock)
     agents = AgentGateway(
         name=settings.name,
         key=key.private,
-        agent_keys={name: public_key(a.public_key) for name, a in settings.agents.items()},
-        transports={name: HttpPush(a.url) for name, a in settings.agents.items()},
+        agent_keys=reached.keys,
+        transports=reached.transports,
         seen=ReplayGuard(),
         sealer=sealer,
         clock=clock,
@@ -147,6 +161,7 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
     return _Parts(
         api_pool=api_pool,
         job_pool=job_pool,
+        reached=reached,
         agents=agents,
         watch=watch,
         service=service,
@@ -179,6 +194,7 @@ def _routers(parts: _Parts) -> list[APIRouter]:
     authenticate = parts.identity.authenticate
     return [
         *parts.identity.routes,
+        *parts.reached.routes,
         session_routes(service=parts.service, watch=parts.watch, authenticate=authenticate),
         operator_routes(
             service=parts.service, reconciler=parts.reconciler, authenticate=authenticate

@@ -1,6 +1,7 @@
 """What the processes are told: a TOML file, with the environment over it. Unknown keys are errors.
 
-An environment name is `GATEKEEPER_` and the key in capitals. Errors name the key and
+An environment name is `GATEKEEPER_` and the key in capitals. The names of the first design
+(`PGHOST`, `AGENT_PORT`, ...) are understood too: see `aliases.py`. Errors name the key and
 what was expected, never the value.
 """
 
@@ -8,11 +9,24 @@ from __future__ import annotations
 
 import os
 import tomllib
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PositiveInt,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
+from gatekeeper.bootstrap import aliases
+from gatekeeper.databases.model import ROLE_PACK_VERSION
 from gatekeeper.databases.settings import AgentTargetSettings, TargetSettings
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.kernel.secret import Secret
@@ -22,28 +36,63 @@ from gatekeeper.platform.oidc.verifier import IssuerSettings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gatekeeper.databases.model import Target
+
 CONTROL_PLANE_PORT: Final = 4000
 AGENT_PORT: Final = 4001
 MAX_SETTINGS_BYTES: Final = 1_048_576
 PREFIX: Final = "GATEKEEPER_"
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class RemoteAgent(_Settings):
-    """An agent as the control plane knows it."""
+class PushedAgent(_Settings):
+    """An agent that listens."""
 
+    mode: Literal["push"] = "push"
     url: str
     """Where its jobs are pushed to."""
     public_key: str
     """Its Ed25519 public key, a JWK as JSON."""
 
 
+class PollingAgent(_Settings):
+    """An agent that may only dial out: it fetches its jobs."""
+
+    mode: Literal["poll"]
+    public_key: str
+
+
+class InProcessAgent(_Settings):
+    """An agent inside the control plane's own process."""
+
+    mode: Literal["inprocess"]
+    key_file: Path
+    targets: tuple[AgentTargetSettings, ...]
+
+
+def _mode(agent: Any) -> str | None:  # noqa: ANN401  # not validated yet
+    mode = agent.get("mode", "push") if isinstance(agent, dict) else getattr(agent, "mode", None)
+    return mode if isinstance(mode, str) else None
+
+
+AgentOfPlane = Annotated[
+    Annotated[PushedAgent, Tag("push")]
+    | Annotated[PollingAgent, Tag("poll")]
+    | Annotated[InProcessAgent, Tag("inprocess")],
+    Discriminator(_mode),
+]
+"""An agent as the control plane knows it, by `mode`."""
+
+
 class ControlPlaneSettings(_Settings):
+    aliases: ClassVar = aliases.CONTROL_PLANE
+
     name: str = "control-plane"
     store_dsn: Secret
     public_url: str
@@ -55,28 +104,56 @@ class ControlPlaneSettings(_Settings):
     development_users: tuple[DevelopmentUser, ...] = ()
     """Who the embedded issuer knows; it runs on loopback only, and only when this is not empty."""
     operator_groups: frozenset[str] = frozenset()
-    agents: dict[str, RemoteAgent] = Field(default_factory=dict)
+    agents: dict[str, AgentOfPlane] = Field(default_factory=dict)
     targets: tuple[TargetSettings, ...] = ()
-    log_level: str = "INFO"
+    max_ttl_minutes: PositiveInt | None = None
+    """No target allows more, whatever it says itself."""
+    log_level: LogLevel = "INFO"
+
+    def targets_by_name(self) -> dict[str, Target]:
+        found = (target.target() for target in self.targets)
+        if self.max_ttl_minutes is None:
+            return {target.name: target for target in found}
+        most = timedelta(minutes=self.max_ttl_minutes)
+        return {t.name: replace(t, max_ttl=min(t.max_ttl, most)) for t in found}
 
 
 class AgentSettings(_Settings):
+    aliases: ClassVar = aliases.AGENT
+
     name: str
+    mode: Literal["push", "poll"] = "push"
+    """Whether it listens for its jobs, or dials out and fetches them."""
+    control_plane_url: str | None = None
+    """Where it polls: one control plane, or any number of them behind one address."""
+    poll_interval_ms: PositiveInt = 500
+    """A poll that failed is repeated after about this time, then twice that, up to 5 s."""
     listen_host: str = "127.0.0.1"
     listen_port: Port = AGENT_PORT
     key_file: Path
     control_planes: dict[str, str]
     """The Ed25519 public keys (JWK as JSON) of the control planes whose jobs it takes."""
     targets: tuple[AgentTargetSettings, ...]
-    log_level: str = "INFO"
+    role_pack_version: Literal["pg-1.0.0"] = ROLE_PACK_VERSION
+    """The role packs it is meant for: an agent of another release does not start."""
+    log_level: LogLevel = "INFO"
+
+    @model_validator(mode="after")
+    def _knows_where_to_poll(self) -> Self:
+        if self.mode == "poll" and (
+            self.control_plane_url is None or len(self.control_planes) != 1
+        ):
+            msg = "mode poll needs control_plane_url, and the key of one control plane"
+            raise ValueError(msg)
+        return self
 
 
-S = TypeVar("S", bound=_Settings)
+S = TypeVar("S", ControlPlaneSettings, AgentSettings)
 
 
 def load_settings(model: type[S], path: Path, environment: Mapping[str, str] = os.environ) -> S:
     """Read settings. Raises `InputError` that lists every problem at once."""
-    values = _read(path)
+    values = aliases.with_aliases(model.aliases, _read(path), environment)
     for key in model.model_fields:
         if (text := environment.get(PREFIX + key.upper())) is not None:
             values[key] = text

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
+from gatekeeper.bootstrap import aliases
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 STOP_SECONDS: Final = 10.0
@@ -62,6 +65,7 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env=_environment(os.environ),
                 # Ctrl-C at the terminal is for the parent alone; it stops us in order.
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
@@ -73,6 +77,12 @@ class Child:
             self._died(self.name, code)
             await asyncio.sleep(RESTART_SECONDS)
             await self._spawn()
+
+
+def _environment(ours: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what would change a setting of the stack in one of its processes alone."""
+    overrides = {*aliases.AGENT, *aliases.CONTROL_PLANE} - {"LOG_LEVEL"}
+    return {name: value for name, value in ours.items() if name not in overrides}
 
 
 def _die_with_parent() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -32,10 +36,12 @@ def control_plane(config: Config) -> None:
     """
     settings = _settings(bootstrap.ControlPlaneSettings, config)
     configure_logs(settings.log_level, service="control-plane")
+    application = bootstrap.control_plane_app(settings, stop=_stop)
     _serve(
-        bootstrap.control_plane_app(settings, stop=_stop),
+        application,
         settings.listen_host,
         settings.listen_port,
+        close_waiting=application.state.close_waiting,
     )
 
 
@@ -43,10 +49,15 @@ def control_plane(config: Config) -> None:
 def agent(config: Config) -> None:
     """Run an agent: it carries out the signed jobs of its control planes at its targets.
 
+    It listens for them, or dials out and fetches them (mode = "poll").
+
     Example:  gk serve agent --config agent.toml
     """
     settings = _settings(bootstrap.AgentSettings, config)
     configure_logs(settings.log_level, service="agent")
+    if settings.mode == "poll":
+        asyncio.run(bootstrap.poll_for_jobs(settings))
+        return
     _serve(bootstrap.agent_app(settings), settings.listen_host, settings.listen_port)
 
 
@@ -55,8 +66,22 @@ def _stop() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _serve(application: object, host: str, port: int) -> None:
-    uvicorn.run(
+class _Server(uvicorn.Server):
+    """Ends the requests that wait for something to happen, so as not to wait for them."""
+
+    def __init__(self, config: uvicorn.Config, close_waiting: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._close_waiting = close_waiting
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._close_waiting()
+        super().handle_exit(sig, frame)
+
+
+def _serve(
+    application: object, host: str, port: int, *, close_waiting: Callable[[], None] = lambda: None
+) -> None:
+    config = uvicorn.Config(
         application,  # type: ignore[arg-type]  # an ASGI application
         host=host,
         port=port,
@@ -65,6 +90,11 @@ def _serve(application: object, host: str, port: int) -> None:
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    server = _Server(config, close_waiting)
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C, after everything was stopped in order
+        server.run()
+    if not server.started:
+        raise typer.Exit(1)
 
 
 def _settings(model: type[S], path: Path) -> S:

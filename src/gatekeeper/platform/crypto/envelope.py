@@ -3,7 +3,8 @@
 A message is a compact JWS (RFC 7515) with Ed25519 (RFC 8037, named as RFC 9864 asks).
 Its header names the purpose and the key; its payload the sender, the one reader, the
 times, the message it answers, and the job or result itself. It is opened once: what was
-seen before, late, early, foreign, of another purpose or too large is refused.
+seen before, late, early, foreign, of another purpose or too large is refused. An agent that
+may only dial out asks for its jobs with a message too, a poll, which says nothing else.
 
 A sealed result is also the agent's receipt: `verify_receipt` checks one years later.
 """
@@ -33,13 +34,16 @@ if TYPE_CHECKING:
         Ed25519PublicKey,
     )
 
-Purpose = Literal["job", "result"]
+Purpose = Literal["job", "result", "poll"]
 
 LIFETIME: Final = timedelta(seconds=60)
 LEEWAY: Final = timedelta(seconds=30)
 """How far the clocks of the two sides may be apart."""
+REPLAYABLE: Final = LIFETIME + 2 * LEEWAY
+"""For how long a message may be taken for fresh after it was first seen: one that came early
+by the leeway is good until its end, and the leeway after that."""
 MAX_ENVELOPE_CHARS: Final[Mapping[Purpose, int]] = MappingProxyType(
-    {"job": 65_536, "result": 1_048_576}
+    {"job": 65_536, "result": 1_048_576, "poll": 2_048}
 )
 """A message larger than this is refused unread. Results list every login of a target."""
 MAX_REMEMBERED: Final = 1_000_000
@@ -47,9 +51,14 @@ MAX_REMEMBERED: Final = 1_000_000
 
 _ALGORITHM: Final = "Ed25519"
 _TYPES: Final[Mapping[Purpose, str]] = MappingProxyType(
-    {"job": "gatekeeper-job+jws", "result": "gatekeeper-result+jws"}
+    {
+        "job": "gatekeeper-job+jws",
+        "result": "gatekeeper-result+jws",
+        "poll": "gatekeeper-poll+jws",
+    }
 )
 """Explicit typing (RFC 8725 section 3.11): a job is never taken for a result."""
+_ANSWERS_ANOTHER: Final = "it answers another message"
 
 
 class _SizedRegistry(jws.JWSRegistry):
@@ -119,7 +128,7 @@ def seal(
 ) -> str:
     """Sign a message (UTF-8) to one reader; a result, and nothing else, answers a message."""
     if (purpose == "result") != (in_reply_to is not None):
-        msg = "a result answers a message, and a job answers none"
+        msg = f"a result answers a message, and a {purpose} answers none"
         raise ValueError(msg)
     issued = int(now.timestamp())
     claims = _Claims(
@@ -148,17 +157,39 @@ def open_envelope(
     in_reply_to: str | None = None,
 ) -> Opened | Refusal:
     """Return the message, or why it is refused. A refusal never repeats what was sent."""
+    opened = read_envelope(envelope, trusted=trusted, audience=audience, purpose=purpose, now=now)
+    if isinstance(opened, Refusal):
+        return opened
+    if opened.in_reply_to != in_reply_to:
+        return _refused(_ANSWERS_ANOTHER)
+    # Last, so that only what is otherwise good takes room; and for as long as it stays good.
+    if not seen.first_time(f"{opened.sender}/{opened.message_id}", now + REPLAYABLE, now):
+        return _refused("it was seen before, or too many were")
+    return opened
+
+
+def read_envelope(
+    envelope: str,
+    *,
+    trusted: Mapping[str, Sequence[Ed25519PublicKey]],
+    audience: str,
+    purpose: Purpose,
+    now: datetime,
+) -> Opened | Refusal:
+    """Return a fresh message to this reader.
+
+    Not checked is whether it was seen before, and which message it answers: that is the
+    caller's, who remembers outside of this process.
+    """
     claims = _read(envelope, trusted, purpose)
     if isinstance(claims, Refusal):
         return claims
-    why = _misdirected(claims, audience, purpose, in_reply_to) or _untimely(claims, now)
-    if why is not None:
-        return _refused(why)
-    # Last, so that only what is otherwise good takes room; and for as long as it stays good.
-    until = datetime.fromtimestamp(claims.exp, UTC) + LEEWAY
-    if not seen.first_time(f"{claims.iss}/{claims.jti}", until, now):
-        return _refused("it was seen before, or too many were")
-    return _opened(claims)
+    if claims.aud != audience:
+        return _refused("it is meant for another reader")
+    if (purpose == "result") != (claims.irt is not None):
+        return _refused(_ANSWERS_ANOTHER)
+    why = _untimely(claims, now)
+    return _opened(claims) if why is None else _refused(why)
 
 
 def verify_receipt(
@@ -170,6 +201,12 @@ def verify_receipt(
     """
     claims = _read(envelope, trusted, "result")
     return claims if isinstance(claims, Refusal) else _opened(claims)
+
+
+def own_message_id(envelope: str) -> str:
+    """Return the id in a message that we sealed ourselves; nothing is checked."""
+    unverified = jws.extract_compact(envelope.encode(), registry=_REGISTRY)
+    return _Claims.model_validate_json(unverified.payload).jti
 
 
 def receipt_digest(envelope: str) -> str:
@@ -211,16 +248,6 @@ def _key(
             if thumbprint(key) == header["kid"]:
                 return key
     return _refused("it is not signed by a key we trust")
-
-
-def _misdirected(
-    claims: _Claims, audience: str, purpose: Purpose, in_reply_to: str | None
-) -> str | None:
-    if claims.aud != audience:
-        return "it is meant for another reader"
-    if claims.irt != in_reply_to or (purpose == "result") != (claims.irt is not None):
-        return "it answers another message"
-    return None
 
 
 def _untimely(claims: _Claims, now: datetime) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -16,7 +17,7 @@ from gatekeeper.platform.http import context
 from gatekeeper.platform.http.problems import RefusedError, error_response, refusal_response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from typing import Any
 
@@ -38,14 +39,24 @@ _BY_STATUS: Final = {
 }
 
 
-def make_app(*, title: str, version: str, random: Random, lifespan: Lifespan) -> FastAPI:
-    """Make an application that answers every failure with a problem document."""
+def make_app(
+    *,
+    title: str,
+    version: str,
+    random: Random,
+    lifespan: Lifespan,
+    body_limits: Mapping[str, int] = MappingProxyType({}),
+) -> FastAPI:
+    """Make an application that answers every failure with a problem document.
+
+    `body_limits` has the paths that take more bytes than others.
+    """
     app = FastAPI(title=title, version=version, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_exception_handler(RefusedError, _on_refused)
     app.add_exception_handler(GatekeeperError, _on_gatekeeper_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_middleware(BodyLimit, most=MAX_BODY_BYTES)
+    app.add_middleware(BodyLimit, most=MAX_BODY_BYTES, of_path=body_limits)
     app.add_middleware(Correlation, random=random)
     return app
 
@@ -106,19 +117,21 @@ class Correlation:
 class BodyLimit:
     """Refuses a body over the limit, whether its length was announced or not."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    def __init__(self, app: ASGIApp, most: int, of_path: Mapping[str, int]) -> None:
         self._app = app
         self._most = most
+        self._of_path = of_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = await self._read(receive)
+        most = self._of_path.get(scope["path"], self._most)
+        body = await _read(receive, most)
         if body is None:
             refusal = Refusal(
                 code=ErrorCode.PAYLOAD_TOO_LARGE,
-                detail=f"a request body may have at most {self._most} bytes",
+                detail=f"a request body may have at most {most} bytes",
             )
             await refusal_response(refusal)(scope, receive, send)
             return
@@ -133,17 +146,18 @@ class BodyLimit:
 
         await self._app(scope, replay, send)
 
-    async def _read(self, receive: Receive) -> bytes | None:
-        """Return the whole body, or None when it is over the limit."""
-        body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self._most:
-                return None
-        return bytes(body)
+
+async def _read(receive: Receive, most: int) -> bytes | None:
+    """Return the whole body, or None when it is over the limit."""
+    body = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > most:
+            return None
+    return bytes(body)
 
 
 async def _on_refused(_request: Request, error: Exception) -> Response:

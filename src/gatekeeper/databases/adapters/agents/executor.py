@@ -94,6 +94,10 @@ class AgentExecutor:
             return Refusal(code=ErrorCode.AGENT_REJECTED, detail="the job has the wrong shape")
         return "\n".join(self._sealed(result, opened) for result in await self._run(work))
 
+    async def close(self) -> None:
+        for target in self._targets.values():
+            await target.provider.close()
+
     def _sealed(self, result: jobs.Result, opened: Opened) -> str:
         """Sign one result on its own: it is the receipt that stands in the evidence."""
         return seal(

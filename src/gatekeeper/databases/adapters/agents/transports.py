@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Final
 import httpx
 
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal, UnavailableError
+from gatekeeper.platform.crypto.envelope import own_message_id
+from gatekeeper.wire.jobs import MAX_JOB_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from gatekeeper.databases.adapters.agents.executor import AgentExecutor
+    from gatekeeper.databases.adapters.agents.mailbox import Mailbox
 
 ENVELOPE_MEDIA_TYPE: Final = "application/jose"
 MAX_ANSWER_BYTES: Final = 1_048_576
@@ -21,17 +24,17 @@ ANSWER_SECONDS: Final = 30.0
 class InProcess:
     """The agent runs in this process."""
 
-    def __init__(self, handle: Callable[[str], Awaitable[str | Refusal]]) -> None:
-        self._handle = handle
+    def __init__(self, executor: AgentExecutor) -> None:
+        self._executor = executor
 
     async def exchange(self, envelope: str) -> str:
-        answer = await self._handle(envelope)
+        answer = await self._executor.handle(envelope)
         if isinstance(answer, Refusal):
             raise GatekeeperError(answer.code, answer.detail)
         return answer
 
     async def close(self) -> None:
-        """Nothing is held."""
+        await self._executor.close()
 
 
 class HttpPush:
@@ -63,6 +66,25 @@ class HttpPush:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+class Fetched:
+    """The agent dials out: an envelope waits in the store until it is fetched."""
+
+    def __init__(self, mailbox: Mailbox, agent: str, *, seconds: float = ANSWER_SECONDS) -> None:
+        self._mailbox = mailbox
+        self._agent = agent
+        self._seconds = seconds
+
+    async def exchange(self, envelope: str) -> str:
+        if len(envelope) > MAX_JOB_BYTES:
+            raise GatekeeperError(ErrorCode.AGENT_REJECTED, "the job is too large to be sent")
+        return await self._mailbox.exchange(
+            self._agent, own_message_id(envelope), envelope, seconds=self._seconds
+        )
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
 
 def _not_ok(status: int) -> GatekeeperError:
