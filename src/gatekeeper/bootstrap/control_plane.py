@@ -5,9 +5,10 @@ It keeps nothing that matters in memory: any number may run on one store.
 
 from __future__ import annotations
 
+import json
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gatekeeper import __version__
 from gatekeeper.bootstrap.housekeeping import Housekeeper
@@ -93,7 +94,7 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
                 await pool.open()
                 closing.push_async_callback(pool.close)
             closing.push_async_callback(parts.agents.close)
-            await parts.keeper.started(__version__)
+            await parts.keeper.started(__version__, **_signers(settings))
             async with run_together(background, failed=lambda _name: stop()):
                 yield
                 parts.watch.close()
@@ -172,6 +173,18 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
     )
 
 
+def _signers(settings: ControlPlaneSettings) -> dict[str, Any]:
+    """Say who signs what: from here on the evidence can be held against these keys."""
+    files = {"messages": "control-plane.jwk", "evidence": "evidence.jwk"}
+    return {
+        "name": settings.name,
+        "keys": {use: SigningKey.load(settings.key_folder / f).key_id for use, f in files.items()},
+        "agents": {
+            name: json.loads(agent.public_key)["x"] for name, agent in settings.agents.items()
+        },
+    }
+
+
 def _routers(parts: _Parts) -> list[APIRouter]:
     authenticate = parts.identity.authenticate
     return [
@@ -180,7 +193,12 @@ def _routers(parts: _Parts) -> list[APIRouter]:
         operator_routes(
             service=parts.service, reconciler=parts.reconciler, authenticate=authenticate
         ),
-        audit_routes(parts.evidence, authenticate=authenticate, may_read=parts.service.sees_all),
+        audit_routes(
+            parts.evidence,
+            authenticate=authenticate,
+            may_read=parts.service.sees_all,
+            exported=parts.keeper.evidence_exported,
+        ),
         health_routes(
             version=__version__,
             neighbours={"store": parts.keeper.ask_store},

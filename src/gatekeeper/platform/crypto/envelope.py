@@ -5,12 +5,11 @@ Its header names the purpose and the key; its payload the sender, the one reader
 times, the message it answers, and the job or result itself. It is opened once: what was
 seen before, late, early, foreign, of another purpose or too large is refused.
 
-A sealed result is also the agent's receipt: `verify_receipt` checks one years later.
+A sealed result is also the agent's receipt: `kernel.receipts` checks one years later.
 """
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +22,7 @@ from joserfc.jwk import OKPKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gatekeeper.kernel.errors import ErrorCode, Refusal
+from gatekeeper.kernel.receipts import RECEIPT_ALGORITHM, RECEIPT_TYPE
 from gatekeeper.platform.crypto.signing import thumbprint
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ MAX_ENVELOPE_CHARS: Final[Mapping[Purpose, int]] = MappingProxyType(
 MAX_REMEMBERED: Final = 1_000_000
 """Message ids kept against replay; when there are more, new messages are refused."""
 
-_ALGORITHM: Final = "Ed25519"
+_ALGORITHM: Final = RECEIPT_ALGORITHM
 _TYPES: Final[Mapping[Purpose, str]] = MappingProxyType(
-    {"job": "gatekeeper-job+jws", "result": "gatekeeper-result+jws"}
+    {"job": "gatekeeper-job+jws", "result": RECEIPT_TYPE}
 )
 """Explicit typing (RFC 8725 section 3.11): a job is never taken for a result."""
 
@@ -159,22 +159,6 @@ def open_envelope(
     if not seen.first_time(f"{claims.iss}/{claims.jti}", until, now):
         return _refused("it was seen before, or too many were")
     return _opened(claims)
-
-
-def verify_receipt(
-    envelope: str, *, trusted: Mapping[str, Sequence[Ed25519PublicKey]]
-) -> Opened | Refusal:
-    """Return what an agent said at `issued_at`, whenever that was and to whom.
-
-    `trusted` must hold the keys its sender had at that time.
-    """
-    claims = _read(envelope, trusted, "result")
-    return claims if isinstance(claims, Refusal) else _opened(claims)
-
-
-def receipt_digest(envelope: str) -> str:
-    """Return the SHA-256 of an envelope's text, in hexadecimal."""
-    return hashlib.sha256(envelope.encode()).hexdigest()
 
 
 def _read(
