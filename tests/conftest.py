@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from gatekeeper.kernel.errors import UnavailableError
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.postgres.embedded import Binaries, EmbeddedServer, find_binaries
 from gatekeeper.platform.postgres.migrations import migrate
+from gatekeeper.platform.postgres.roles import allow_login
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
@@ -35,6 +37,7 @@ SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
 """Fast, and safe but for a power cut, which no test survives."""
 
 TEMPLATE: Final = "gk_template"
+APPLICATION_PASSWORD: Final = "of-this-run-alone"
 
 
 def binaries(major: int) -> Binaries:
@@ -72,16 +75,39 @@ def store_databases(server_18: EmbeddedServer) -> Iterator[psycopg.Connection]:
     """Make the template once; hand out the connection that clones it."""
     with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
-        run(migrate(Secret(server_18.dsn(TEMPLATE))))
+        run(_set_up_store(server_18))
         yield admin
 
 
 _numbers = count(1)
 
 
+async def _set_up_store(server: EmbeddedServer) -> None:
+    owner = Secret(server.dsn(TEMPLATE))
+    await migrate(owner)
+    await allow_login(owner, Secret(_as_application(owner.reveal())))
+    # A test's store begins with an empty chain.
+    async with await psycopg.AsyncConnection.connect(owner.reveal()) as connection:
+        await connection.execute("DELETE FROM gatekeeper.audit_outbox")
+        # Some tests keep notes of their own, beside our tables.
+        await connection.execute("GRANT CREATE ON SCHEMA public TO store_tester")
+
+
+def _as_application(dsn: str) -> str:
+    return make_conninfo(dsn, user="store_tester", password=APPLICATION_PASSWORD)
+
+
 @pytest.fixture
-def store_dsn(server_18: EmbeddedServer, store_databases: psycopg.Connection) -> Iterator[str]:
-    """Give the superuser's DSN of a fresh database with all migrations applied."""
+def store_dsn(store_owner_dsn: str) -> str:
+    """Give the DSN a control plane works with, of a fresh database with all migrations applied."""
+    return _as_application(store_owner_dsn)
+
+
+@pytest.fixture
+def store_owner_dsn(
+    server_18: EmbeddedServer, store_databases: psycopg.Connection
+) -> Iterator[str]:
+    """Give the superuser's DSN of the same database."""
     name = f"store_{next(_numbers)}"
     store_databases.execute(
         sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(

@@ -31,8 +31,8 @@ from gatekeeper.platform.crypto.envelope import (
     MAX_ENVELOPE_CHARS,
     Opened,
     own_message_id,
+    read_envelope,
     seal,
-    verify_receipt,
 )
 from gatekeeper.wire import jobs
 
@@ -127,7 +127,13 @@ async def test_logins_are_made_and_each_answer_is_a_receipt(world: World) -> Non
     for session, receipt in zip(sessions, receipts, strict=True):
         assert isinstance(receipt, Receipt)
         assert receipt.value.username == session.username
-        said = verify_receipt(receipt.signed, trusted={AGENT: (AGENT_KEY.public_key(),)})
+        said = read_envelope(
+            receipt.signed,
+            trusted={AGENT: (AGENT_KEY.public_key(),)},
+            audience=PLANE,
+            purpose="result",
+            now=MovableClock().now(),
+        )
         assert isinstance(said, Opened)
         assert session.id in said.payload.decode()
 

@@ -27,7 +27,6 @@ from gatekeeper.kernel.secret import Secret
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.platform.crypto.keys import TokenKey
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
-from gatekeeper.platform.postgres.migrations import migrate
 from gatekeeper.wire import sessions as wire
 
 POLICY = """
@@ -87,7 +86,7 @@ def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("api")
     with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
         admin.execute("CREATE DATABASE api_store")
-    asyncio.run(migrate(Secret(server_18.dsn("api_store"))))
+    store_dsn = asyncio.run(bootstrap.prepare_store(Secret(server_18.dsn("api_store"))))
     agent_dsn = asyncio.run(bootstrap.prepare_sample_target(Secret(server_18.dsn()), "shop"))
     keys = bootstrap.make_keys(folder / "keys")
     (folder / "policy.yaml").write_text(POLICY)
@@ -106,7 +105,7 @@ def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
         write_toml(
             folder / "cp.toml",
             {
-                "name": "cp", "store_dsn": server_18.dsn("api_store"), "public_url": issuer,
+                "name": "cp", "store_dsn": store_dsn.reveal(), "public_url": issuer,
                 "key_folder": str(folder / "keys"), "policy": str(folder / "policy.yaml"),
                 "operator_groups": ["operators"],
                 "development_users": [{"name": "dana", "email": "d@x", "groups": ["eng"]}],

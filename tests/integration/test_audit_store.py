@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from gatekeeper.client.evidence import Report, verify_lines
+from gatekeeper.client.evidence import Report, Trust, verify_lines
 from gatekeeper.kernel.audit import Actor, AuditEvent, AuditKind
 from gatekeeper.kernel.errors import Refusal
 from gatekeeper.kernel.secret import Secret
@@ -25,6 +25,7 @@ from gatekeeper.platform.postgres.pool import Pool
 @dataclass
 class Evidence:
     dsn: Secret
+    owner: Secret
     pool: Pool
     key: SigningKey
     reader: AuditReader
@@ -42,21 +43,23 @@ class Evidence:
             await outbox.record(connection, made)
 
     async def verify(self) -> Report:
-        lines = [line.encode() async for line in self.reader.export()]
-        return verify_lines(lines, self.key.public_jwk())
+        text = b"".join([part async for part in self.reader.export()])
+        return verify_lines(text.splitlines(), Trust(public_key=self.key.public_jwk()))
 
-    async def execute(self, query: str) -> None:
-        async with await psycopg.AsyncConnection.connect(self.dsn.reveal()) as connection:
+    async def execute_as_owner(self, query: str) -> None:
+        async with await psycopg.AsyncConnection.connect(self.owner.reveal()) as connection:
             await connection.execute(query.encode())
 
 
 @pytest.fixture
-async def evidence(store_dsn: str, tmp_path: Path) -> AsyncIterator[Evidence]:
+async def evidence(store_dsn: str, store_owner_dsn: str, tmp_path: Path) -> AsyncIterator[Evidence]:
     dsn = Secret(store_dsn)
     pool = Pool(dsn, name="test", max_size=20)
     await pool.open()
     key = SigningKey.load_or_create(tmp_path / "key")
-    yield Evidence(dsn, pool, key, AuditReader(pool, public_key=key.public_jwk()))
+    yield Evidence(
+        dsn, Secret(store_owner_dsn), pool, key, AuditReader(pool, public_key=key.public_jwk())
+    )
     await pool.close()
 
 
@@ -103,14 +106,14 @@ async def test_no_change_of_evidence_is_taken_even_from_its_owner(
     column = "seq" if table == "audit_event" else "size"
 
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="never changed"):
-        await evidence.execute(change.format(table, column, column))
+        await evidence.execute_as_owner(change.format(table, column, column))
 
 
 async def test_a_change_behind_the_triggers_is_found(evidence: Evidence) -> None:
     for number in range(5):
         await evidence.tell(number)
     await evidence.sequencer().sequence()
-    await evidence.execute(
+    await evidence.execute_as_owner(
         "ALTER TABLE gatekeeper.audit_event DISABLE TRIGGER ALL;"
         "UPDATE gatekeeper.audit_event SET canonical = convert_to(replace(convert_from(canonical, 'UTF8'), 'ses_2', 'ses_9'), 'UTF8') WHERE seq = 3"
     )

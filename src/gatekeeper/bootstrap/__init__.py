@@ -3,12 +3,14 @@
 settings.py        what the processes are told      keys.py      key files of a local stack
 control_plane.py   the control plane, wired         agent.py     an agent, wired
 agents.py          the agents as it reaches them    target.py    setting up and checking a target
+store.py           setting up the store
 """
 
 from gatekeeper.bootstrap.agent import agent_app, poll_for_jobs
 from gatekeeper.bootstrap.control_plane import control_plane_app
 from gatekeeper.bootstrap.keys import Keys, make_keys
 from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
+from gatekeeper.bootstrap.store import migrate_store, prepare_store
 from gatekeeper.bootstrap.target import (
     DEFAULT_SHARDS,
     Setup,
@@ -28,7 +30,9 @@ __all__ = [
     "control_plane_app",
     "load_settings",
     "make_keys",
+    "migrate_store",
     "new_agent_dsn",
     "poll_for_jobs",
     "prepare_sample_target",
+    "prepare_store",
 ]

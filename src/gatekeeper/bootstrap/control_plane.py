@@ -5,9 +5,10 @@ It keeps nothing that matters in memory: any number may run on one store.
 
 from __future__ import annotations
 
+import json
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gatekeeper import __version__
 from gatekeeper.bootstrap.agents import Reached, reach_agents
@@ -29,7 +30,7 @@ from gatekeeper.platform.audit.sequencer import Sequencer
 from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.crypto.envelope import ReplayGuard
 from gatekeeper.platform.crypto.sealing import SealingKey
-from gatekeeper.platform.crypto.signing import SigningKey
+from gatekeeper.platform.crypto.signing import SigningKey, public_jwk
 from gatekeeper.platform.http.app import make_app
 from gatekeeper.platform.http.health import health_routes
 from gatekeeper.platform.policy import PolicyHolder
@@ -104,7 +105,7 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
                 await pool.open()
                 closing.push_async_callback(pool.close)
             closing.push_async_callback(parts.agents.close)
-            await parts.keeper.started(__version__)
+            await parts.keeper.started(__version__, **_signers(settings, parts.reached))
             async with run_together(background, failed=lambda _name: stop()):
                 yield
 
@@ -190,6 +191,16 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
     )
 
 
+def _signers(settings: ControlPlaneSettings, reached: Reached) -> dict[str, Any]:
+    """Say who signs what: from here on the evidence can be held against these keys."""
+    files = {"messages": "control-plane.jwk", "evidence": "evidence.jwk"}
+    return {
+        "name": settings.name,
+        "keys": {use: SigningKey.load(settings.key_folder / f).key_id for use, f in files.items()},
+        "agents": {name: json.loads(public_jwk(key))["x"] for name, key in reached.keys.items()},
+    }
+
+
 def _routers(parts: _Parts) -> list[APIRouter]:
     authenticate = parts.identity.authenticate
     return [
@@ -199,7 +210,12 @@ def _routers(parts: _Parts) -> list[APIRouter]:
         operator_routes(
             service=parts.service, reconciler=parts.reconciler, authenticate=authenticate
         ),
-        audit_routes(parts.evidence, authenticate=authenticate, may_read=parts.service.sees_all),
+        audit_routes(
+            parts.evidence,
+            authenticate=authenticate,
+            may_read=parts.service.sees_all,
+            exported=parts.keeper.evidence_exported,
+        ),
         health_routes(
             version=__version__,
             neighbours={"store": parts.keeper.ask_store},

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from gatekeeper.kernel import ids
 from gatekeeper.kernel.audit import Actor, AuditEvent, AuditKind
 from gatekeeper.platform import queue
 from gatekeeper.platform.audit import outbox
+from gatekeeper.platform.postgres import roles
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gatekeeper.kernel.audit import Json
     from gatekeeper.kernel.clock import Clock
+    from gatekeeper.kernel.identity import Principal
     from gatekeeper.kernel.random import Random
     from gatekeeper.platform.postgres.pool import Pool
     from gatekeeper.platform.telemetry.metrics import Metrics
+
+log = structlog.get_logger("gatekeeper.control_plane")
 
 SYSTEM: Final = Actor(kind="system", key="gatekeeper")
 
@@ -41,6 +49,10 @@ class Housekeeper:
             )
             counts = await cursor.fetchall()
             depths = await queue.depths(connection)
+            backlog = await outbox.backlog(connection)
+        self._metrics.audit_events.set(backlog.signed)
+        self._metrics.audit_waiting.set(backlog.waiting)
+        self._metrics.audit_lag.set(backlog.oldest)
         self._metrics.live_sessions.clear()
         self._metrics.queue_depth.clear()
         self._metrics.job_age.clear()
@@ -57,8 +69,32 @@ class Housekeeper:
     def job_given_up(self, job: queue.DeadJob) -> None:
         self._metrics.dead_jobs.labels(job.kind).inc()
 
-    async def started(self, version: str) -> None:
-        await self._tell(AuditKind.CONTROL_PLANE_STARTED, version=version)
+    async def started(
+        self, version: str, *, name: str, keys: Mapping[str, str], agents: Mapping[str, str]
+    ) -> None:
+        """Tell with which keys this control plane signs, and which ones its agents have.
+
+        `agents` are the `x` of their public JWKs: receipts are verified with these.
+        """
+        async with self._pool.connection() as connection:
+            protected = await roles.evidence_is_protected(connection)
+        if not protected:
+            log.warning("the store's login may change the evidence; see docs/how-to/deploy.md")
+        await self._tell(
+            AuditKind.CONTROL_PLANE_STARTED,
+            version=version,
+            name=name,
+            keys=dict(keys),
+            agents=dict(agents),
+            evidenceProtected=protected,
+        )
+
+    async def evidence_exported(self, principal: Principal, correlation_id: str) -> None:
+        await self._tell(
+            AuditKind.EVIDENCE_EXPORTED,
+            actor=Actor(kind=principal.kind.value, key=principal.key),
+            correlation_id=correlation_id,
+        )
 
     async def policy_loaded(self, generation: int) -> None:
         await self._tell(AuditKind.POLICY_LOADED, generation=generation)
@@ -66,13 +102,21 @@ class Housekeeper:
     async def policy_rejected(self, problems: tuple[str, ...]) -> None:
         await self._tell(AuditKind.POLICY_REJECTED, problems=list(problems))
 
-    async def _tell(self, kind: AuditKind, **data: Json) -> None:
+    async def _tell(
+        self,
+        kind: AuditKind,
+        *,
+        actor: Actor = SYSTEM,
+        correlation_id: str | None = None,
+        **data: Json,
+    ) -> None:
         event = AuditEvent(
             kind=kind,
             at=self._clock.now(),
-            actor=SYSTEM,
+            actor=actor,
             plane="kernel",
-            correlation_id=ids.correlation_id(self._random.bytes(ids.RANDOM_BYTES)),
+            correlation_id=correlation_id
+            or ids.correlation_id(self._random.bytes(ids.RANDOM_BYTES)),
             data=data,
         )
         async with self._pool.connection() as connection, connection.transaction():

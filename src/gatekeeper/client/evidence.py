@@ -1,25 +1,43 @@
-"""Verifying an export of the evidence, offline: with the file and a public key, and no server."""
+"""Verifying an export of the evidence, offline: with the file and public keys, and no server."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from functools import lru_cache
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from pydantic import ValidationError
 
-from gatekeeper.kernel.audit import Broken, ChainedEvent, ChainVerifier, Checkpoint
+from gatekeeper.kernel.audit import Broken, ChainVerifier, Checkpoint
 from gatekeeper.kernel.errors import InputError
-from gatekeeper.wire.audit import EXPORT_FORMAT
+from gatekeeper.kernel.receipts import ReceiptVerifier, key_id
+from gatekeeper.wire.audit import EXPORT_FORMAT, EXPORTED_EVENT, CheckpointView, ExportHeader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 MAX_LINE_BYTES: Final = 4_194_304
+_CHECKPOINT: Final = b'{"type":"checkpoint",'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """What reached the verifier another way than the evidence did; each makes it stronger.
+
+    Keys are JWKs as JSON.
+    """
+
+    public_key: str | None = None
+    """The key that signs checkpoints; without it the one that the export claims."""
+    agent_keys: Sequence[str] = ()
+    """The only keys of agents to be believed; without any, those that the chain names."""
+    kept: Checkpoint | None = None
+    """An earlier checkpoint, which the chain must still contain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,107 +45,122 @@ class Report:
     """What was found: `broken` is None when the chain is whole."""
 
     events: int
+    signed: int
+    """How many events are whole and covered by a signed checkpoint."""
+    receipts: int
+    """How many events hold what an agent signed, and agree with it."""
     head: str
     key_id: str
-    key_was_given: bool
-    """False: the key came from the export itself, and proves only that it agrees with itself."""
+    agents: Mapping[str, str]
+    """The keys of agents that the chain names: id and agent."""
     broken: Broken | None
 
 
-def verify_export(path: Path, public_key: str | None = None) -> Report:
-    """Verify an export with a key (a JWK as JSON) that came another way.
+def verify_lines(lines: Iterable[bytes], trust: Trust = Trust()) -> Report:
+    """Verify an export line by line, in memory that does not grow with it.
 
-    Raises `InputError` when the file is no export.
+    Raises `InputError` when it is none.
     """
-    with path.open("rb") as file:
-        return verify_lines(file, public_key)
-
-
-def verify_lines(lines: Iterable[bytes], public_key: str | None = None) -> Report:
-    """Verify an export line by line, in memory that does not grow with its events' size."""
     rest = iter(lines)
-    header = _parsed(next(rest, b""), 1)
-    if header.get("format") != EXPORT_FORMAT:
-        msg = f"this is no export of the evidence ({EXPORT_FORMAT})"
-        raise InputError(msg)
-    key, key_id = _key(public_key if public_key is not None else str(header.get("publicKey")))
-    verifier = ChainVerifier(_verify_with(key, key_id), chain=str(header.get("chain")))
-    for number, line in enumerate(rest, start=2):
-        _take(verifier, _parsed(line, number), number)
-    broken = verifier.finish()
+    header = _header(next(rest, b""))
+    public = _public(header.public_key if trust.public_key is None else trust.public_key)
+    name = key_id(public)
+    receipts = ReceiptVerifier(
+        _verify, pinned={key_id(_public(key)) for key in trust.agent_keys} or None
+    )
+    verifier = ChainVerifier(
+        lambda claimed, signature, message: claimed == name and _verify(public, signature, message),
+        chain=header.chain,
+        receipts=receipts.fault,
+        kept=trust.kept,
+    )
+    for line in rest:
+        _take(verifier, line)
+        if verifier.broken is not None:
+            break
     return Report(
+        broken=verifier.finish(),
         events=verifier.events,
+        signed=verifier.signed,
+        receipts=receipts.receipts,
         head=verifier.head,
-        key_id=key_id,
-        key_was_given=public_key is not None,
-        broken=broken,
+        key_id=name,
+        agents=receipts.agents,
     )
 
 
-def _take(verifier: ChainVerifier, fields: dict[str, Any], number: int) -> None:
-    try:
-        if fields["type"] == "event":
-            verifier.add(
-                ChainedEvent(
-                    seq=fields["seq"],
-                    hash=fields["hash"],
-                    canonical=fields["canonical"].encode(),
-                )
-            )
-        elif fields["type"] == "checkpoint":
-            verifier.add_checkpoint(
-                Checkpoint(
-                    chain=fields["chain"],
-                    size=fields["size"],
-                    head=fields["head"],
-                    at=fields["at"],
-                    key_id=fields["keyId"],
-                    signature=fields["signature"],
-                )
-            )
-        else:
-            msg = f"line {number}: neither an event nor a checkpoint"
-            raise InputError(msg)
-    except (KeyError, AttributeError, TypeError, UnicodeEncodeError) as error:
-        msg = f"line {number}: not a line of an export"
-        raise InputError(msg) from error
+def last_checkpoint(path: Path) -> Checkpoint:
+    """Return the last checkpoint in a file of JSON lines, an export or a checkpoint alone.
 
-
-def _parsed(line: bytes, number: int) -> dict[str, Any]:
-    if len(line) > MAX_LINE_BYTES:
-        msg = f"line {number}: longer than {MAX_LINE_BYTES} bytes"
+    Raises `InputError` when there is none.
+    """
+    found = None
+    with path.open("rb") as file:
+        for line in bounded_lines(file):
+            found = _checkpoint(line) or found
+    if found is None:
+        msg = f"{path}: there is no checkpoint in it"
         raise InputError(msg)
+    return found
+
+
+def bounded_lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Read lines; one that is too long comes in pieces, none of which is a line of ours."""
+    return iter(lambda: file.readline(MAX_LINE_BYTES), b"")
+
+
+def _take(verifier: ChainVerifier, line: bytes) -> None:
+    if (event := EXPORTED_EVENT.fullmatch(line)) is not None:
+        seq, digest, canonical = event.groups()
+        verifier.add(seq=int(seq), digest=digest.decode(), canonical=canonical)
+    elif (checkpoint := _checkpoint(line)) is not None:
+        verifier.add_checkpoint(checkpoint)
+    else:
+        verifier.fail("what stands here is not a line of an export: it was changed")
+
+
+def _header(line: bytes) -> ExportHeader:
     try:
-        fields = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        msg = f"line {number}: not JSON"
-        raise InputError(msg) from error
-    if not isinstance(fields, dict):
-        msg = f"line {number}: not a line of an export"
+        header = ExportHeader.model_validate_json(line)
+    except ValidationError:
+        header = None
+    if header is None or header.format != EXPORT_FORMAT:
+        msg = f"this is no export of the evidence ({EXPORT_FORMAT})"
         raise InputError(msg)
-    return fields
+    return header
 
 
-def _key(jwk: str) -> tuple[Ed25519PublicKey, str]:
+def _checkpoint(line: bytes) -> Checkpoint | None:
+    if not line.startswith(_CHECKPOINT):
+        return None
     try:
-        text = json.loads(jwk)["x"]
-        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-        key = Ed25519PublicKey.from_public_bytes(raw)
+        view = CheckpointView.model_validate_json(line, strict=True)
+    except ValidationError:
+        return None
+    return Checkpoint(**view.model_dump(exclude={"type"}))
+
+
+def _public(jwk: str) -> str:
+    """Return the `x` of an Ed25519 public key."""
+    try:
+        fields: Any = json.loads(jwk)
+        text = str(fields["x"])
+        _key(text)
     except (ValueError, KeyError, TypeError) as error:
         msg = "expected an Ed25519 public key as a JWK"
         raise InputError(msg) from error
-    # RFC 7638 over the members that RFC 8037 requires.
-    named = json.dumps({"crv": "Ed25519", "kty": "OKP", "x": text}, separators=(",", ":"))
-    digest = hashlib.sha256(named.encode()).digest()
-    return key, base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    return text
 
 
-def _verify_with(key: Ed25519PublicKey, key_id: str) -> Any:  # noqa: ANN401  # a callable
-    def verify(claimed: str, signature: bytes, message: bytes) -> bool:
-        try:
-            key.verify(signature, message)
-        except InvalidSignature:
-            return False
-        return claimed == key_id
+@lru_cache
+def _key(public: str) -> Ed25519PublicKey:
+    raw = base64.urlsafe_b64decode(public + "=" * (-len(public) % 4))
+    return Ed25519PublicKey.from_public_bytes(raw)
 
-    return verify
+
+def _verify(public: str, signature: bytes, message: bytes) -> bool:
+    try:
+        _key(public).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True

@@ -12,7 +12,7 @@ from gatekeeper.databases import errors
 from gatekeeper.databases.evidence import PLANE, actor_of, session_event, target_event
 from gatekeeper.databases.model import Move, Session
 from gatekeeper.kernel import ids, policy
-from gatekeeper.kernel.audit import AuditKind
+from gatekeeper.kernel.audit import AuditKind, timestamp
 from gatekeeper.kernel.scram import is_verifier
 from gatekeeper.kernel.session import OPEN, SessionStatus
 
@@ -156,6 +156,7 @@ class SessionService:
                     actor=actor_of(principal),
                     correlation_id=correlation_id,
                     ttlSeconds=int(ttl.total_seconds()),
+                    expiresAt=timestamp(now + remaining),
                     receipt=receipt.signed,
                 )
             )

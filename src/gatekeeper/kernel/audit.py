@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -43,7 +44,26 @@ class AuditKind(StrEnum):
     TARGET_RECONCILED = "target.reconciled"
     POLICY_LOADED = "policy.loaded"
     POLICY_REJECTED = "policy.rejected"
+    EVIDENCE_EXPORTED = "evidence.exported"
+    STORE_MIGRATED = "store.migrated"
     CONTROL_PLANE_STARTED = "control_plane.started"
+
+
+SPEAKING: Final = frozenset(
+    {
+        AuditKind.SESSION_READY,
+        AuditKind.SESSION_EXTENDED,
+        AuditKind.SESSION_CLEANED,
+        AuditKind.TARGET_RECONCILED,
+        AuditKind.CONTROL_PLANE_STARTED,
+    }
+)
+"""Events that hold an agent's receipt, or the keys that receipts are signed with."""
+
+
+def timestamp(at: datetime) -> str:
+    """Write a time as evidence does: UTC, always with six digits (RFC 3339)."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +96,7 @@ class AuditEvent:
         return {
             "v": VERSION,
             "kind": self.kind.value,
-            "at": self.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "at": timestamp(self.at),
             "actor": {"kind": self.actor.kind, "key": self.actor.key},
             "plane": self.plane,
             "correlationId": self.correlation_id,
@@ -137,21 +157,48 @@ class Broken:
     what: str
 
 
-class ChainVerifier:
-    """Checks a chain event by event, and checkpoints as they come.
+_PLACE: Final = re.compile(
+    rb'\{"actor":\{"key":"[^"\\]*","kind":"[^"\\]*"\},"at":"[^"\\]*","chain":"([^"\\]*)",'
+    rb'"correlationId":"[^"\\]*","data":\{.*\},"kind":"([a-z._]*)","plane":"[^"\\]*",'
+    rb'"prev":"([^"\\]*)","seq":([0-9]{1,16}),"session":(?:null|"[^"\\]*"),'
+    rb'"target":(?:null|"[^"\\]*"),"v":1\}'
+)
+"""Reads an event's place without parsing all of it, which is most of what verifying costs.
 
-    Feed events in the order they were found, and each checkpoint at any time after
-    the event it names; then ask `finish`. Only the first fault is kept.
+The names of a canonical object are sorted, so those around `data` stand at the two ends; no
+string here holds a quote or a backslash, so none of them can begin inside another value.
+What does not look like this is parsed.
+"""
+
+
+class ChainVerifier:
+    """Checks a chain event by event, in memory that does not grow with it.
+
+    Feed events in the order they were found, and each checkpoint right behind the event
+    it names; then ask `finish`. Only the first fault is kept, and nothing after it is
+    looked at.
     """
 
-    def __init__(self, verify: Callable[[str, bytes, bytes], bool], *, chain: str = CHAIN) -> None:
-        """`verify(key_id, signature, message)` tells whether a trusted key signed it."""
+    def __init__(
+        self,
+        verify: Callable[[str, bytes, bytes], bool],
+        *,
+        chain: str = CHAIN,
+        receipts: Callable[[Mapping[str, Any]], str | None] | None = None,
+        kept: Checkpoint | None = None,
+    ) -> None:
+        """`verify(key_id, signature, message)` tells whether a trusted key signed it.
+
+        `receipts` says what is wrong with the receipt of an event of `SPEAKING`; `kept` is
+        a checkpoint of this chain from another place, which the chain must still contain.
+        """
         self._verify = verify
         self._chain = chain
+        self._receipts = receipts
+        self._kept = kept
         self._seq = 0
         self._head = GENESIS
-        self._heads: dict[int, str] = {0: GENESIS}
-        self._checkpoints: list[Checkpoint] = []
+        self._signed = 0
         self.broken: Broken | None = None
 
     @property
@@ -160,76 +207,106 @@ class ChainVerifier:
         return self._seq
 
     @property
+    def signed(self) -> int:
+        """How many of them a signed checkpoint covers."""
+        return self._signed
+
+    @property
     def head(self) -> str:
         return self._head
 
-    def add(self, event: ChainedEvent) -> None:
-        """Check the next event. After the first fault nothing more is looked at."""
+    def add(self, *, seq: int, digest: str, canonical: bytes) -> None:
+        """Check the next event: the number, hash and canonical bytes it was found with."""
         if self.broken is not None:
             return
-        what = self._fault(event)
+        what = self._event_fault(seq, digest, canonical)
         if what is not None:
-            self.broken = Broken(seq=self._seq + 1, what=what)
+            self.fail(what)
             return
         self._seq += 1
-        self._head = event.hash
-        self._heads[self._seq] = event.hash
+        self._head = digest
+        kept = self._kept
+        if kept is not None and kept.size == seq and kept.head != digest:
+            self.broken = Broken(
+                seq=seq, what="the checkpoint you kept says otherwise: the chain was rewritten"
+            )
 
     def add_checkpoint(self, checkpoint: Checkpoint) -> None:
-        self._checkpoints.append(checkpoint)
+        """Check a checkpoint of the chain up to the event that was added last."""
+        if self.broken is not None:
+            return
+        if checkpoint.size > self._seq:
+            self.fail(f"a checkpoint counts {checkpoint.size} events: from here on they are gone")
+            return
+        what = self._checkpoint_fault(checkpoint)
+        if what is not None:
+            self.broken = Broken(seq=self._signed + 1, what=what)
+            return
+        self._signed = checkpoint.size
 
-    def finish(self, *, signed: bool = True) -> Broken | None:
-        """Return the first fault, checkpoints included; None when the chain is whole.
+    def fail(self, what: str) -> None:
+        """Say that the next event cannot even be read."""
+        self.broken = self.broken or Broken(seq=self._seq + 1, what=what)
 
-        With `signed` the chain must end in a checkpoint: events after the newest one
-        could have been appended or cut by anyone.
+    def finish(self) -> Broken | None:
+        """Return the first fault; None when the chain is whole, and signed to its end.
+
+        Events after the newest checkpoint could have been appended or cut by anyone.
         """
-        for checkpoint in sorted(self._checkpoints, key=lambda c: c.size):
-            self._check(checkpoint)
-        newest = max((c.size for c in self._checkpoints), default=0)
-        if self.broken is None and signed and newest < self._seq:
+        if self._kept is not None and self._kept.size > self._seq:
+            self.fail(f"the checkpoint you kept counts {self._kept.size} events: the rest is gone")
+        if self.broken is None and self._signed < self._seq:
             self.broken = Broken(
-                seq=newest + 1, what="no signed checkpoint covers this event and those after it"
+                seq=self._signed + 1,
+                what="no signed checkpoint covers this event and those after it",
             )
         return self.broken
 
-    def _fault(self, event: ChainedEvent) -> str | None:
-        if hashlib.sha256(event.canonical).hexdigest() != event.hash:
+    def _event_fault(self, seq: int, digest: str, canonical: bytes) -> str | None:
+        if hashlib.sha256(canonical).hexdigest() != digest:
             return "its hash does not fit its contents: it was changed"
-        try:
-            fields = json.loads(event.canonical)
-            seq, previous, chain = fields["seq"], fields["prev"], fields["chain"]
-        except (ValueError, KeyError, TypeError):
+        place = _place(canonical)
+        if place is None:
             return "it is not an event"
-        if event.seq != seq or seq != self._seq + 1:
-            return f"event {seq} stands here: one was removed, inserted or moved"
+        chain, kind, previous, number = place
+        if number != seq or number != self._seq + 1:
+            return f"event {number} stands here: one was removed, inserted or moved"
         if previous != self._head:
             return "it does not follow the event before it"
-        return None if chain == self._chain else "it belongs to another chain"
-
-    def _check(self, checkpoint: Checkpoint) -> None:
-        what = self._checkpoint_fault(checkpoint)
-        if what is None:
-            return
-        seq = min(checkpoint.size, self._seq + 1)
-        if self.broken is None or seq < self.broken.seq:
-            self.broken = Broken(seq=seq, what=what)
+        if chain != self._chain:
+            return "it belongs to another chain"
+        if self._receipts is not None and kind in SPEAKING:
+            return self._receipts(json.loads(canonical))
+        return None
 
     def _checkpoint_fault(self, checkpoint: Checkpoint) -> str | None:
+        if checkpoint.size < self._seq:
+            return "a checkpoint does not stand behind the event it names: it was moved"
         try:
             signature = bytes.fromhex(checkpoint.signature)
         except ValueError:
-            return "the checkpoint here has no signature"
+            return "the checkpoint over it has no signature"
         if signature.hex() != checkpoint.signature:
-            return "the checkpoint here is written in another way than it was signed"
+            return "the checkpoint over it is written in another way than it was signed"
         if checkpoint.chain != self._chain:
-            return "the checkpoint here belongs to another chain"
+            return "the checkpoint over it belongs to another chain"
         if not self._verify(checkpoint.key_id, signature, checkpoint.message()):
-            return "the checkpoint here is not signed by a trusted key"
-        if checkpoint.size > self._seq:
-            if self.broken is not None:
-                return None
-            return "the chain ends before it: its tail was cut off"
-        if self._heads[checkpoint.size] != checkpoint.head:
-            return "the signed checkpoint says otherwise: the chain was rewritten"
+            return "the checkpoint over it is not signed by a trusted key"
+        if checkpoint.head != self._head:
+            return (
+                f"the signed checkpoint at event {checkpoint.size} says otherwise:"
+                " this event, or one between, was rewritten"
+            )
+        return None
+
+
+def _place(canonical: bytes) -> tuple[str, str, str, int] | None:
+    """Return chain, kind, previous hash and number of an event; None when it is none."""
+    if (found := _PLACE.fullmatch(canonical)) is not None:
+        chain, kind, previous, seq = found.groups()
+        return chain.decode(errors="replace"), kind.decode(), previous.decode(), int(seq)
+    try:
+        fields = json.loads(canonical)
+        return fields["chain"], fields["kind"], fields["prev"], fields["seq"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final, Literal
 
 from gatekeeper.wire.base import Response
 
-EXPORT_FORMAT: Final = "gatekeeper-audit-1"
+EXPORT_FORMAT: Final = "gatekeeper-audit-2"
 MAX_PAGE_EVENTS: Final = 1_000
+
+EXPORTED_EVENT: Final = re.compile(
+    rb'\{"type":"event","seq":([1-9][0-9]{0,15}),"hash":"([0-9a-f]{64})","event":(\{.*\})\}\n?'
+)
+"""An event's line in an export, byte for byte: what stands behind "event" is what was hashed."""
+
+
+def exported_event(seq: int, digest: str, canonical: bytes) -> bytes:
+    """Return an event's line in an export."""
+    head = f'{{"type":"event","seq":{seq},"hash":"{digest}","event":'
+    return b"%b%b}\n" % (head.encode(), canonical)
 
 
 class EventView(Response):

@@ -8,7 +8,7 @@ from gatekeeper.databases.evidence import SYSTEM, session_event
 from gatekeeper.databases.jobs.outcomes import FINISHED, TryAgain, target_removed
 from gatekeeper.databases.model import Failure, Move
 from gatekeeper.databases.settings import PENDING_DEADLINE
-from gatekeeper.kernel.audit import AuditKind
+from gatekeeper.kernel.audit import AuditKind, timestamp
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
 from gatekeeper.kernel.session import SessionStatus
 
@@ -117,6 +117,7 @@ async def _make_ready(
                 at=now,
                 actor=SYSTEM,
                 username=session.username,
+                expiresAt=timestamp(session.expires_at or now),
                 receipt=receipts[session.id],
             )
             for session in ready

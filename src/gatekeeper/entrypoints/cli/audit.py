@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
+import time
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
 from gatekeeper.client import operations
-from gatekeeper.client.evidence import Report, verify_export
+from gatekeeper.client.evidence import (
+    Report,
+    Trust,
+    bounded_lines,
+    last_checkpoint,
+    verify_lines,
+)
 from gatekeeper.entrypoints.cli.caller import Exit, calling, note, show_values
 from gatekeeper.kernel.errors import InputError
 
+T = TypeVar("T")
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from gatekeeper.client.api import Client
     from gatekeeper.wire.audit import EventView
+
+FOLLOW_SECONDS: Final = 1.0
+PAGE_EVENTS: Final = 1_000
+PROGRESS_LINES: Final = 20_000
 
 app = typer.Typer(no_args_is_help=True, help="Read, export and verify the evidence.")
 
@@ -26,108 +41,230 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command()
 def tail(
-    count: Annotated[int, typer.Option("-n", help="How many.", min=1, max=1000)] = 20,
+    count: Annotated[int, typer.Option("-n", help="How many.", min=1, max=PAGE_EVENTS)] = 20,
     session: Annotated[str | None, typer.Option(help="Only of this session.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with new ones, until Ctrl-C.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show the newest events.
+    """Show the newest events. With --json each is a line, exactly as it was hashed.
 
     Example:  gk audit tail -n 50
+
+    Example:  gk audit tail --follow
 
     Example:  gk audit tail --session ses_abcdefghijklmnopqrst --json
     """
     with calling() as caller, caller.client() as client:
-        after = 0
-        if session is None:
-            newest = client.call(operations.audit_checkpoints()).items
-            after = max(0, newest[0].size - count) if newest else 0
-        events = client.call(
-            operations.audit_events(after=after, limit=count, session=session)
-        ).items
-        for event in events:
-            typer.echo(event.canonical if as_json else _line(event))
+        after = _shown(_newest(client, session, count), 0, as_json=as_json)
+        with suppress(KeyboardInterrupt):
+            while follow:
+                time.sleep(FOLLOW_SECONDS)
+                after = _shown(_events(client, session, after), after, as_json=as_json)
 
 
 @app.command()
 def export(
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write; - for standard output.")
+    ],
+    as_json: Json = False,
 ) -> None:
     """Export the whole chain, to be verified anywhere without this server.
 
+    One file of JSON lines: a header with the public key, the events, and behind those
+    that a signed checkpoint names, that checkpoint.
+
     Example:  gk audit export --output evidence.jsonl
+
+    Example:  gk audit export --output - | gzip > evidence.jsonl.gz
     """
     with calling() as caller, caller.client() as client:
-        lines = _download(client, output)
-        note(f"{lines} lines in {output}")
+        with client.stream(operations.audit_export()) as lines, _whole(output) as file:
+            count = 0
+            for line in _progress(lines, "exported"):
+                file.write(line.encode() + b"\n")
+                count += 1
+        if as_json and str(output) != "-":
+            show_values({"file": str(output), "lines": count})
+        else:
+            note(f"{count} lines in {'standard output' if str(output) == '-' else output}")
 
 
 @app.command()
 def verify(
     export_file: Annotated[
         Path | None,
-        typer.Option("--export", help="An export; without it, the server's chain.", exists=True),
+        typer.Option(
+            "--export",
+            help="An export; without it, the server's chain.",
+            exists=True,
+            dir_okay=False,
+            allow_dash=True,
+        ),
     ] = None,
     public_key: Annotated[
         Path | None,
-        typer.Option(help="The server's public key (JWK), got another way.", exists=True),
+        typer.Option(
+            help="The server's public key (JWK), got another way.", exists=True, dir_okay=False
+        ),
+    ] = None,
+    agent_key: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="An agent's public key (JWK), got another way. Repeatable.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="A checkpoint, or an export, that you kept: the chain must still contain it.",
+            exists=True,
+            dir_okay=False,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Say whether the chain is whole, or which event was touched first.
 
+    Checks every event, every signed checkpoint and every receipt that an agent signed.
     With --export no server is asked. Exit code 1 means that the chain is broken.
 
     Example:  gk audit verify
 
     Example:  gk audit verify --export evidence.jsonl --public-key gatekeeper.jwk
-    """
+
+    Example:  gk audit verify --checkpoint last-month.jsonl
+    """  # fmt: skip
     with calling() as caller:
-        key = None if public_key is None else public_key.read_text()
-        if export_file is not None:
-            report = verify_export(export_file, key)
+        trust = Trust(
+            public_key=None if public_key is None else _text(public_key),
+            agent_keys=[_text(path) for path in agent_key or ()],
+            kept=None if checkpoint is None else last_checkpoint(checkpoint),
+        )
+        if export_file is None:
+            with caller.client() as client, client.stream(operations.audit_export()) as lines:
+                report = _verified((line.encode() for line in lines), trust)
         else:
-            with tempfile.TemporaryDirectory() as folder, caller.client() as client:
-                _download(client, Path(folder) / "export")
-                report = verify_export(Path(folder) / "export", key)
-        _tell(report, as_json=as_json)
+            with _opened(export_file) as file:
+                report = _verified(bounded_lines(file), trust)
+        _tell(report, trust, as_json=as_json)
         sys.exit(Exit.OK if report.broken is None else Exit.ERROR)
 
 
-def _download(client: Client, path: Path) -> int:
-    count = 0
-    with client.stream(operations.audit_export()) as lines, path.open("w") as file:
-        for line in lines:
-            file.write(line + "\n")
-            count += 1
-    if count == 0:
-        msg = "the server sent nothing"
-        raise InputError(msg)
-    return count
+def _newest(client: Client, session: str | None, count: int) -> list[EventView]:
+    if session is not None:
+        return _events(client, session, 0)[-count:]
+    checkpoints = client.call(operations.audit_checkpoints()).items
+    after = max(0, checkpoints[0].size - count) if checkpoints else 0
+    return _events(client, None, after)[-count:]
 
 
-def _tell(report: Report, *, as_json: bool) -> None:
+def _events(client: Client, session: str | None, after: int) -> list[EventView]:
+    """Return all events after one, page by page."""
+    found: list[EventView] = []
+    following: int | None = after
+    while following is not None:
+        page = client.call(
+            operations.audit_events(after=following, limit=PAGE_EVENTS, session=session)
+        )
+        found += page.items
+        following = page.next
+    return found
+
+
+def _shown(events: list[EventView], after: int, *, as_json: bool) -> int:
+    """Show events; return the number of the last one seen."""
+    for event in events:
+        typer.echo(event.canonical if as_json else _line(event))
+    return events[-1].seq if events else after
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    """Write a file that is there only when it is whole; `-` is standard output."""
+    if str(path) == "-":
+        yield sys.stdout.buffer
+        return
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(path)
+    except OSError as error:
+        msg = f"{path}: {error.strerror}"
+        raise InputError(msg) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _opened(path: Path) -> AbstractContextManager[IO[bytes]]:
+    return nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb")
+
+
+def _verified(lines: Iterable[bytes], trust: Trust) -> Report:
+    return verify_lines(_progress(lines, "verified"), trust)
+
+
+def _progress(lines: Iterable[T], what: str) -> Iterator[T]:
+    """Say on a terminal how far it is."""
+    shown = False
+    for number, line in enumerate(lines):
+        if number and number % PROGRESS_LINES == 0 and sys.stderr.isatty():
+            sys.stderr.write(f"\r{number:,} lines {what} ")
+            sys.stderr.flush()
+            shown = True
+        yield line
+    if shown:
+        sys.stderr.write("\r" + " " * 40 + "\r")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path}: cannot be read as text"
+        raise InputError(msg) from error
+
+
+def _tell(report: Report, trust: Trust, *, as_json: bool) -> None:
+    broken = report.broken
     if as_json:
-        broken = report.broken
         show_values(
             {
                 "whole": broken is None,
                 "events": report.events,
+                "signed": report.signed,
+                "receipts": report.receipts,
                 "head": report.head,
                 "keyId": report.key_id,
+                "agentKeyIds": sorted(report.agents),
                 "firstBroken": None if broken is None else {"seq": broken.seq, "what": broken.what},
             }
         )
         return
-    if report.broken is None:
-        typer.echo(f"whole: {report.events} events, signed by key {report.key_id}")
+    if broken is None:
+        typer.echo(
+            f"whole: {report.events} events, {report.receipts} of them with an agent's receipt,"
+            f" signed by key {report.key_id}"
+        )
     else:
-        typer.echo(f"BROKEN at event {report.broken.seq}: {report.broken.what}")
-    if not report.key_was_given:
+        typer.echo(f"BROKEN at event {broken.seq}: {broken.what}")
+        note(f"events 1 to {report.signed} are whole and signed" if report.signed else
+             "no event before it is whole and signed")  # fmt: skip
+    if trust.public_key is None:
         note("the key came with the export; --public-key checks against one you have")
+    if not trust.agent_keys:
+        note("the agents' keys came with the export; --agent-key checks against those you have")
 
 
 def _line(event: EventView) -> str:
     fields = json.loads(event.canonical)
     who = fields["actor"]["key"].rpartition("#")[2]
     what = fields["session"] or fields["target"] or ""
-    return f"{event.seq:>6}  {fields['at'][:19]}  {fields['kind']:<22} {who:<12} {what}"
+    line = f"{event.seq:>6}  {fields['at'][:19]}  {fields['kind']:<22} {who:<12} {what}"
+    # What others wrote must not speak to the terminal.
+    return "".join(char if char.isprintable() else "?" for char in line)

@@ -21,7 +21,6 @@ from gatekeeper.entrypoints.operate.toml import write_toml
 from gatekeeper.kernel.errors import UnavailableError
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.postgres.embedded import EmbeddedServer, find_binaries
-from gatekeeper.platform.postgres.migrations import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -102,7 +101,7 @@ class Stack:
         self._undo.enter_context(_locked(self.home / "lock"))
         self.store = await self._server("store", "Starting the control plane's own PostgreSQL")
         with self._step("Bringing its tables up to date"):
-            await migrate(Secret(self.store.dsn("postgres")))
+            store_dsn = await bootstrap.prepare_store(Secret(self.store.dsn("postgres")))
         self.target = await self._server(
             "target", f"Starting the target {TARGET}, a second PostgreSQL"
         )
@@ -110,7 +109,7 @@ class Stack:
             agent_dsn = await bootstrap.prepare_sample_target(
                 Secret(self.target.dsn("postgres")), SAMPLE_DATABASE
             )
-        self._write_settings(agent_dsn)
+        self._write_settings(agent_dsn, store_dsn)
         with self._step("Starting the agent and the control plane"):
             await self._child("agent")
             await self._child("control-plane")
@@ -122,13 +121,13 @@ class Stack:
             await self._undo.enter_async_context(server)
         return server
 
-    def _write_settings(self, agent_dsn: Secret) -> None:
+    def _write_settings(self, agent_dsn: Secret, store_dsn: Secret) -> None:
         keys = bootstrap.make_keys(self.home / "keys")
         policy = self.home / "policy.yaml"
         if not policy.exists():
             policy.write_text(POLICY)
         write_toml(self.home / "agent.toml", self._agent_settings(agent_dsn, keys))
-        write_toml(self.home / "control-plane.toml", self._control_plane_settings(keys))
+        write_toml(self.home / "control-plane.toml", self._control_plane_settings(store_dsn, keys))
 
     def _agent_settings(self, dsn: Secret, keys: bootstrap.Keys) -> dict[str, Any]:
         return {
@@ -139,10 +138,10 @@ class Stack:
             "targets": [{"name": TARGET, "dsn": dsn.reveal(), "owned_objects": "drop"}],
         }
 
-    def _control_plane_settings(self, keys: bootstrap.Keys) -> dict[str, Any]:
+    def _control_plane_settings(self, store_dsn: Secret, keys: bootstrap.Keys) -> dict[str, Any]:
         return {
             "name": CONTROL_PLANE,
-            "store_dsn": self.store.dsn("postgres"),
+            "store_dsn": store_dsn.reveal(),
             "public_url": self.url,
             "listen_port": self._port,
             "key_folder": str(self.home / "keys"),

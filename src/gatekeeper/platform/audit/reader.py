@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 from psycopg.rows import dict_row
@@ -11,7 +12,7 @@ from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.wire import audit as wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from gatekeeper.platform.postgres.pool import Pool
 
@@ -23,7 +24,12 @@ ORDER BY seq LIMIT %(limit)s
 
 _CHECKPOINTS: Final = """
 SELECT chain, size, head, at, key_id, signature FROM gatekeeper.audit_checkpoint
-WHERE size > %(after)s ORDER BY size LIMIT %(limit)s
+WHERE size > %(after)s AND size <= %(upto)s ORDER BY size
+"""
+
+_NEXT: Final = """
+SELECT chain, size, head, at, key_id, signature FROM gatekeeper.audit_checkpoint
+WHERE size >= %(seq)s ORDER BY size LIMIT 1
 """
 
 _NEWEST: Final = """
@@ -54,7 +60,7 @@ class AuditReader:
 
     async def proof(self, seq: int) -> wire.Proof | Refusal:
         """Return what shows that an event is in the chain that was signed."""
-        rows = await self._rows(_CHECKPOINTS, {"after": seq - 1, "limit": 1})
+        rows = await self._rows(_NEXT, {"seq": seq})
         if not rows:
             return Refusal(
                 code=ErrorCode.NOT_FOUND, detail=f"event {seq} is not in the signed chain"
@@ -63,8 +69,11 @@ class AuditReader:
         events = await self.events(after=seq - 1, limit=checkpoint.size - seq + 1)
         return wire.Proof(event=events[0], links=tuple(events[1:]), checkpoint=checkpoint)
 
-    async def export(self) -> AsyncIterator[str]:
-        """Yield the whole chain as JSON lines: a header, events, and checkpoints last."""
+    async def export(self) -> AsyncIterator[bytes]:
+        """Yield the whole signed chain as JSON lines, some at a time.
+
+        A header; then the events, and behind each that a checkpoint names, that checkpoint.
+        """
         yield _line(
             wire.ExportHeader(format=wire.EXPORT_FORMAT, chain=CHAIN, public_key=self._public_key)
         )
@@ -73,19 +82,12 @@ class AuditReader:
         after = 0
         while after < size:
             limit = min(wire.MAX_PAGE_EVENTS, size - after)
-            page = await self.events(after=after, limit=limit)
-            for event in page:
-                yield _line(event)
-            if not page:
-                break
-            after = page[-1].seq
-        covered = 0
-        while covered < size:
-            rows = await self._rows(_CHECKPOINTS, {"after": covered, "limit": wire.MAX_PAGE_EVENTS})
-            for checkpoint in (_checkpoint(row) for row in rows):
-                if checkpoint.size <= size:
-                    yield _line(checkpoint)
-                covered = checkpoint.size
+            rows = await self._rows(_EVENTS, {"after": after, "limit": limit, "session": None})
+            # Events may be missing, and then the checkpoints over them must still be told.
+            last = rows[-1]["seq"] if rows else size
+            marks = await self._rows(_CHECKPOINTS, {"after": after, "upto": last})
+            yield b"".join(_merged(rows, marks))
+            after = last
 
     async def _rows(self, query: LiteralString, values: dict[str, object]) -> list[dict[str, Any]]:
         async with self._pool.connection() as connection:
@@ -98,5 +100,14 @@ def _checkpoint(row: dict[str, Any]) -> wire.CheckpointView:
     return wire.CheckpointView(**row)
 
 
-def _line(model: wire.ExportHeader | wire.EventView | wire.CheckpointView) -> str:
-    return model.model_dump_json(by_alias=True) + "\n"
+def _merged(rows: list[dict[str, Any]], marks: list[dict[str, Any]]) -> Iterator[bytes]:
+    waiting = deque(marks)
+    for row in rows:
+        yield wire.exported_event(row["seq"], row["hash"], bytes(row["canonical"]))
+        while waiting and waiting[0]["size"] <= row["seq"]:
+            yield _line(_checkpoint(waiting.popleft()))
+    yield from (_line(_checkpoint(mark)) for mark in waiting)
+
+
+def _line(model: wire.ExportHeader | wire.CheckpointView) -> bytes:
+    return model.model_dump_json(by_alias=True).encode() + b"\n"

@@ -10,6 +10,7 @@ from fastapi.responses import StreamingResponse
 
 from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.kernel.identity import Principal
+from gatekeeper.platform.http import context
 from gatekeeper.platform.http.problems import PROBLEMS, RefusedError
 from gatekeeper.wire import audit as wire
 
@@ -30,8 +31,12 @@ def audit_routes(
     *,
     authenticate: Authenticate,
     may_read: Callable[[Principal], bool],
+    exported: Callable[[Principal, str], Awaitable[None]],
 ) -> APIRouter:
-    """Make the routes of the evidence. `may_read` tells whose business it is."""
+    """Make the routes of the evidence.
+
+    `may_read` tells whose business it is; `exported` is told who takes all of it away.
+    """
     router = APIRouter(prefix="/audit", responses=PROBLEMS)
     caller = Depends(authenticate)
 
@@ -77,6 +82,7 @@ def audit_routes(
     async def export(principal: Principal = caller) -> StreamingResponse:
         """Export the whole chain as JSON lines, to be verified without us."""
         permit(principal)
+        await exported(principal, context.correlation_id.get())
         return StreamingResponse(reader.export(), media_type="application/x-ndjson")
 
     return router

@@ -6,12 +6,11 @@ times, the message it answers, and the job or result itself. It is opened once: 
 seen before, late, early, foreign, of another purpose or too large is refused. An agent that
 may only dial out asks for its jobs with a message too, a poll, which says nothing else.
 
-A sealed result is also the agent's receipt: `verify_receipt` checks one years later.
+A sealed result is also the agent's receipt: `kernel.receipts` checks one years later.
 """
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +23,7 @@ from joserfc.jwk import OKPKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gatekeeper.kernel.errors import ErrorCode, Refusal
+from gatekeeper.kernel.receipts import RECEIPT_ALGORITHM, RECEIPT_TYPE
 from gatekeeper.platform.crypto.signing import thumbprint
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ MAX_ENVELOPE_CHARS: Final[Mapping[Purpose, int]] = MappingProxyType(
 MAX_REMEMBERED: Final = 1_000_000
 """Message ids kept against replay; when there are more, new messages are refused."""
 
-_ALGORITHM: Final = "Ed25519"
+_ALGORITHM: Final = RECEIPT_ALGORITHM
 _TYPES: Final[Mapping[Purpose, str]] = MappingProxyType(
     {
         "job": "gatekeeper-job+jws",
-        "result": "gatekeeper-result+jws",
+        "result": RECEIPT_TYPE,
         "poll": "gatekeeper-poll+jws",
     }
 )
@@ -192,26 +192,10 @@ def read_envelope(
     return _opened(claims) if why is None else _refused(why)
 
 
-def verify_receipt(
-    envelope: str, *, trusted: Mapping[str, Sequence[Ed25519PublicKey]]
-) -> Opened | Refusal:
-    """Return what an agent said at `issued_at`, whenever that was and to whom.
-
-    `trusted` must hold the keys its sender had at that time.
-    """
-    claims = _read(envelope, trusted, "result")
-    return claims if isinstance(claims, Refusal) else _opened(claims)
-
-
 def own_message_id(envelope: str) -> str:
     """Return the id in a message that we sealed ourselves; nothing is checked."""
     unverified = jws.extract_compact(envelope.encode(), registry=_REGISTRY)
     return _Claims.model_validate_json(unverified.payload).jti
-
-
-def receipt_digest(envelope: str) -> str:
-    """Return the SHA-256 of an envelope's text, in hexadecimal."""
-    return hashlib.sha256(envelope.encode()).hexdigest()
 
 
 def _read(

@@ -14,7 +14,9 @@ from importlib import resources
 from typing import TYPE_CHECKING, Final
 
 import psycopg
+from psycopg.types.json import Jsonb
 
+from gatekeeper.kernel.audit import Actor, AuditEvent, AuditKind
 from gatekeeper.kernel.errors import IntegrityError, UnavailableError
 from gatekeeper.platform.postgres.pool import readable
 
@@ -145,6 +147,28 @@ async def _applied(connection: psycopg.AsyncConnection) -> dict[str, str]:
     return dict(await cursor.fetchall())
 
 
+async def _tell(connection: psycopg.AsyncConnection, migration: Migration) -> None:
+    """Leave an event of a change of the store, from the migration on that makes its outbox."""
+    cursor = await connection.execute(
+        "SELECT clock_timestamp(), session_user WHERE to_regclass('gatekeeper.audit_outbox')"
+        " IS NOT NULL"
+    )
+    if (found := await cursor.fetchone()) is None:
+        return
+    at, login = found
+    event = AuditEvent(
+        kind=AuditKind.STORE_MIGRATED,
+        at=at,
+        actor=Actor(kind="system", key=f"postgresql:{login}"),
+        plane="kernel",
+        correlation_id=migration.name,
+        data={"migration": migration.name, "sha256": migration.sha256},
+    )
+    await connection.execute(
+        "INSERT INTO gatekeeper.audit_outbox (event) VALUES (%s)", (Jsonb(event.fields()),)
+    )
+
+
 async def _apply(connection: psycopg.AsyncConnection, migration: Migration) -> None:
     try:
         async with connection.transaction():
@@ -153,6 +177,7 @@ async def _apply(connection: psycopg.AsyncConnection, migration: Migration) -> N
                 "INSERT INTO gatekeeper.migration (name, sha256) VALUES (%s, %s)",
                 (migration.name, migration.sha256),
             )
+            await _tell(connection, migration)
     except psycopg.OperationalError:
         raise
     except psycopg.Error as error:

@@ -34,6 +34,16 @@ class Metrics:
             "gatekeeper_sessions", "Sessions that are not cleaned, by status.", ["status"],
             registry=self.registry,
         )  # fmt: skip
+        self.audit_events = Gauge(
+            "gatekeeper_audit_events", "Events in the signed chain.", registry=self.registry
+        )
+        self.audit_waiting = Gauge(
+            "gatekeeper_audit_waiting", "Events not in the chain yet.", registry=self.registry
+        )
+        self.audit_lag = Gauge(
+            "gatekeeper_audit_oldest_waiting_seconds", "Age of the oldest of them.",
+            registry=self.registry,
+        )  # fmt: skip
 
     def exposition(self) -> bytes:
         """Return the text that Prometheus reads."""
