@@ -8,6 +8,7 @@ from gatekeeper.kernel import ids
 from gatekeeper.kernel.audit import Actor, AuditEvent, AuditKind
 from gatekeeper.platform import queue
 from gatekeeper.platform.audit import outbox
+from gatekeeper.platform.policy.holder import FIRST_GENERATION
 
 if TYPE_CHECKING:
     from gatekeeper.kernel.audit import Json
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from gatekeeper.platform.postgres.pool import Pool
     from gatekeeper.platform.telemetry.metrics import Metrics
 
+MAX_PROBLEMS: Final = 20
+MAX_PROBLEM_CHARS: Final = 500
+"""What an event tells of a policy that was not taken; the log has all of it."""
 SYSTEM: Final = Actor(kind="system", key="gatekeeper")
 
 
@@ -58,21 +62,32 @@ class Housekeeper:
         self._metrics.dead_jobs.labels(job.kind).inc()
 
     async def started(self, version: str) -> None:
+        self._metrics.policy_generation.set(FIRST_GENERATION)
         await self._tell(AuditKind.CONTROL_PLANE_STARTED, version=version)
 
     async def policy_loaded(self, generation: int) -> None:
         await self._tell(AuditKind.POLICY_LOADED, generation=generation)
+        self._metrics.policy_generation.set(generation)
 
     async def policy_rejected(self, problems: tuple[str, ...]) -> None:
-        await self._tell(AuditKind.POLICY_REJECTED, problems=list(problems))
+        self._metrics.policy_reloads_failed.inc()
+        told: list[Json] = [problem[:MAX_PROBLEM_CHARS] for problem in problems[:MAX_PROBLEMS]]
+        await self._tell(AuditKind.POLICY_REJECTED, problems=told, count=len(problems))
 
     async def _tell(self, kind: AuditKind, **data: Json) -> None:
+        correlation_id = ids.correlation_id(self._random.bytes(ids.RANDOM_BYTES))
+        await self.record(kind, actor=SYSTEM, correlation_id=correlation_id, **data)
+
+    async def record(
+        self, kind: AuditKind, *, actor: Actor, correlation_id: str, **data: Json
+    ) -> None:
+        """Write an event that belongs to no plane."""
         event = AuditEvent(
             kind=kind,
             at=self._clock.now(),
-            actor=SYSTEM,
+            actor=actor,
             plane="kernel",
-            correlation_id=ids.correlation_id(self._random.bytes(ids.RANDOM_BYTES)),
+            correlation_id=correlation_id,
             data=data,
         )
         async with self._pool.connection() as connection, connection.transaction():

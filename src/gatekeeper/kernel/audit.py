@@ -43,6 +43,8 @@ class AuditKind(StrEnum):
     TARGET_RECONCILED = "target.reconciled"
     POLICY_LOADED = "policy.loaded"
     POLICY_REJECTED = "policy.rejected"
+    TOKEN_EXCHANGED = "token.exchanged"  # noqa: S105  # a kind of event
+    TOKEN_REFUSED = "token.refused"  # noqa: S105  # a kind of event
     CONTROL_PLANE_STARTED = "control_plane.started"
 
 

@@ -29,11 +29,13 @@ def audit_routes(
     reader: AuditReader,
     *,
     authenticate: Authenticate,
+    authenticate_costly: Authenticate,
     may_read: Callable[[Principal], bool],
 ) -> APIRouter:
     """Make the routes of the evidence. `may_read` tells whose business it is."""
     router = APIRouter(prefix="/audit", responses=PROBLEMS)
     caller = Depends(authenticate)
+    costly_caller = Depends(authenticate_costly)
 
     def permit(principal: Principal) -> None:
         if not may_read(principal):
@@ -74,7 +76,7 @@ def audit_routes(
         return found
 
     @router.get("/export", response_class=StreamingResponse)
-    async def export(principal: Principal = caller) -> StreamingResponse:
+    async def export(principal: Principal = costly_caller) -> StreamingResponse:
         """Export the whole chain as JSON lines, to be verified without us."""
         permit(principal)
         return StreamingResponse(reader.export(), media_type="application/x-ndjson")

@@ -21,6 +21,8 @@ LOOK_SECONDS: Final = 1.0
 """Looking at names, sizes and times survives what file events do not: the symlink swap of
 a ConfigMap, a network file system, an editor that writes a new file over the old."""
 
+FIRST_GENERATION: Final = 1
+
 Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
@@ -43,7 +45,7 @@ class PolicyHolder:
         self._rejected = rejected
         self._seen = self._fingerprint()
         self._policy = load_policy(path)
-        self.generation = 1
+        self.generation = FIRST_GENERATION
 
     def current(self) -> Policy:
         return self._policy
