@@ -404,6 +404,7 @@ def test_every_operation_of_the_api_has_one_of_the_client(api: Api) -> None:
         operations.target_doctor("pg"), operations.reconcile(wire.ReconcileRequest()),
         operations.audit_events(), operations.audit_checkpoints(), operations.audit_proof(1),
         operations.audit_export(), operations.auth_config(), operations.who_am_i(),
+        operations.exchange_token(Secret("t")), operations.token_keys(),
         operations.health(), operations.readiness(), operations.metrics(),
     ]  # fmt: skip
     offered = {

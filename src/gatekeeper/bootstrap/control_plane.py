@@ -184,7 +184,13 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
         sequencer=Sequencer(pool=job_pool, dsn=settings.store_dsn, key=evidence_key, clock=clock),
         listener=Listener(settings.store_dsn, CHANNEL, watch.heard, name="gk-watch"),
         policies=policies,
-        identity=make_identity(settings, clock=clock, random=random),
+        identity=make_identity(
+            settings,
+            clock=clock,
+            random=random,
+            per_minute=lambda: policies.current().limits.requests_per_minute,
+            record=keeper.record,
+        ),
         evidence=AuditReader(api_pool, public_key=evidence_key.public_jwk()),
         keeper=keeper,
         metrics=metrics,
@@ -208,11 +214,14 @@ def _routers(parts: _Parts) -> list[APIRouter]:
         *parts.reached.routes,
         session_routes(service=parts.service, watch=parts.watch, authenticate=authenticate),
         operator_routes(
-            service=parts.service, reconciler=parts.reconciler, authenticate=authenticate
+            service=parts.service,
+            reconciler=parts.reconciler,
+            authenticate=parts.identity.authenticate_costly,
         ),
         audit_routes(
             parts.evidence,
             authenticate=authenticate,
+            authenticate_costly=parts.identity.authenticate_costly,
             may_read=parts.service.sees_all,
             exported=parts.keeper.evidence_exported,
         ),

@@ -10,6 +10,7 @@ from gatekeeper.kernel import ids
 from gatekeeper.kernel.audit import Actor, AuditEvent, AuditKind
 from gatekeeper.platform import queue
 from gatekeeper.platform.audit import outbox
+from gatekeeper.platform.policy.holder import FIRST_GENERATION
 from gatekeeper.platform.postgres import roles
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("gatekeeper.control_plane")
 
+MAX_PROBLEMS: Final = 20
+MAX_PROBLEM_CHARS: Final = 500
+"""What an event tells of a policy that was not taken; the log has all of it."""
 SYSTEM: Final = Actor(kind="system", key="gatekeeper")
 
 
@@ -76,6 +80,7 @@ class Housekeeper:
 
         `agents` are the `x` of their public JWKs: receipts are verified with these.
         """
+        self._metrics.policy_generation.set(FIRST_GENERATION)
         async with self._pool.connection() as connection:
             protected = await roles.evidence_is_protected(connection)
         if not protected:
@@ -90,7 +95,7 @@ class Housekeeper:
         )
 
     async def evidence_exported(self, principal: Principal, correlation_id: str) -> None:
-        await self._tell(
+        await self.record(
             AuditKind.EVIDENCE_EXPORTED,
             actor=Actor(kind=principal.kind.value, key=principal.key),
             correlation_id=correlation_id,
@@ -98,25 +103,27 @@ class Housekeeper:
 
     async def policy_loaded(self, generation: int) -> None:
         await self._tell(AuditKind.POLICY_LOADED, generation=generation)
+        self._metrics.policy_generation.set(generation)
 
     async def policy_rejected(self, problems: tuple[str, ...]) -> None:
-        await self._tell(AuditKind.POLICY_REJECTED, problems=list(problems))
+        self._metrics.policy_reloads_failed.inc()
+        told: list[Json] = [problem[:MAX_PROBLEM_CHARS] for problem in problems[:MAX_PROBLEMS]]
+        await self._tell(AuditKind.POLICY_REJECTED, problems=told, count=len(problems))
 
-    async def _tell(
-        self,
-        kind: AuditKind,
-        *,
-        actor: Actor = SYSTEM,
-        correlation_id: str | None = None,
-        **data: Json,
+    async def _tell(self, kind: AuditKind, **data: Json) -> None:
+        correlation_id = ids.correlation_id(self._random.bytes(ids.RANDOM_BYTES))
+        await self.record(kind, actor=SYSTEM, correlation_id=correlation_id, **data)
+
+    async def record(
+        self, kind: AuditKind, *, actor: Actor, correlation_id: str, **data: Json
     ) -> None:
+        """Write an event that belongs to no plane."""
         event = AuditEvent(
             kind=kind,
             at=self._clock.now(),
             actor=actor,
             plane="kernel",
-            correlation_id=correlation_id
-            or ids.correlation_id(self._random.bytes(ids.RANDOM_BYTES)),
+            correlation_id=correlation_id,
             data=data,
         )
         async with self._pool.connection() as connection, connection.transaction():

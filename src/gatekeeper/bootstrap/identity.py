@@ -4,43 +4,65 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import APIRouter, Depends, Header
 
-from gatekeeper.kernel.errors import ErrorCode, Refusal
+from gatekeeper.kernel.errors import ErrorCode, InputError, Refusal
 from gatekeeper.kernel.identity import Principal
 from gatekeeper.platform.crypto.keys import TokenKey
 from gatekeeper.platform.http.problems import PROBLEMS, RefusedError
+from gatekeeper.platform.http.rates import CallRates
 from gatekeeper.platform.oidc import development
 from gatekeeper.platform.oidc.development import DevelopmentIssuer, development_routes
-from gatekeeper.platform.oidc.keysource import RemoteKeys, StaticKeys
+from gatekeeper.platform.oidc.exchange import TokenEndpoint, exchange_routes
+from gatekeeper.platform.oidc.keysource import KeySource, RemoteKeys, StaticKeys, is_safe
 from gatekeeper.platform.oidc.verifier import IssuerSettings, TokenVerifier
+from gatekeeper.platform.oidc.workload import AccessTokens, TokenExchange
 from gatekeeper.wire.identity import AuthConfig, LoginIssuer
 from gatekeeper.wire.sessions import WhoAmI
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gatekeeper.bootstrap.settings import ControlPlaneSettings
     from gatekeeper.kernel.clock import Clock
     from gatekeeper.kernel.random import Random
-    from gatekeeper.platform.oidc.keysource import KeySource
+    from gatekeeper.platform.oidc.exchange import Record
+    from gatekeeper.platform.oidc.workload import WorkloadIssuerSettings
 
 Authenticate = Callable[..., Awaitable[Principal]]
+Known = tuple[IssuerSettings, KeySource]
+
+MAX_HEADER_CHARS: Final = 20_000
+CALLS_PER_REQUEST: Final = 20
+"""For each request for a session that the policy allows in a minute, a caller may make this
+many calls of any kind. What costs as much as a session is bounded by the policy's number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """The dependency that authenticates a request, and the routes around it."""
+    """The dependencies that authenticate a request and count it, and the routes around them."""
 
     authenticate: Authenticate
+    authenticate_costly: Authenticate
+    """For what reads the whole chain or asks every target."""
     routes: tuple[APIRouter, ...]
 
 
-def make_identity(settings: ControlPlaneSettings, *, clock: Clock, random: Random) -> Identity:
-    issuers: dict[str, tuple[IssuerSettings, KeySource]] = {
-        issuer.issuer: (issuer, RemoteKeys(issuer.issuer, issuer.jwks_uri))
-        for issuer in settings.issuers
-    }
+def make_identity(
+    settings: ControlPlaneSettings,
+    *,
+    clock: Clock,
+    random: Random,
+    per_minute: Callable[[], int],
+    record: Record,
+) -> Identity:
+    """Wire who may call. `per_minute` is the policy's limit; `record` writes evidence.
+
+    Raises `InputError` for a public address that others could answer in the place of.
+    """
+    issuers: dict[str, Known] = _remote(settings.issuers)
     routers = []
     if settings.development_users:
         key = TokenKey.load_or_create(settings.key_folder / "development-issuer.jwk")
@@ -59,16 +81,58 @@ def make_identity(settings: ControlPlaneSettings, *, clock: Clock, random: Rando
         )
         issuers[issuer.issuer] = (known, StaticKeys(key.public()))
         routers.append(development_routes(issuer, key))
-    authenticate = _authenticator(TokenVerifier(issuers, clock=clock))
+    rates = CallRates()
+    endpoint = None
+    if settings.workload_issuers:
+        tokens = _access_tokens(settings, clock=clock, random=random)
+        issuers[settings.public_url] = tokens.trusted()
+        endpoint = TokenEndpoint(
+            exchange=_exchange(settings.workload_issuers, tokens, clock),
+            tokens=tokens,
+            rates=rates,
+            per_minute=per_minute,
+            record=record,
+        )
+    verifier = TokenVerifier(issuers, clock=clock)
+    authenticate = _authenticator(
+        verifier, rates, lambda: per_minute() * CALLS_PER_REQUEST, bucket="calls"
+    )
     public = [found for found, _keys in issuers.values()]
     return Identity(
-        authenticate=authenticate, routes=(*routers, _identity_routes(public, authenticate))
+        authenticate=authenticate,
+        authenticate_costly=_authenticator(verifier, rates, per_minute, bucket="costly calls"),
+        routes=(*routers, exchange_routes(endpoint), _identity_routes(public, authenticate)),
     )
 
 
-def _authenticator(verifier: TokenVerifier) -> Authenticate:
+def _remote(issuers: Sequence[IssuerSettings]) -> dict[str, Known]:
+    return {one.issuer: (one, RemoteKeys(one.issuer, one.jwks_uri)) for one in issuers}
+
+
+def _access_tokens(settings: ControlPlaneSettings, *, clock: Clock, random: Random) -> AccessTokens:
+    if not is_safe(settings.public_url):
+        msg = "public_url: workload_issuers need an https address, or http on loopback"
+        raise InputError(msg)
+    key = TokenKey.load_or_create(settings.key_folder / "access-tokens.jwk")
+    return AccessTokens(public_url=settings.public_url, key=key, clock=clock, random=random)
+
+
+def _exchange(
+    issuers: Sequence[WorkloadIssuerSettings], tokens: AccessTokens, clock: Clock
+) -> TokenExchange:
+    """Workloads' issuers have a verifier of their own: their tokens open nothing else."""
+    return TokenExchange(
+        verifier=TokenVerifier(_remote(issuers), clock=clock),
+        rules={one.issuer: tuple(rule.rule() for rule in one.rules) for one in issuers},
+        tokens=tokens,
+    )
+
+
+def _authenticator(
+    verifier: TokenVerifier, rates: CallRates, per_minute: Callable[[], int], *, bucket: str
+) -> Authenticate:
     async def authenticate(
-        authorization: Annotated[str | None, Header(max_length=20_000)] = None,
+        authorization: Annotated[str | None, Header(max_length=MAX_HEADER_CHARS)] = None,
     ) -> Principal:
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
@@ -82,6 +146,8 @@ def _authenticator(verifier: TokenVerifier) -> Authenticate:
         found = await verifier.verify(token.strip())
         if isinstance(found, Refusal):
             raise RefusedError(found)
+        if (refusal := rates.refuse(f"{bucket} {found.key}", per_minute())) is not None:
+            raise RefusedError(refusal)
         return found
 
     return authenticate

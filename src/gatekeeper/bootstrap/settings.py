@@ -32,6 +32,7 @@ from gatekeeper.kernel.errors import InputError
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.oidc.development import DevelopmentUser
 from gatekeeper.platform.oidc.verifier import IssuerSettings
+from gatekeeper.platform.oidc.workload import WorkloadIssuerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,6 +102,8 @@ class ControlPlaneSettings(_Settings):
     key_folder: Path
     policy: Path
     issuers: tuple[IssuerSettings, ...] = ()
+    workload_issuers: tuple[WorkloadIssuerSettings, ...] = ()
+    """Whose tokens CI jobs exchange for ours, and which job is which workload."""
     development_users: tuple[DevelopmentUser, ...] = ()
     """Who the embedded issuer knows; it runs on loopback only, and only when this is not empty."""
     operator_groups: frozenset[str] = frozenset()
@@ -116,6 +119,25 @@ class ControlPlaneSettings(_Settings):
             return {target.name: target for target in found}
         most = timedelta(minutes=self.max_ttl_minutes)
         return {t.name: replace(t, max_ttl=min(t.max_ttl, most)) for t in found}
+
+    @model_validator(mode="after")
+    def _issuers_are_told_apart(self) -> ControlPlaneSettings:
+        for key, issuers in (
+            ("issuers", self.issuers),
+            ("workload_issuers", self.workload_issuers),
+        ):
+            names = [one.issuer for one in issuers]
+            if len(set(names)) < len(names) or self.public_url in names:
+                msg = f"{key}: each issuer stands here once, and public_url is our own"
+                raise ValueError(msg)
+        taken = {(one.issuer, one.audience) for one in self.issuers}
+        if any((one.issuer, one.audience) in taken for one in self.workload_issuers):
+            msg = (
+                "workload_issuers: an issuer with the same audience in issuers would have"
+                " its jobs' tokens taken past their rules"
+            )
+            raise ValueError(msg)
+        return self
 
 
 class AgentSettings(_Settings):

@@ -53,7 +53,7 @@ class Operation(Generic[T]):
     path: str
     read: Callable[[httpx.Response], T]
     query: Mapping[str, str | int] = field(default_factory=dict)
-    body: bytes | None = None
+    body: bytes | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = False
     """Sending it again changes nothing more: it is tried again after a lost answer."""
@@ -143,7 +143,7 @@ def _options(server: str, token: Secret | None, correlation_id: str) -> dict[str
 def _request(operation: Operation[Any]) -> dict[str, Any]:
     headers = dict(operation.headers)
     if operation.body is not None:
-        headers["Content-Type"] = "application/json"
+        headers.setdefault("Content-Type", "application/json")
     return {
         "method": operation.method,
         "url": operation.path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlencode
 
 from pydantic import BaseModel
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import httpx
+
+    from gatekeeper.kernel.secret import Secret
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -120,6 +123,28 @@ def audit_proof(seq: int) -> Operation[audit.Proof]:
 def audit_export() -> Operation[str]:
     """To be streamed: the lines of an export."""
     return Operation(name="export", method="GET", path="/audit/export", read=_text)
+
+
+def exchange_token(subject_token: Secret) -> Operation[identity.TokenAnswer]:
+    """Exchange a CI job's token (RFC 8693)."""
+    form = {
+        "grant_type": identity.TOKEN_EXCHANGE,
+        "subject_token": subject_token.reveal(),
+        "subject_token_type": identity.JWT_TYPE,
+    }
+    return Operation(
+        name="exchange_token",
+        method="POST",
+        path="/auth/token",
+        body=urlencode(form).encode(),
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+        read=_as(identity.TokenAnswer),
+        repeatable=True,
+    )
+
+
+def token_keys() -> Operation[identity.JsonWebKeys]:
+    return _get("token_keys", "/.well-known/jwks.json", identity.JsonWebKeys)
 
 
 def auth_config() -> Operation[identity.AuthConfig]:

@@ -58,9 +58,8 @@ class SessionService:
 
         The same idempotency key with the same body returns the session it made.
         """
-        limits = self._policies.current().limits
-        if wait := await self._store.take_token(principal.key, limits.requests_per_minute):
-            return errors.too_many_requests(limits.requests_per_minute, wait)
+        if (refusal := await self._count_request(principal)) is not None:
+            return refusal
         if (known := await self._replayed(principal, wanted)) is not None:
             return known
         target = self._targets.get(wanted.target)
@@ -74,7 +73,8 @@ class SessionService:
         ttl = min(decision.ttl, target.max_ttl)
         if (refusal := errors.ttl_out_of_bounds(wanted.ttl or ttl, target)) is not None:
             return refusal
-        return await self._admit(principal, wanted, decision, ttl, limits.sessions_per_principal)
+        most_open = self._policies.current().limits.sessions_per_principal
+        return await self._admit(principal, wanted, decision, ttl, most_open)
 
     def decide(
         self, principal: Principal, target: str, role: str, ttl: timedelta | None, reason: str
@@ -130,6 +130,8 @@ class SessionService:
         The target is asked first: if we stop in between, the login still ends at the
         store's earlier time.
         """
+        if (refusal := await self._count_request(principal)) is not None:
+            return refusal
         async with self._store.transaction() as unit:
             found = await unit.lock(session)
             now = await unit.now()
@@ -176,6 +178,12 @@ class SessionService:
     def target(self, name: str) -> Target | Refusal:
         found = self._targets.get(name)
         return found if found is not None else errors.unknown_target(name, self._targets)
+
+    async def _count_request(self, principal: Principal) -> Refusal | None:
+        """Count what makes an agent work; ending a session is never counted with it."""
+        most = self._policies.current().limits.requests_per_minute
+        wait = await self._store.take_token(principal.key, most)
+        return errors.too_many_requests(most, wait) if wait else None
 
     async def _replayed(self, principal: Principal, wanted: NewSession) -> Session | Refusal | None:
         if wanted.idempotency_key is None:

@@ -46,6 +46,8 @@ class AuditKind(StrEnum):
     POLICY_REJECTED = "policy.rejected"
     EVIDENCE_EXPORTED = "evidence.exported"
     STORE_MIGRATED = "store.migrated"
+    TOKEN_EXCHANGED = "token.exchanged"  # noqa: S105  # a kind of event
+    TOKEN_REFUSED = "token.refused"  # noqa: S105  # a kind of event
     CONTROL_PLANE_STARTED = "control_plane.started"
 
 

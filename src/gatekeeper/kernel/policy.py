@@ -7,15 +7,16 @@ grant, as met for a deny.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gatekeeper.kernel.ttl import format_ttl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from datetime import datetime, timedelta
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from gatekeeper.kernel.identity import Principal
 
@@ -150,34 +151,26 @@ Decision = Allowed | NeedsApproval | Denied
 
 def decide(policy: Policy, request: AccessRequest, now: datetime) -> Decision:
     """Answer one request. The best grant that fits answers: no approval before approval,
-    then the longest time.
+    then the longest time. The order of rules says nothing.
+
+    A request that leaves its time open is judged, by conditions too, as one for the
+    longest time of each grant: that is what it would get.
     """
-    facts = _facts(request, now)
-    denied = tuple(
-        f"deny {deny.name!r} forbids it" for deny in policy.denies if _forbids(deny, request, facts)
-    )
-    if denied:
-        return Denied(reasons=denied)
-    fitting = [grant for grant in policy.grants if _fits(grant, request, facts)]
+    judged = _judge(policy, request, now)
+    fitting = [grant for grant, against in judged if not against]
     if not fitting:
         return Denied(
-            reasons=_why_none(policy, request, facts),
+            reasons=_reasons(policy, request, judged, now),
             alternatives=_alternatives(policy, request, now),
         )
-    best = max(fitting, key=lambda grant: (grant.approval is None, grant.max_ttl))
-    if request.ttl is not None and request.ttl > best.max_ttl:
-        return Denied(
-            reasons=(f"grant {best.name!r} allows at most {format_ttl(best.max_ttl)}",),
-            alternatives=(f"ask for {format_ttl(best.max_ttl)} or less",),
-        )
+    best = min(fitting, key=lambda grant: (grant.approval is not None, -grant.max_ttl, grant.name))
     if best.approval is not None:
         return NeedsApproval(
             grant=best.name,
             approval=best.approval,
             alternatives=_alternatives(policy, request, now),
         )
-    ttl = best.max_ttl if request.ttl is None else request.ttl
-    return Allowed(grant=best.name, ttl=ttl, max_ttl=best.max_ttl)
+    return Allowed(grant=best.name, ttl=_time(best, request), max_ttl=best.max_ttl)
 
 
 def matches(patterns: Iterable[str], text: str) -> bool:
@@ -198,70 +191,95 @@ def _in_scope(rule: Grant | Deny, request: AccessRequest) -> bool:
     )
 
 
-def _fits(grant: Grant, request: AccessRequest, facts: Mapping[str, Any]) -> bool:
-    return (
-        _in_scope(grant, request)
-        and grant.who.matches(request.principal)
-        and _met(grant.when, facts, on_error=False)
-    )
+def _judge(
+    policy: Policy, request: AccessRequest, now: datetime
+) -> list[tuple[Grant, tuple[str, ...]]]:
+    """Return each grant in scope with every reason why it does not answer the request."""
+    scope = [grant for grant in policy.grants if _in_scope(grant, request)]
+    facts = {ttl: _facts(request, ttl, now) for ttl in {_time(grant, request) for grant in scope}}
+    denies = {ttl: _denies(policy, request, seen) for ttl, seen in facts.items()}
+    return [
+        (grant, (*denies[ttl], *_against(grant, request, facts[ttl])))
+        for grant in scope
+        for ttl in (_time(grant, request),)
+    ]
 
 
-def _forbids(deny: Deny, request: AccessRequest, facts: Mapping[str, Any]) -> bool:
-    return (
-        _in_scope(deny, request)
-        and deny.who.matches(request.principal)
-        and _met(deny.when, facts, on_error=True)
-    )
+def _time(grant: Grant, request: AccessRequest) -> timedelta:
+    return grant.max_ttl if request.ttl is None else request.ttl
 
 
-def _met(condition: Condition | None, facts: Mapping[str, Any], *, on_error: bool) -> bool:
-    if condition is None:
-        return True
-    try:
-        return condition(facts)
-    except ConditionError:
-        return on_error
-
-
-def _why_none(policy: Policy, request: AccessRequest, facts: Mapping[str, Any]) -> tuple[str, ...]:
+def _against(grant: Grant, request: AccessRequest, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    if not grant.who.matches(request.principal):
+        return (f"grant {grant.name!r} is for others",)
     reasons = []
-    for grant in policy.grants:
-        if not _in_scope(grant, request):
+    if _time(grant, request) > grant.max_ttl:
+        reasons.append(f"grant {grant.name!r} allows at most {format_ttl(grant.max_ttl)}")
+    try:
+        if grant.when is not None and not grant.when(facts):
+            reasons.append(f"grant {grant.name!r} asks that {grant.when.source}")
+    except ConditionError:
+        reasons.append(f"grant {grant.name!r} has a condition that could not be evaluated")
+    return tuple(reasons)
+
+
+def _denies(policy: Policy, request: AccessRequest, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a reason for each deny that forbids the request."""
+    reasons = []
+    for deny in policy.denies:
+        if not (_in_scope(deny, request) and deny.who.matches(request.principal)):
             continue
-        if not grant.who.matches(request.principal):
-            reasons.append(f"grant {grant.name!r} is for others")
-        elif not _met(grant.when, facts, on_error=False):
-            source = grant.when.source if grant.when is not None else ""
-            reasons.append(f"grant {grant.name!r} asks that {source}")
-    scope = f"role {request.role!r} at target {request.target!r}"
-    return tuple(reasons) or (f"no grant covers {scope}",)
+        try:
+            if deny.when is None or deny.when(facts):
+                reasons.append(f"deny {deny.name!r} forbids it")
+        except ConditionError:
+            reasons.append(f"deny {deny.name!r} forbids it: its condition could not be evaluated")
+    return tuple(reasons)
+
+
+def _reasons(
+    policy: Policy,
+    request: AccessRequest,
+    judged: Sequence[tuple[Grant, tuple[str, ...]]],
+    now: datetime,
+) -> tuple[str, ...]:
+    """Name each reason once, denies first."""
+    if judged:
+        return tuple(sorted({reason for _grant, against in judged for reason in against}))
+    denies = _denies(policy, request, _facts(request, request.ttl or timedelta(), now))
+    uncovered = f"no grant covers role {request.role!r} at target {request.target!r}"
+    return (*sorted(denies), uncovered)
 
 
 def _alternatives(policy: Policy, request: AccessRequest, now: datetime) -> tuple[str, ...]:
-    """Say which other roles of the policy the caller would get at this target."""
-    roles = {role for grant in policy.grants for role in grant.roles if "*" not in role}
+    """Say what the caller would get instead: the same for a shorter time, or another role."""
     found = []
+    shorter = _longest(policy, request, now)
+    if shorter is not None and request.ttl is not None and shorter < request.ttl:
+        found.append(f"ask for {format_ttl(shorter)} or less")
+    roles = {
+        role
+        for grant in policy.grants
+        if grant.plane == request.plane and matches(grant.targets, request.target)
+        for role in grant.roles
+        if "*" not in role
+    }
     for role in sorted(roles - {request.role}):
-        other = AccessRequest(
-            principal=request.principal,
-            plane=request.plane,
-            target=request.target,
-            role=role,
-            ttl=None,
-            reason=request.reason,
-        )
-        facts = _facts(other, now)
-        fitting = [
-            grant.max_ttl
-            for grant in policy.grants
-            if grant.approval is None and _fits(grant, other, facts)
-        ]
-        if fitting and not any(_forbids(deny, other, facts) for deny in policy.denies):
-            found.append(f"role {role!r} for up to {format_ttl(max(fitting))} would be allowed")
+        longest = _longest(policy, replace(request, role=role), now)
+        if longest is not None:
+            found.append(f"role {role!r} for up to {format_ttl(longest)} would be allowed")
     return tuple(found)
 
 
-def _facts(request: AccessRequest, now: datetime) -> dict[str, Any]:
+def _longest(policy: Policy, request: AccessRequest, now: datetime) -> timedelta | None:
+    """Return the longest time the request would get without an approval; None for not at all."""
+    judged = _judge(policy, replace(request, ttl=None), now)
+    return max(
+        (g.max_ttl for g, against in judged if not against and g.approval is None), default=None
+    )
+
+
+def _facts(request: AccessRequest, ttl: timedelta, now: datetime) -> dict[str, Any]:
     """Return what a condition may ask about."""
     principal = request.principal
     return {
@@ -269,7 +287,7 @@ def _facts(request: AccessRequest, now: datetime) -> dict[str, Any]:
         "request.target": request.target,
         "request.role": request.role,
         "request.reason": request.reason,
-        "request.ttlSeconds": 0 if request.ttl is None else int(request.ttl.total_seconds()),
+        "request.ttlSeconds": int(ttl.total_seconds()),
         "principal.issuer": principal.issuer,
         "principal.subject": principal.subject,
         "principal.email": principal.email or "",

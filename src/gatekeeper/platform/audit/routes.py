@@ -30,6 +30,7 @@ def audit_routes(
     reader: AuditReader,
     *,
     authenticate: Authenticate,
+    authenticate_costly: Authenticate,
     may_read: Callable[[Principal], bool],
     exported: Callable[[Principal, str], Awaitable[None]],
 ) -> APIRouter:
@@ -39,6 +40,7 @@ def audit_routes(
     """
     router = APIRouter(prefix="/audit", responses=PROBLEMS)
     caller = Depends(authenticate)
+    costly_caller = Depends(authenticate_costly)
 
     def permit(principal: Principal) -> None:
         if not may_read(principal):
@@ -79,7 +81,7 @@ def audit_routes(
         return found
 
     @router.get("/export", response_class=StreamingResponse)
-    async def export(principal: Principal = caller) -> StreamingResponse:
+    async def export(principal: Principal = costly_caller) -> StreamingResponse:
         """Export the whole chain as JSON lines, to be verified without us."""
         permit(principal)
         await exported(principal, context.correlation_id.get())

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from joserfc.jwk import KeySet, RSAKey
 
+from gatekeeper.kernel.errors import InputError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -23,12 +25,18 @@ class TokenKey:
 
     @classmethod
     def load_or_create(cls, path: Path) -> TokenKey:
-        """Read the key, or make it in a file that only its owner can read."""
+        """Read the key, or make it in a file that only its owner can read.
+
+        Raises `InputError` when others can read the file.
+        """
         if not path.exists():
             key = RSAKey.generate_key(_BITS, private=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 json.dump(key.as_dict(private=True), file)
+        if path.stat().st_mode & 0o077:
+            msg = f"{path}: a key that others can read is not used; chmod 600 it, or make a new one"
+            raise InputError(msg)
         return cls(RSAKey.import_key(json.loads(path.read_text())))
 
     @property

@@ -64,9 +64,8 @@ class RefusedError(Exception):
         self.refusal = refusal
 
 
-def refusal_response(refusal: Refusal) -> JSONResponse:
-    """Write a refusal as a problem, with `Retry-After` and a challenge where they belong."""
-    problem = Problem(
+def problem_of(refusal: Refusal) -> Problem:
+    return Problem(
         type=f"urn:gatekeeper:problem:{refusal.code}",
         title=TITLES[refusal.code],
         status=STATUS[refusal.code],
@@ -77,6 +76,11 @@ def refusal_response(refusal: Refusal) -> JSONResponse:
         reasons=refusal.reasons,
         hint=refusal.hint,
     )
+
+
+def refusal_response(refusal: Refusal) -> JSONResponse:
+    """Write a refusal as a problem, with `Retry-After` and a challenge where they belong."""
+    problem = problem_of(refusal)
     return JSONResponse(
         problem.model_dump(mode="json", by_alias=True, exclude_none=True),
         status_code=problem.status,

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import httpx
 import structlog
+from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from gatekeeper.kernel.errors import UnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from joserfc.jwk import Key
 
 log = structlog.get_logger("gatekeeper.oidc")
@@ -20,6 +25,9 @@ FETCH_SECONDS: Final = 5.0
 MAX_DOCUMENT_BYTES: Final = 262_144
 REFRESH_PAUSE_SECONDS: Final = 30.0
 """However many tokens with unknown keys arrive, the issuer is asked this often at most."""
+FRESH_SECONDS: Final = 3_600.0
+"""After this long the keys are fetched anew, so that one its issuer withdrew is not taken for
+ever. While the issuer does not answer, the keys it last published stay."""
 
 
 class KeySource(Protocol):
@@ -43,38 +51,43 @@ class StaticKeys:
 class RemoteKeys:
     """Keys of an issuer elsewhere, found through its discovery document or a fixed address."""
 
-    def __init__(self, issuer: str, jwks_uri: str | None) -> None:
+    def __init__(
+        self, issuer: str, jwks_uri: str | None, *, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._issuer = issuer
         self._jwks_uri = jwks_uri
+        self._now = now
         self._keys: KeySet | None = None
-        self._fetched_at = float("-inf")
+        self._asked_at = self._fetched_at = float("-inf")
         self._fetching = asyncio.Lock()
 
     async def find(self, key_id: str) -> Key | None:
-        if (key := self._known(key_id)) is not None:
-            return key
-        async with self._fetching:
-            if (key := self._known(key_id)) is None and self._may_ask():
-                await self._refresh()
-                key = self._known(key_id)
+        if self._must_ask(key_id):
+            async with self._fetching:
+                if self._must_ask(key_id):
+                    await self._refresh()
         if self._keys is None:
             msg = "the issuer's keys cannot be fetched"
             raise UnavailableError(msg)
-        return key
+        return _by_id(self._keys, key_id)
 
-    def _known(self, key_id: str) -> Key | None:
-        return None if self._keys is None else _by_id(self._keys, key_id)
-
-    def _may_ask(self) -> bool:
-        return asyncio.get_running_loop().time() - self._fetched_at > REFRESH_PAUSE_SECONDS
+    def _must_ask(self, key_id: str) -> bool:
+        now = self._now()
+        known = self._keys is not None and _by_id(self._keys, key_id) is not None
+        wanted = not known or now - self._fetched_at > FRESH_SECONDS
+        return wanted and now - self._asked_at > REFRESH_PAUSE_SECONDS
 
     async def _refresh(self) -> None:
-        self._fetched_at = asyncio.get_running_loop().time()
+        self._asked_at = self._now()
         try:
-            async with httpx.AsyncClient(timeout=FETCH_SECONDS, trust_env=False) as client:
+            async with (
+                asyncio.timeout(FETCH_SECONDS),
+                httpx.AsyncClient(timeout=FETCH_SECONDS, trust_env=False) as client,
+            ):
                 address = self._jwks_uri or await self._discover(client)
                 self._keys = KeySet.import_key_set(await _document(client, address))
-        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+                self._fetched_at = self._asked_at
+        except (httpx.HTTPError, JoseError, ValueError, KeyError, TypeError, TimeoutError) as error:
             log.warning("keys not fetched", issuer=self._issuer, error=type(error).__name__)
 
     async def _discover(self, client: httpx.AsyncClient) -> str:
@@ -95,11 +108,15 @@ async def _document(client: httpx.AsyncClient, address: str) -> Any:  # noqa: AN
     if not is_safe(address):
         msg = "keys are fetched over https, or from loopback"
         raise ValueError(msg)
-    response = (await client.get(address)).raise_for_status()
-    if len(response.content) > MAX_DOCUMENT_BYTES:
-        msg = "the document is too large"
-        raise ValueError(msg)
-    return response.json()
+    body = bytearray()
+    async with client.stream("GET", address) as response:
+        response.raise_for_status()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > MAX_DOCUMENT_BYTES:
+                msg = "the document is too large"
+                raise ValueError(msg)
+    return json.loads(body)
 
 
 def is_safe(address: str) -> bool:

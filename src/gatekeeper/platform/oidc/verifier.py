@@ -11,7 +11,7 @@ import base64
 import binascii
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeGuard
 
 from joserfc import jwt
 from joserfc.errors import JoseError
@@ -31,6 +31,10 @@ MAX_TOKEN_CHARS: Final = 16_384
 LEEWAY_SECONDS: Final = 60
 """How far an issuer's clock may be from ours."""
 MAX_GROUPS: Final = 1_000
+MAX_SUBJECT_CHARS: Final = 255
+"""OpenID Connect Core 1.0, section 2."""
+MAX_TIME_SECONDS: Final = 253_402_300_799
+"""The last second of the year 9999."""
 
 Algorithm = Literal["RS256", "ES256", "PS256", "EdDSA"]
 
@@ -106,19 +110,34 @@ def _fault(claims: Mapping[str, Any], settings: IssuerSettings, now: datetime) -
     seconds = now.timestamp()
     audience = claims.get("aud")
     expires, issued, begins = (claims.get(name) for name in ("exp", "iat", "nbf"))
+    subject = claims.get("sub")
     if claims.get("iss") != settings.issuer:
         return "it belongs to another issuer"
     if settings.audience not in (audience if isinstance(audience, list) else [audience]):
         return "it is meant for another audience"
-    if not isinstance(expires, int | float) or seconds > expires + LEEWAY_SECONDS:
+    if not _is_time(expires) or seconds > expires + LEEWAY_SECONDS:
         return "it has expired"
-    if not isinstance(issued, int | float) or seconds < issued - LEEWAY_SECONDS:
+    if not _is_time(issued) or seconds < issued - LEEWAY_SECONDS:
         return "it comes from the future"
-    if not isinstance(begins, int | float | None) or seconds < (begins or 0) - LEEWAY_SECONDS:
+    if begins is not None and (not _is_time(begins) or seconds < begins - LEEWAY_SECONDS):
         return "it is not valid yet"
-    if not isinstance(claims.get("sub"), str) or not 0 < len(claims["sub"]) <= 255:  # noqa: PLR2004  # OIDC Core, section 2
+    if not is_plain(subject) or not 0 < len(subject) <= MAX_SUBJECT_CHARS:
         return "it names no subject"
     return None
+
+
+def is_plain(value: object) -> TypeGuard[str]:
+    """Tell whether a value is text without control characters, which no store need take."""
+    return isinstance(value, str) and value.isprintable()
+
+
+def _is_time(value: object) -> TypeGuard[int | float]:
+    """Tell whether a value is a NumericDate (RFC 7519 section 2) that a calendar has."""
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and 0 <= value <= MAX_TIME_SECONDS
+    )
 
 
 def _principal(claims: Mapping[str, Any], settings: IssuerSettings) -> Principal:
@@ -126,13 +145,13 @@ def _principal(claims: Mapping[str, Any], settings: IssuerSettings) -> Principal
     listed = groups if isinstance(groups, list) else []
     email = claims.get("email")
     # An address that the issuer calls unverified says nothing about who this is.
-    believed = isinstance(email, str) and claims.get("email_verified", True) is True
+    believed = is_plain(email) and claims.get("email_verified", True) is True
     return Principal(
         issuer=settings.issuer,
         subject=claims["sub"],
         kind=settings.kind,
         email=email if believed else None,
-        groups=frozenset(g for g in listed[:MAX_GROUPS] if isinstance(g, str)),
+        groups=frozenset(g for g in listed[:MAX_GROUPS] if is_plain(g)),
         authenticated_at=datetime.fromtimestamp(claims["iat"], UTC),
         strength=claims["acr"] if isinstance(claims.get("acr"), str) else None,
     )

@@ -4,16 +4,18 @@ conditions.py   CEL, type-checked at load        files.py    YAML to the kernel'
 holder.py       the policy in force, reloaded    checks.py   validate, and tables of cases
 """
 
-from gatekeeper.platform.policy.checks import CaseResult, Finding, run_cases, validate
-from gatekeeper.platform.policy.files import PolicyError, load_policy
+from gatekeeper.platform.policy.checks import CaseResult, Finding, Names, run_cases, validate
+from gatekeeper.platform.policy.files import PolicyError, load_policy, load_with_places
 from gatekeeper.platform.policy.holder import PolicyHolder
 
 __all__ = [
     "CaseResult",
     "Finding",
+    "Names",
     "PolicyError",
     "PolicyHolder",
     "load_policy",
+    "load_with_places",
     "run_cases",
     "validate",
 ]

@@ -2,78 +2,176 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
 
 from gatekeeper.kernel import policy
+from gatekeeper.kernel.errors import InputError
 from gatekeeper.kernel.identity import Principal, PrincipalKind
 from gatekeeper.kernel.ttl import format_ttl
-from gatekeeper.platform.policy.files import PolicyError, Ttl, _File, read_yaml
+from gatekeeper.platform.policy.conditions import CelCondition
+from gatekeeper.platform.policy.files import (
+    FileModel,
+    Plane,
+    PolicyError,
+    Ttl,
+    problems_of,
+    read_yaml,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something about a policy that its author would want to know."""
+R = TypeVar("R", policy.Grant, policy.Deny)
 
+
+class Code(StrEnum):
+    """Kinds of findings; docs/reference/policy.md says what each means."""
+
+    UNKNOWN_TARGET = "unknown-target"
+    UNKNOWN_ROLE = "unknown-role"
+    UNKNOWN_GROUP = "unknown-group"
+    NO_EFFECT = "no-effect"
+    NEVER_APPLIES = "never-applies"
+    APPROVAL_NEVER_ASKED = "approval-never-asked"
+    ALWAYS_TRUE = "always-true"
+    ALWAYS_FALSE = "always-false"
+    FOR_EVERYBODY = "for-everybody"
+    ISSUER_LEFT_OPEN = "issuer-left-open"
+    SELF_APPROVAL = "self-approval"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something about a rule that its author would want to know, and what to do about it."""
+
+    code: Code
     rule: str
     what: str
+    fix: str
 
 
-def validate(
-    checked: policy.Policy,
-    *,
-    targets: Iterable[str] | None = None,
-    roles: Iterable[str] | None = None,
-) -> tuple[Finding, ...]:
-    """Find names that nothing answers to, and rules without effect. Pure."""
-    known_targets = None if targets is None else tuple(targets)
-    known_roles = None if roles is None else tuple(roles)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What exists. None: not known, so nothing is said about it."""
+
+    targets: frozenset[str] | None = None
+    roles: frozenset[str] | None = None
+    groups: frozenset[str] | None = None
+
+
+def validate(checked: policy.Policy, names: Names) -> tuple[Finding, ...]:
+    """Find names that nothing answers to, rules without effect, and grants that give too much."""
     return (
-        *_unknown(checked, known_targets, known_roles),
-        *_shadowed(checked.grants),
-        *_contradicted(checked),
+        *_unknown(checked, names),
+        *_shadowed_grants(checked.grants),
+        *_shadowed_denies(checked.denies),
+        *_never_applied(checked),
+        *_constant(checked),
+        *_escalating(checked.grants),
     )
 
 
-def _unknown(
-    checked: policy.Policy, targets: tuple[str, ...] | None, roles: tuple[str, ...] | None
-) -> Iterator[Finding]:
+def _unknown(checked: policy.Policy, names: Names) -> Iterator[Finding]:
     rules: list[policy.Grant | policy.Deny] = [*checked.grants, *checked.denies]
     for rule in rules:
-        for pattern in rule.targets:
-            if targets is not None and not any(policy.matches([pattern], t) for t in targets):
-                yield Finding(rule.name, f"no target matches {pattern!r}")
-        for pattern in rule.roles:
-            if roles is not None and not any(policy.matches([pattern], r) for r in roles):
-                yield Finding(rule.name, f"no role matches {pattern!r}")
+        groups = rule.who.groups
+        if isinstance(rule, policy.Grant) and rule.approval is not None:
+            groups |= rule.approval.groups
+        yield from _unmatched(Code.UNKNOWN_TARGET, "target", rule, rule.targets, names.targets)
+        yield from _unmatched(Code.UNKNOWN_ROLE, "role", rule, rule.roles, names.roles)
+        for group in sorted(groups):
+            if names.groups is not None and group not in names.groups:
+                yield _unknown_name(Code.UNKNOWN_GROUP, "group", rule, group, names.groups)
 
 
-def _shadowed(grants: tuple[policy.Grant, ...]) -> Iterator[Finding]:
-    for grant in grants:
-        for other in grants:
-            if (
-                other is not grant
-                and _covers(other, grant)
-                and not (_covers(grant, other) and grants.index(grant) < grants.index(other))
-            ):
-                yield Finding(grant.name, f"it has no effect: {other.name!r} allows all of it")
+def _unmatched(
+    code: Code,
+    kind: str,
+    rule: policy.Grant | policy.Deny,
+    patterns: tuple[str, ...],
+    known: frozenset[str] | None,
+) -> Iterator[Finding]:
+    for pattern in patterns:
+        if known is not None and not any(policy.matches([pattern], name) for name in known):
+            yield _unknown_name(code, kind, rule, pattern, known)
+
+
+def _unknown_name(
+    code: Code, kind: str, rule: policy.Grant | policy.Deny, name: str, known: frozenset[str]
+) -> Finding:
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    fix = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known)) or 'none'}"
+    return Finding(code=code, rule=rule.name, what=f"there is no {kind} {name!r}", fix=fix)
+
+
+def _shadowed_grants(grants: tuple[policy.Grant, ...]) -> Iterator[Finding]:
+    for grant, wide in _redundant(grants, _allows_all):
+        if grant.approval is not None:
+            yield Finding(
+                code=Code.APPROVAL_NEVER_ASKED,
+                rule=grant.name,
+                what=f"its approval is never asked for: {wide.name!r} allows all of it without",
+                fix=f"narrow {wide.name!r}, or remove this one",
+            )
+        else:
+            yield _no_effect(grant.name, wide.name, "allows")
+
+
+def _shadowed_denies(denies: tuple[policy.Deny, ...]) -> Iterator[Finding]:
+    for deny, wide in _redundant(denies, _covers):
+        yield _no_effect(deny.name, wide.name, "forbids")
+
+
+def _redundant(rules: tuple[R, ...], covers: Callable[[R, R], bool]) -> Iterator[tuple[R, R]]:
+    """Pair each rule with another that covers it; of two alike the first is kept."""
+    for place, rule in enumerate(rules):
+        for other, wide in enumerate(rules):
+            alike = other > place and covers(rule, wide)
+            if other != place and not alike and covers(wide, rule):
+                yield rule, wide
                 break
 
 
-def _covers(wide: policy.Grant, narrow: policy.Grant) -> bool:
+def _no_effect(rule: str, wide: str, does: str) -> Finding:
+    return Finding(
+        code=Code.NO_EFFECT,
+        rule=rule,
+        what=f"it has no effect: {wide!r} {does} all of it",
+        fix=f"remove it, or narrow {wide!r}",
+    )
+
+
+def _never_applied(checked: policy.Policy) -> Iterator[Finding]:
+    for grant in checked.grants:
+        for deny in checked.denies:
+            if _covers(deny, grant):
+                yield Finding(
+                    code=Code.NEVER_APPLIES,
+                    rule=grant.name,
+                    what=f"it never applies: deny {deny.name!r} forbids all of it",
+                    fix=f"remove it, or narrow {deny.name!r}",
+                )
+
+
+def _allows_all(wide: policy.Grant, narrow: policy.Grant) -> bool:
     """Tell whether everything one grant allows is allowed by another, at least as long."""
+    return wide.approval is None and wide.max_ttl >= narrow.max_ttl and _covers(wide, narrow)
+
+
+def _covers(wide: policy.Grant | policy.Deny, narrow: policy.Grant | policy.Deny) -> bool:
+    """Tell whether one rule is about everything that another is about."""
     return (
         wide.plane == narrow.plane
-        and wide.when is None
-        and wide.approval is None
-        and wide.max_ttl >= narrow.max_ttl
+        and (wide.when is None or wide.when == narrow.when)
         and all(policy.matches(wide.targets, target) for target in narrow.targets)
         and all(policy.matches(wide.roles, role) for role in narrow.roles)
         and _who_covers(wide.who, narrow.who)
@@ -91,20 +189,47 @@ def _who_covers(wide: policy.Who, narrow: policy.Who) -> bool:
     return all(not w or (n and n <= w) for w, n in pairs)
 
 
-def _contradicted(checked: policy.Policy) -> Iterator[Finding]:
-    for grant in checked.grants:
-        for deny in checked.denies:
-            if (
-                deny.when is None
-                and deny.plane == grant.plane
-                and _who_covers(deny.who, grant.who)
-                and all(policy.matches(deny.targets, target) for target in grant.targets)
-                and all(policy.matches(deny.roles, role) for role in grant.roles)
-            ):
-                yield Finding(grant.name, f"it never applies: deny {deny.name!r} forbids all of it")
+def _constant(checked: policy.Policy) -> Iterator[Finding]:
+    rules: list[policy.Grant | policy.Deny] = [*checked.grants, *checked.denies]
+    for rule in rules:
+        said = rule.when.constant() if isinstance(rule.when, CelCondition) else None
+        if said is None:
+            continue
+        yield Finding(
+            code=Code.ALWAYS_TRUE if said else Code.ALWAYS_FALSE,
+            rule=rule.name,
+            what=f"its condition is always {str(said).lower()}",
+            fix="leave `when` out" if said else "remove the rule, or mend `when`",
+        )
 
 
-class _Principal(_File):
+def _escalating(grants: tuple[policy.Grant, ...]) -> Iterator[Finding]:
+    for grant in grants:
+        who = grant.who
+        if who == policy.Who():
+            yield Finding(
+                code=Code.FOR_EVERYBODY,
+                rule=grant.name,
+                what="it is for everybody with a token, CI jobs too",
+                fix="say `who`, by groups or kinds",
+            )
+        if (who.subjects or who.emails) and not who.issuers:
+            yield Finding(
+                code=Code.ISSUER_LEFT_OPEN,
+                rule=grant.name,
+                what="every trusted issuer can name such a subject or address",
+                fix="say `issuers` too",
+            )
+        if grant.approval is not None and who.groups and who.groups <= grant.approval.groups:
+            yield Finding(
+                code=Code.SELF_APPROVAL,
+                rule=grant.name,
+                what="everybody it is for may also approve it",
+                fix="let a group of others approve",
+            )
+
+
+class _Principal(FileModel):
     issuer: str = "https://issuer.example"
     subject: str = "someone"
     email: str | None = None
@@ -112,24 +237,38 @@ class _Principal(_File):
     kind: PrincipalKind = PrincipalKind.HUMAN
 
 
-class _Case(_File):
-    model_config = ConfigDict(populate_by_name=True)
-
+class _Case(FileModel):
     name: str
     principal: _Principal = _Principal()
-    plane: Literal["databases", "forwardauth", "terminals"] = "databases"
+    plane: Plane = "databases"
     target: str
     role: str
     ttl: Ttl | None = None
     reason: str = ""
     now: datetime | None = None
     expect: Literal["allowed", "denied", "needsApproval"]
+    grant: str | None = None
+    """The grant that answers."""
+    given: Ttl | None = None
+    """How long the session is."""
     max_ttl: Ttl | None = None
+    """How long it could be."""
     because: str | None = None
     """A text that one of the reasons must contain."""
+    instead: str | None = None
+    """A text that one of the alternatives must contain."""
+
+    @model_validator(mode="after")
+    def _expects_what_there_can_be(self) -> _Case:
+        allowed, denied = ("grant", "given", "max_ttl"), ("because", "instead")
+        wrong = [k for k in (denied if self.expect == "allowed" else allowed) if getattr(self, k)]
+        if wrong:
+            msg = f"{to_camel(wrong[0])} says nothing about an answer that is {self.expect}"
+            raise ValueError(msg)
+        return self
 
 
-class _Cases(_File):
+class _Cases(FileModel):
     cases: tuple[_Case, ...] = Field(min_length=1)
 
 
@@ -143,11 +282,14 @@ class CaseResult:
 
 def run_cases(checked: policy.Policy, table: Path) -> tuple[CaseResult, ...]:
     """Run a table of cases. Raises `PolicyError` when the table cannot be read."""
-    _node, value = read_yaml(table)
+    try:
+        node, value = read_yaml(table)
+    except InputError as error:
+        raise PolicyError([error.detail]) from error
     try:
         cases = _Cases.model_validate(value)
     except ValidationError as error:
-        raise PolicyError([f"{table}: {_short(e)}" for e in error.errors()]) from error
+        raise PolicyError(problems_of(table, node, error, (_Cases, _Case, _Principal))) from error
     return tuple(CaseResult(case.name, _run(checked, case)) for case in cases.cases)
 
 
@@ -158,16 +300,28 @@ def _run(checked: policy.Policy, case: _Case) -> str | None:
         why = "" if isinstance(decision, policy.Allowed) else ": " + "; ".join(decision.explain())
         return f"expected {case.expect}, got {answer}{why}"
     if isinstance(decision, policy.Allowed):
-        return _ttl_problem(decision.max_ttl, case.max_ttl)
-    if case.because is not None and not any(case.because in r for r in decision.explain()):
-        return f"no reason says {case.because!r}: {'; '.join(decision.explain())}"
+        return _allowed_otherwise(decision, case)
+    return _lacks("reason", case.because, decision.explain()) or _lacks(
+        "alternative", case.instead, decision.instead()
+    )
+
+
+def _allowed_otherwise(decision: policy.Allowed, case: _Case) -> str | None:
+    if case.grant not in (None, decision.grant):
+        return f"expected grant {case.grant!r}, got {decision.grant!r}"
+    for what, expected, found in (
+        ("given", case.given, decision.ttl),
+        ("at most", case.max_ttl, decision.max_ttl),
+    ):
+        if expected not in (None, found):
+            return f"expected {what} {format_ttl(expected)}, got {format_ttl(found)}"
     return None
 
 
-def _ttl_problem(found: timedelta, expected: timedelta | None) -> str | None:
-    if expected is None or found == expected:
+def _lacks(kind: str, expected: str | None, said: tuple[str, ...]) -> str | None:
+    if expected is None or any(expected in text for text in said):
         return None
-    return f"expected at most {format_ttl(expected)}, got {format_ttl(found)}"
+    return f"no {kind} says {expected!r}: {'; '.join(said) or 'there is none'}"
 
 
 def _answer(decision: policy.Decision) -> str:
@@ -201,7 +355,3 @@ def _request(case: _Case) -> policy.AccessRequest:
 def _now(case: _Case) -> datetime:
     now = case.now or datetime(2026, 1, 1, tzinfo=UTC)
     return now if now.tzinfo is not None else now.replace(tzinfo=UTC)
-
-
-def _short(error: Any) -> str:  # noqa: ANN401  # Pydantic's
-    return f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}"

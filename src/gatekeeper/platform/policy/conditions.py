@@ -1,6 +1,7 @@
 """Conditions in CEL (the Common Expression Language), type-checked when they are loaded.
 
-Regular expressions inside CEL are RE2, whose time is linear in the text.
+Regular expressions inside CEL are RE2, whose time is linear in the text; loops over
+groups end after 10,000 iterations, and a condition that needs more cannot be evaluated.
 """
 
 from __future__ import annotations
@@ -42,11 +43,21 @@ class CelCondition:
     _compiled: Any = field(repr=False, compare=False)
 
     def __call__(self, facts: Mapping[str, Any]) -> bool:
-        answer = self._compiled.eval(data=dict(facts))
+        try:
+            answer = self._compiled.eval(data=dict(facts))
+        except (RuntimeError, ValueError, TypeError) as error:
+            # Beyond 10,000 iterations cel-cpp gives up; text that is no UTF-8 does not reach it.
+            raise ConditionError(self.source) from error
         if answer.type() != cel.Type.BOOL:
-            msg = f"the condition {self.source!r} could not be evaluated"
-            raise ConditionError(msg)
+            raise ConditionError(self.source)
         return bool(answer.value())
+
+    def constant(self) -> bool | None:
+        """Return what the condition always says; None when it depends on the request."""
+        try:
+            return self({})
+        except ConditionError:
+            return None
 
 
 def compile_condition(source: str) -> CelCondition:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from gatekeeper.kernel.errors import GatekeeperError
 from gatekeeper.platform.policy.files import PolicyError, load_policy
 
 if TYPE_CHECKING:
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("gatekeeper.policy")
 
-LOOK_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 0.5
 """Looking at names, sizes and times survives what file events do not: the symlink swap of
-a ConfigMap, a network file system, an editor that writes a new file over the old."""
+a ConfigMap, a network file system, an editor that writes a new file over the old. A change
+is taken once two looks found the same: half of a file can be a whole policy without its denies."""
+
+FIRST_GENERATION: Final = 1
 
 Fingerprint = tuple[tuple[str, int, int, int], ...]
 
@@ -36,14 +40,14 @@ class PolicyHolder:
     ) -> None:
         """Raises `PolicyError` when there is no whole policy to begin with.
 
-        `loaded` is told the generation of each new policy, `rejected` why a file was not taken.
+        `loaded` is told the generation of each new policy, `rejected` why one was not taken.
         """
         self._path = path
         self._loaded = loaded
         self._rejected = rejected
-        self._seen = self._fingerprint()
+        self._taken = self._changing = self._fingerprint()
         self._policy = load_policy(path)
-        self.generation = 1
+        self.generation = FIRST_GENERATION
 
     def current(self) -> Policy:
         return self._policy
@@ -55,21 +59,37 @@ class PolicyHolder:
             await self.look()
 
     async def look(self) -> None:
-        """Take a changed policy if it is whole, else keep the last good one and say so."""
-        seen = self._fingerprint()
-        if seen == self._seen:
+        """Take a changed policy if it is whole, else keep the last good one and say so.
+
+        It is in force once the evidence has it: when that cannot be written, nothing
+        changes and the next look tries again.
+        """
+        found = self._fingerprint()
+        still = found == self._changing
+        self._changing = found
+        if found == self._taken or not still:
             return
-        self._seen = seen
         try:
-            policy = load_policy(self._path)
+            await self._take(found)
+        except GatekeeperError as error:
+            log.warning("policy not taken yet: the evidence cannot be written", code=error.code)
+
+    async def _take(self, found: Fingerprint) -> None:
+        try:
+            # Another thread, because a large folder would hold up everything else for seconds.
+            policy = await asyncio.to_thread(load_policy, self._path)
         except PolicyError as error:
             log.warning("policy rejected; the last good one stays", problems=error.problems)
             await self._rejected(error.problems)
+            self._taken = found
             return
+        if self._fingerprint() != found:
+            return
+        await self._loaded(self.generation + 1)
         self._policy = policy
         self.generation += 1
+        self._taken = found
         log.info("policy loaded", generation=self.generation)
-        await self._loaded(self.generation)
 
     def _fingerprint(self) -> Fingerprint:
         try:

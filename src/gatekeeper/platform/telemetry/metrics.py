@@ -34,6 +34,14 @@ class Metrics:
             "gatekeeper_sessions", "Sessions that are not cleaned, by status.", ["status"],
             registry=self.registry,
         )  # fmt: skip
+        self.policy_generation = Gauge(
+            "gatekeeper_policy_generation", "How many policies this process has taken.",
+            registry=self.registry,
+        )  # fmt: skip
+        self.policy_reloads_failed = Counter(
+            "gatekeeper_policy_reload_failed", "Changed policies not taken: alarm on any.",
+            registry=self.registry,
+        )  # fmt: skip
         self.audit_events = Gauge(
             "gatekeeper_audit_events", "Events in the signed chain.", registry=self.registry
         )
