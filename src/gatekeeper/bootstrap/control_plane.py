@@ -79,12 +79,6 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
     Raises `InputError` for settings or a policy that cannot be used.
     """
     parts = _build(settings)
-    background = {
-        "dispatcher": parts.worker.run(),
-        "sequencer": parts.sequencer.run(),
-        "session changes": parts.listener.run(),
-        "policy": parts.policies.run(),
-    }
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -94,6 +88,12 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
                 closing.push_async_callback(pool.close)
             closing.push_async_callback(parts.agents.close)
             await parts.keeper.started(__version__)
+            background = {
+                "dispatcher": parts.worker.run(),
+                "sequencer": parts.sequencer.run(),
+                "session changes": parts.listener.run(),
+                "policy": parts.policies.run(),
+            }
             async with run_together(background, failed=lambda _name: stop()):
                 yield
                 parts.watch.close()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
-from fastapi import APIRouter, Depends, Header
+from fastapi import APIRouter, Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.kernel.identity import Principal
 from gatekeeper.platform.crypto.keys import TokenKey
-from gatekeeper.platform.http.problems import PROBLEMS, RefusedError
+from gatekeeper.platform.http.problems import OF_CALLERS, RefusedError, problems
 from gatekeeper.platform.oidc import development
 from gatekeeper.platform.oidc.development import DevelopmentIssuer, development_routes
 from gatekeeper.platform.oidc.keysource import RemoteKeys, StaticKeys
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.clock import Clock
     from gatekeeper.kernel.random import Random
     from gatekeeper.platform.oidc.keysource import KeySource
+
+BEARER: Final = HTTPBearer(
+    scheme_name="bearer", description="An identity token of a known issuer.", auto_error=False
+)
 
 Authenticate = Callable[..., Awaitable[Principal]]
 
@@ -68,10 +73,9 @@ def make_identity(settings: ControlPlaneSettings, *, clock: Clock, random: Rando
 
 def _authenticator(verifier: TokenVerifier) -> Authenticate:
     async def authenticate(
-        authorization: Annotated[str | None, Header(max_length=20_000)] = None,
+        given: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)],
     ) -> Principal:
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
+        if given is None:
             raise RefusedError(
                 Refusal(
                     code=ErrorCode.AUTHENTICATION_ERROR,
@@ -79,7 +83,7 @@ def _authenticator(verifier: TokenVerifier) -> Authenticate:
                     hint="gk login gets one",
                 )
             )
-        found = await verifier.verify(token.strip())
+        found = await verifier.verify(given.credentials.strip())
         if isinstance(found, Refusal):
             raise RefusedError(found)
         return found
@@ -88,7 +92,7 @@ def _authenticator(verifier: TokenVerifier) -> Authenticate:
 
 
 def _identity_routes(issuers: list[IssuerSettings], authenticate: Authenticate) -> APIRouter:
-    router = APIRouter(responses=PROBLEMS)
+    router = APIRouter()
     caller = Depends(authenticate)
 
     @router.get("/auth/config")
@@ -102,7 +106,7 @@ def _identity_routes(issuers: list[IssuerSettings], authenticate: Authenticate) 
             )
         )
 
-    @router.get("/whoami")
+    @router.get("/whoami", responses=problems(*OF_CALLERS))
     async def who_am_i(principal: Principal = caller) -> WhoAmI:
         """Say who the token is about."""
         return WhoAmI(

@@ -13,7 +13,14 @@ from starlette.responses import Response
 from gatekeeper.kernel import ids
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
 from gatekeeper.platform.http import context
-from gatekeeper.platform.http.problems import RefusedError, error_response, refusal_response
+from gatekeeper.platform.http.openapi import description_of, operation_id
+from gatekeeper.platform.http.problems import (
+    EVERYWHERE,
+    RefusedError,
+    error_response,
+    problems,
+    refusal_response,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,7 +47,16 @@ _BY_STATUS: Final = {
 
 def make_app(*, title: str, version: str, random: Random, lifespan: Lifespan) -> FastAPI:
     """Make an application that answers every failure with a problem document."""
-    app = FastAPI(title=title, version=version, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title=title,
+        version=version,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=operation_id,
+        responses=problems(*EVERYWHERE),
+    )
+    app.openapi = description_of(app)  # type: ignore[method-assign]  # as FastAPI documents
     app.add_exception_handler(RefusedError, _on_refused)
     app.add_exception_handler(GatekeeperError, _on_gatekeeper_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
