@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -12,8 +11,10 @@ import typer
 
 from gatekeeper.client import operations
 from gatekeeper.client.evidence import Report, verify_export
-from gatekeeper.entrypoints.cli.caller import Exit, calling, note, show_values
+from gatekeeper.entrypoints.cli.caller import Exit, calling, note, show
+from gatekeeper.entrypoints.output import FirstBroken, VerifyReport
 from gatekeeper.kernel.errors import InputError
+from gatekeeper.wire.audit import EventFields
 
 if TYPE_CHECKING:
     from gatekeeper.client.api import Client
@@ -107,16 +108,7 @@ def _download(client: Client, path: Path) -> int:
 
 def _tell(report: Report, *, as_json: bool) -> None:
     if as_json:
-        broken = report.broken
-        show_values(
-            {
-                "whole": broken is None,
-                "events": report.events,
-                "head": report.head,
-                "keyId": report.key_id,
-                "firstBroken": None if broken is None else {"seq": broken.seq, "what": broken.what},
-            }
-        )
+        show(_verified(report))
         return
     if report.broken is None:
         typer.echo(f"whole: {report.events} events, signed by key {report.key_id}")
@@ -126,8 +118,19 @@ def _tell(report: Report, *, as_json: bool) -> None:
         note("the key came with the export; --public-key checks against one you have")
 
 
+def _verified(report: Report) -> VerifyReport:
+    broken = report.broken
+    return VerifyReport(
+        whole=broken is None,
+        events=report.events,
+        head=report.head,
+        key_id=report.key_id,
+        first_broken=None if broken is None else FirstBroken(seq=broken.seq, what=broken.what),
+    )
+
+
 def _line(event: EventView) -> str:
-    fields = json.loads(event.canonical)
-    who = fields["actor"]["key"].rpartition("#")[2]
-    what = fields["session"] or fields["target"] or ""
-    return f"{event.seq:>6}  {fields['at'][:19]}  {fields['kind']:<22} {who:<12} {what}"
+    fields = EventFields.model_validate_json(event.canonical)
+    who = fields.actor.key.rpartition("#")[2]
+    what = fields.session or fields.target or ""
+    return f"{event.seq:>6}  {fields.at[:19]}  {fields.kind:<22} {who:<12} {what}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from gatekeeper.entrypoints.cli.caller import show
+from gatekeeper.entrypoints.output import PolicyCase, PolicyProblems, PolicyTestReport
 from gatekeeper.platform.policy import PolicyError, load_policy, run_cases
 from gatekeeper.platform.policy import validate as find_problems
 from gatekeeper.platform.policy.files import CASES_SUFFIX
@@ -40,7 +41,7 @@ def validate(
     except PolicyError as error:
         problems, count = list(error.problems), 0
     if as_json:
-        typer.echo(json.dumps({"valid": not problems, "problems": problems}, indent=2))
+        show(PolicyProblems(valid=not problems, problems=tuple(problems)))
     else:
         typer.echo("\n".join(problems) or f"{count} rules, nothing to mend")
     raise typer.Exit(1 if problems else 0)
@@ -60,10 +61,10 @@ def run_tests(path: Place, as_json: Json = False) -> None:
         raise typer.Exit(1) from error
     failed = [result for result in results if result.problem is not None]
     if as_json:
-        cases = [
-            {"name": r.name, "passed": r.problem is None, "problem": r.problem} for r in results
-        ]
-        typer.echo(json.dumps({"passed": not failed, "cases": cases}, indent=2))
+        cases = tuple(
+            PolicyCase(name=r.name, passed=r.problem is None, problem=r.problem) for r in results
+        )
+        show(PolicyTestReport(passed=not failed, cases=cases))
     else:
         for result in failed:
             typer.echo(f"FAILED {result.name}: {result.problem}")

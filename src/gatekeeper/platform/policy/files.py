@@ -81,7 +81,7 @@ class WhoFile(_File):
 class ApprovalFile(_File):
     count: Annotated[int, Field(ge=1, le=10)] = 1
     from_: WhoFile = Field(alias="from")
-    expires: Ttl = timedelta(hours=24)
+    expires: Annotated[Ttl, Field(json_schema_extra={"default": "24h"})] = timedelta(hours=24)
 
 
 class GrantFile(_File):
