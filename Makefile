@@ -40,6 +40,9 @@ check: $(VENV)/.installed-dev ## format, lint, types and import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+docs: $(VENV)/.installed-dev ## generate the pages of docs/reference that are made from the code
+	@PYTHONPATH=tests $(BIN)/python -m published
+
 bench: $(VENV)/.installed-dev ## measure create, ready and access cut beside a bare loop
 	@$(BIN)/python -m benchmarks.databases
 
@@ -50,4 +53,4 @@ lock: ## pin the dependencies anew
 clean: ## remove the virtual environment and all caches
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* .demo
 
-.PHONY: help demo up test test-slow check bench lock clean
+.PHONY: help demo up test test-slow check docs bench lock clean

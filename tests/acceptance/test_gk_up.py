@@ -3,19 +3,25 @@
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import psycopg
 import pytest
+import yaml
+
+from published.reference import COMMAND_OUTPUTS, ROOT
 
 GK = [sys.executable, "-m", "gatekeeper"]
 START_SECONDS = 60
@@ -325,6 +331,66 @@ def test_the_evidence_is_whole_and_holds_both_sides(stack: Stack) -> None:
     assert events[1]["data"]["receipt"].count(".") == 2
     assert events[3]["data"]["lagMs"] >= 0
     assert {e["correlationId"] for e in events[:2]} == {events[0]["correlationId"]}
+
+
+def test_what_commands_print_for_programs_is_what_is_published(stack: Stack) -> None:
+    session = stack.create()["sessionId"]
+    policy = str(ROOT / "examples" / "policies" / "policy.yaml")
+    printed = {
+        "session create": stack.create(),
+        "session list": stack.json("dana", "session", "list"),
+        "session show": stack.json("dana", "session", "show", session),
+        "session extend": stack.json("dana", "session", "extend", session, "--ttl", "7m"),
+        "session revoke": stack.json("dana", "session", "revoke", session),
+        "session watch": first_change(stack),
+        "target list": stack.json("dana", "target", "list"),
+        "target doctor": stack.json("olga", "target", "doctor", "pg-local"),
+        "policy explain": stack.json("dana", "policy", "explain", "-t", "pg-local", "-r", "app_read"),
+        "policy validate": stack.json("dana", "policy", "validate", policy),
+        "policy test": stack.json("dana", "policy", "test", policy),
+        "audit tail": stack.json("olga", "audit", "tail", "-n", "1"),
+        "audit verify": stack.json("olga", "audit", "verify"),
+        "reconcile": stack.json("olga", "reconcile", "--plan"),
+        "whoami": stack.json("dana", "whoami"),
+    }  # fmt: skip
+
+    assert printed.keys() == COMMAND_OUTPUTS.keys()
+    for command, output in printed.items():
+        published_schema(f"gk-{command.replace(' ', '-')}").validate(output)
+
+
+def first_change(stack: Stack) -> Any:
+    process = subprocess.Popen(
+        [*GK, "session", "watch", "--json"],
+        env=stack.environment("dana"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        assert "live" in process.stderr.readline()
+        while not select.select([process.stdout], [], [], 0)[0]:
+            stack.create()
+        return json.loads(process.stdout.readline())
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=10)
+
+
+def published_schema(name: str) -> jsonschema.Draft202012Validator:
+    path = ROOT / "docs" / "reference" / "schemas" / f"{name}.json"
+    return jsonschema.Draft202012Validator(json.loads(path.read_text()))
+
+
+def test_the_files_that_gk_up_writes_fit_the_published_schemas(stack: Stack) -> None:
+    for name in ("control-plane", "agent"):
+        settings = tomllib.loads((stack.home / "stack" / f"{name}.toml").read_text())
+        published_schema(f"{name}-settings").validate(settings)
+        assert not published_schema(f"{name}-settings").is_valid({**settings, "nope": 1})
+    policy = yaml.safe_load((stack.home / "stack" / "policy.yaml").read_text())
+    published_schema("policy").validate(policy)
 
 
 def test_health_metrics_and_description_are_there(stack: Stack) -> None:

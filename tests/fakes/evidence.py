@@ -38,9 +38,15 @@ CORRELATION: Final = "cor_1"
 
 def event(kind: AuditKind = AuditKind.SESSION_CREATED, **data: Any) -> AuditEvent:
     return AuditEvent(
-        kind=kind, at=AT, actor=Actor(kind="human", key="https://i#dana"), plane="databases",
-        correlation_id=CORRELATION, session=SESSION, target="pg", data=data,
-    )  # fmt: skip
+        kind=kind,
+        at=AT,
+        actor=Actor(kind="human", key="https://i#dana"),
+        plane="databases",
+        correlation_id=CORRELATION,
+        session=SESSION,
+        target="pg",
+        data=data,
+    )
 
 
 def created(number: int) -> AuditEvent:
@@ -54,13 +60,14 @@ def started(key: SigningKey = AGENT, agent: str = "agent") -> AuditEvent:
 
 def ready(result: dict[str, Any] | None = None, **changes: Any) -> AuditEvent:
     """Tell of a login that was made; `result` and `changes` bend what is signed and told."""
-    signed = jobs.CreateSessionResult(
-        **{
-            "job_id": f"create:{SESSION}", "correlation_id": CORRELATION, "status": "ready",
-            "expires_at": TARGET_AT + timedelta(minutes=5), "target_now": TARGET_AT,
-        }
-        | (result or {})
-    )  # fmt: skip
+    given: dict[str, Any] = {
+        "job_id": f"create:{SESSION}",
+        "correlation_id": CORRELATION,
+        "status": "ready",
+        "expires_at": TARGET_AT + timedelta(minutes=5),
+        "target_now": TARGET_AT,
+    }
+    signed = jobs.CreateSessionResult(**given | (result or {}))
     data = {
         "username": role_name(SESSION),
         "expiresAt": timestamp(AT + timedelta(minutes=5)),
@@ -70,22 +77,28 @@ def ready(result: dict[str, Any] | None = None, **changes: Any) -> AuditEvent:
 
 
 def extended(result: dict[str, Any] | None = None, **changes: Any) -> AuditEvent:
-    signed = jobs.ExtendSessionResult(
-        **{
-            "job_id": f"extend:{SESSION}:00", "correlation_id": CORRELATION, "status": "extended",
-            "expires_at": TARGET_AT + timedelta(minutes=9), "target_now": TARGET_AT,
-        }
-        | (result or {})
-    )  # fmt: skip
+    given: dict[str, Any] = {
+        "job_id": f"extend:{SESSION}:00",
+        "correlation_id": CORRELATION,
+        "status": "extended",
+        "expires_at": TARGET_AT + timedelta(minutes=9),
+        "target_now": TARGET_AT,
+    }
+    signed = jobs.ExtendSessionResult(**given | (result or {}))
     data = {"expiresAt": timestamp(AT + timedelta(minutes=9)), "receipt": receipt(signed)}
     return event(AuditKind.SESSION_EXTENDED, **(data | changes))
 
 
 def cleaned(result: dict[str, Any] | None = None, **changes: Any) -> AuditEvent:
     data = {
-        "username": role_name(SESSION), "existed": True, "backendsEnded": 2, "lagMs": 90,
-        "accessCutLagMs": 40, "owned": ["shop: table t"], "receipt": receipt(gone(result)),
-    }  # fmt: skip
+        "username": role_name(SESSION),
+        "existed": True,
+        "backendsEnded": 2,
+        "lagMs": 90,
+        "accessCutLagMs": 40,
+        "owned": ["shop: table t"],
+        "receipt": receipt(gone(result)),
+    }
     return event(AuditKind.SESSION_CLEANED, **(data | changes))
 
 
@@ -95,22 +108,28 @@ def reconciled(result: dict[str, Any] | None = None, **changes: Any) -> AuditEve
 
 
 def gone(changes: dict[str, Any] | None = None) -> jobs.RevokeSessionResult:
-    return jobs.RevokeSessionResult(
-        **{
-            "job_id": f"revoke:{SESSION}", "correlation_id": CORRELATION, "status": "gone",
-            "existed": True, "backends_ended": 2, "access_cut_at": TARGET_AT,
-            "verified_at": TARGET_AT + timedelta(milliseconds=50),
-            "owned": (jobs.OwnedObjectsReport(database="shop", objects=("table t",)),),
-        }
-        | (changes or {})
-    )  # fmt: skip
+    given: dict[str, Any] = {
+        "job_id": f"revoke:{SESSION}",
+        "correlation_id": CORRELATION,
+        "status": "gone",
+        "existed": True,
+        "backends_ended": 2,
+        "access_cut_at": TARGET_AT,
+        "verified_at": TARGET_AT + timedelta(milliseconds=50),
+        "owned": (jobs.OwnedObjectsReport(database="shop", objects=("table t",)),),
+    }
+    return jobs.RevokeSessionResult(**given | (changes or {}))
 
 
 def receipt(result: jobs.Result, key: SigningKey = AGENT, **changes: Any) -> str:
     values: dict[str, Any] = {
-        "sender": "agent", "audience": "plane", "purpose": "result", "message_id": "m1",
-        "now": AT, "in_reply_to": "m0",
-    }  # fmt: skip
+        "sender": "agent",
+        "audience": "plane",
+        "purpose": "result",
+        "message_id": "m1",
+        "now": AT,
+        "in_reply_to": "m0",
+    }
     payload = result.model_dump_json(by_alias=True).encode()
     return seal(payload, key=key.private, **(values | changes))
 
@@ -133,16 +152,24 @@ def signed_head(size: int, head: str, key: SigningKey = KEY) -> bytes:
     name = key.key_id
     message = checkpoint_message(chain=CHAIN, size=size, head=head, at="now", key_id=name)
     fields = {
-        "type": "checkpoint", "chain": CHAIN, "size": size, "head": head, "at": "now",
-        "keyId": name, "signature": key.sign(message).hex(),
-    }  # fmt: skip
+        "type": "checkpoint",
+        "chain": CHAIN,
+        "size": size,
+        "head": head,
+        "at": "now",
+        "keyId": name,
+        "signature": key.sign(message).hex(),
+    }
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
 def header(key: SigningKey = KEY, **changes: Any) -> bytes:
     fields = {
-        "type": "header", "format": EXPORT_FORMAT, "chain": CHAIN, "publicKey": key.public_jwk(),
-    }  # fmt: skip
+        "type": "header",
+        "format": EXPORT_FORMAT,
+        "chain": CHAIN,
+        "publicKey": key.public_jwk(),
+    }
     return json.dumps(fields | changes).encode()
 
 

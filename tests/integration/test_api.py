@@ -351,6 +351,7 @@ def test_a_target_whose_agent_is_not_configured_fails_its_sessions_with_words(ap
         ("GET", "/sessions/nonsense", {}, 422),
         ("GET", "/sessions/ses_aaaaaaaaaaaaaaaaaaaa", {}, 404),
         ("DELETE", "/sessions", {}, 405),
+        ("POST", "/reconcile", {"json": {"plan": 0}}, 422),
         ("GET", "/nothing", {}, 404),
         ("GET", "/audit/proof/0", {}, 422),
         ("GET", "/audit/events?session=a%00b", {}, 422),
@@ -373,6 +374,10 @@ def test_bad_input_is_a_problem_with_a_code_and_an_id(
     assert problem["code"] in set(ErrorCode)
     assert problem["correlationId"] == answer.headers["X-Correlation-ID"]
     assert ("WWW-Authenticate" in answer.headers) == (status == 401)
+
+
+def test_a_wrong_method_is_told_which_are_right(api: Api) -> None:
+    assert api.raw("DELETE", "/sessions").headers["Allow"] == "GET, POST"
 
 
 def test_a_callers_correlation_id_is_kept_and_a_strange_one_replaced(api: Api) -> None:

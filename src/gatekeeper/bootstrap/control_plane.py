@@ -90,13 +90,6 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
     Raises `InputError` for settings or a policy that cannot be used.
     """
     parts = _build(settings)
-    background = {
-        "dispatcher": parts.worker.run(),
-        "sequencer": parts.sequencer.run(),
-        "session changes": parts.listener.run(),
-        "policy": parts.policies.run(),
-        **{name: run() for name, run in parts.reached.background.items()},
-    }
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -106,6 +99,13 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
                 closing.push_async_callback(pool.close)
             closing.push_async_callback(parts.agents.close)
             await parts.keeper.started(__version__, **_signers(settings, parts.reached))
+            background = {
+                "dispatcher": parts.worker.run(),
+                "sequencer": parts.sequencer.run(),
+                "session changes": parts.listener.run(),
+                "policy": parts.policies.run(),
+                **{name: run() for name, run in parts.reached.background.items()},
+            }
             async with run_together(background, failed=lambda _name: stop()):
                 yield
 

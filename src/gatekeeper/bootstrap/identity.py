@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
 
-from fastapi import APIRouter, Depends, Header
+from fastapi import APIRouter, Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from gatekeeper.kernel.errors import ErrorCode, InputError, Refusal
 from gatekeeper.kernel.identity import Principal
 from gatekeeper.platform.crypto.keys import TokenKey
-from gatekeeper.platform.http.problems import PROBLEMS, RefusedError
+from gatekeeper.platform.http.problems import OF_CALLERS, RefusedError, problems
 from gatekeeper.platform.http.rates import CallRates
 from gatekeeper.platform.oidc import development
 from gatekeeper.platform.oidc.development import DevelopmentIssuer, development_routes
@@ -31,10 +32,13 @@ if TYPE_CHECKING:
     from gatekeeper.platform.oidc.exchange import Record
     from gatekeeper.platform.oidc.workload import WorkloadIssuerSettings
 
+BEARER: Final = HTTPBearer(
+    scheme_name="bearer", description="An identity token of a known issuer.", auto_error=False
+)
+
 Authenticate = Callable[..., Awaitable[Principal]]
 Known = tuple[IssuerSettings, KeySource]
 
-MAX_HEADER_CHARS: Final = 20_000
 CALLS_PER_REQUEST: Final = 20
 """For each request for a session that the policy allows in a minute, a caller may make this
 many calls of any kind. What costs as much as a session is bounded by the policy's number."""
@@ -132,10 +136,9 @@ def _authenticator(
     verifier: TokenVerifier, rates: CallRates, per_minute: Callable[[], int], *, bucket: str
 ) -> Authenticate:
     async def authenticate(
-        authorization: Annotated[str | None, Header(max_length=MAX_HEADER_CHARS)] = None,
+        given: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)],
     ) -> Principal:
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
+        if given is None:
             raise RefusedError(
                 Refusal(
                     code=ErrorCode.AUTHENTICATION_ERROR,
@@ -143,7 +146,7 @@ def _authenticator(
                     hint="gk login gets one",
                 )
             )
-        found = await verifier.verify(token.strip())
+        found = await verifier.verify(given.credentials.strip())
         if isinstance(found, Refusal):
             raise RefusedError(found)
         if (refusal := rates.refuse(f"{bucket} {found.key}", per_minute())) is not None:
@@ -154,7 +157,7 @@ def _authenticator(
 
 
 def _identity_routes(issuers: list[IssuerSettings], authenticate: Authenticate) -> APIRouter:
-    router = APIRouter(responses=PROBLEMS)
+    router = APIRouter()
     caller = Depends(authenticate)
 
     @router.get("/auth/config")
@@ -168,7 +171,7 @@ def _identity_routes(issuers: list[IssuerSettings], authenticate: Authenticate) 
             )
         )
 
-    @router.get("/whoami")
+    @router.get("/whoami", responses=problems(*OF_CALLERS))
     async def who_am_i(principal: Principal = caller) -> WhoAmI:
         """Say who the token is about."""
         return WhoAmI(

@@ -40,6 +40,15 @@ class Settings(BaseModel):
     require_reason: bool = False
 
 
+class Document(BaseModel):
+    """The file: what holds for all, and what each profile changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    default: Settings = Settings()
+    profiles: dict[str, Settings] = {}
+
+
 def home(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of configuration and tokens."""
     return Path(environment.get(f"{PREFIX}HOME", "~/.gatekeeper")).expanduser()

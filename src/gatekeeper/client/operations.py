@@ -109,20 +109,20 @@ def audit_events(
     query: dict[str, str | int] = {"after": after, "limit": limit}
     if session is not None:
         query["session"] = session
-    return _get("events", "/audit/events", audit.EventPage, query)
+    return _get("audit_events", "/audit/events", audit.EventPage, query)
 
 
 def audit_checkpoints(*, limit: int = 1) -> Operation[audit.CheckpointPage]:
-    return _get("checkpoints", "/audit/checkpoints", audit.CheckpointPage, {"limit": limit})
+    return _get("audit_checkpoints", "/audit/checkpoints", audit.CheckpointPage, {"limit": limit})
 
 
 def audit_proof(seq: int) -> Operation[audit.Proof]:
-    return _get("proof", f"/audit/proof/{seq}", audit.Proof)
+    return _get("audit_proof", f"/audit/proof/{seq}", audit.Proof)
 
 
 def audit_export() -> Operation[str]:
     """To be streamed: the lines of an export."""
-    return Operation(name="export", method="GET", path="/audit/export", read=_text)
+    return Operation(name="audit_export", method="GET", path="/audit/export", read=_text)
 
 
 def exchange_token(subject_token: Secret) -> Operation[identity.TokenAnswer]:
@@ -156,15 +156,15 @@ def who_am_i() -> Operation[sessions.WhoAmI]:
 
 
 def health() -> Operation[sessions.Health]:
-    return _get("alive", "/healthz", sessions.Health)
+    return _get("health", "/healthz", sessions.Health)
 
 
 def readiness() -> Operation[sessions.Health]:
-    return _get("ready", "/readyz", sessions.Health)
+    return _get("readiness", "/readyz", sessions.Health)
 
 
 def metrics() -> Operation[str]:
-    return Operation(name="prometheus", method="GET", path="/metrics", read=_text, repeatable=True)
+    return Operation(name="metrics", method="GET", path="/metrics", read=_text, repeatable=True)
 
 
 def _get(

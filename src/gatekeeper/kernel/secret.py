@@ -58,6 +58,9 @@ class Secret:
     ) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
             cls._validate,
+            json_schema_input_schema=core_schema.str_schema(
+                metadata={"pydantic_js_extra": {"format": "password", "writeOnly": True}}
+            ),
             serialization=core_schema.plain_serializer_function_ser_schema(
                 lambda _secret: REDACTED, return_schema=core_schema.str_schema()
             ),

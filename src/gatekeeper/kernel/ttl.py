@@ -10,7 +10,7 @@ from gatekeeper.kernel.errors import InputError
 
 MAX_TTL_TEXT_CHARS: Final = 32
 
-_PARTS: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
+PARTS: Final = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.ASCII)
 
 
 def parse_ttl(text: str) -> timedelta:
@@ -18,7 +18,7 @@ def parse_ttl(text: str) -> timedelta:
 
     Raises `InputError` for anything else, zero and more than a year included.
     """
-    match = _PARTS.fullmatch(text) if 0 < len(text) <= MAX_TTL_TEXT_CHARS else None
+    match = PARTS.fullmatch(text) if 0 < len(text) <= MAX_TTL_TEXT_CHARS else None
     if match is None or not any(match.groups()):
         msg = "ttl: expected a duration such as 90s, 15m, 4h or 1h30m"
         raise InputError(msg)

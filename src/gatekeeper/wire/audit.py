@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from gatekeeper.wire.base import Response
 
@@ -29,6 +29,28 @@ class EventView(Response):
     seq: int
     hash: str
     canonical: str
+
+
+class ActorView(Response):
+    kind: str
+    key: str
+
+
+class EventFields(Response):
+    """What the `canonical` text of an event says, with its place in the chain."""
+
+    v: int
+    kind: str
+    at: str
+    actor: ActorView
+    plane: str
+    correlation_id: str
+    session: str | None
+    target: str | None
+    data: dict[str, Any]
+    chain: str
+    seq: int
+    prev: str
 
 
 class CheckpointView(Response):

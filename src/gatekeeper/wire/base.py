@@ -1,12 +1,15 @@
 """The two base models of everything on the wire.
 
-What we are sent is strict: an unknown field is an error. What we read back from
-a server is tolerant, so an older client outlives a newer server.
+What we are sent is strict: an unknown field is an error, and so is a value of another type
+(`"plan": 0` is not a no). What we read back from a server is tolerant, so an older client
+outlives a newer server.
 """
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic.alias_generators import to_camel
 
 
@@ -14,7 +17,7 @@ class Request(BaseModel):
     """Sent to us: strict, frozen, camelCase."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, strict=True
     )
 
 
@@ -24,3 +27,11 @@ class Response(BaseModel):
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True
     )
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE: Final = BeforeValidator(_whole)
+"""JSON knows one kind of number: 5.0 is 5 (JSON Schema, section 6.1.1 of its validation)."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from gatekeeper.kernel.scram import MAX_VERIFIER_CHARS
+from gatekeeper.kernel.scram import MAX_VERIFIER_CHARS, VERIFIER
 from gatekeeper.kernel.session import SessionStatus
-from gatekeeper.kernel.ttl import MAX_TTL_TEXT_CHARS
-from gatekeeper.wire.base import Request, Response
+from gatekeeper.kernel.ttl import MAX_TTL_TEXT_CHARS, PARTS
+from gatekeeper.wire.base import WHOLE, Request, Response
 
 MAX_REASON_CHARS: Final = 256
 MAX_IDEMPOTENCY_KEY_CHARS: Final = 128
@@ -25,9 +25,18 @@ PRINTABLE: Final = r"^[^\x00-\x1f\x7f]*$"
 NameText = Annotated[str, Field(min_length=1, max_length=63, pattern=PRINTABLE)]
 TargetText = NameText
 RoleText = NameText
+# Described, and not enforced by Pydantic: what reads these says it better than "match pattern".
 TtlText = Annotated[
     str,
-    Field(max_length=MAX_TTL_TEXT_CHARS, description="A duration: 90s, 15m, 4h, 1h30m."),
+    Field(
+        max_length=MAX_TTL_TEXT_CHARS,
+        description="A duration: 90s, 15m, 4h, 1h30m; at most a year.",
+        json_schema_extra={"minLength": 1, "pattern": f"^{PARTS.pattern}$"},
+    ),
+]
+VerifierText = Annotated[
+    str,
+    Field(max_length=MAX_VERIFIER_CHARS, json_schema_extra={"pattern": f"^{VERIFIER.pattern}$"}),
 ]
 ReasonText = Annotated[str, Field(max_length=MAX_REASON_CHARS, pattern=PRINTABLE)]
 
@@ -36,16 +45,25 @@ class ScramCredential(Request):
     """The caller made a password and sends only its verifier."""
 
     kind: Literal["scram-sha-256"]
-    verifier: Annotated[str, Field(max_length=MAX_VERIFIER_CHARS)]
+    verifier: VerifierText
 
 
 class CreateSession(Request):
     """Ask for a database login. The requester is the authenticated caller, never a field."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "not": {
+                "required": ["ttl", "ttlMinutes"],
+                "properties": {"ttl": {"type": "string"}, "ttlMinutes": {"type": "integer"}},
+            }
+        }
+    )
+
     target: TargetText
     role: RoleText
     ttl: TtlText | None = None
-    ttl_minutes: Annotated[int, Field(ge=1, le=MAX_TTL_MINUTES)] | None = None
+    ttl_minutes: Annotated[int, Field(ge=1, le=MAX_TTL_MINUTES), WHOLE] | None = None
     reason: ReasonText = ""
     credential: ScramCredential | Literal["generated"]
 

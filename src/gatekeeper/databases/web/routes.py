@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
@@ -19,10 +19,12 @@ from gatekeeper.kernel.ids import SESSION_ID, SessionId
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.kernel.ttl import format_ttl, parse_ttl
 from gatekeeper.platform.http import context
-from gatekeeper.platform.http.problems import PROBLEMS, RefusedError
+from gatekeeper.platform.http.problems import OF_CALLERS, RefusedError, problems, text_answer
 from gatekeeper.wire import sessions as wire
 
 T = TypeVar("T")
+
+EVENTS_MEDIA_TYPE: Final = "text/event-stream"
 
 Authenticate = Callable[..., Awaitable[Principal]]
 
@@ -45,7 +47,7 @@ def session_routes(
     *, service: SessionService, watch: SessionWatch, authenticate: Authenticate
 ) -> APIRouter:
     """Make the routes of sessions, targets and the policy's answers."""
-    router = APIRouter(responses=PROBLEMS)
+    router = APIRouter(responses=problems(*OF_CALLERS))
     caller = Depends(authenticate)
 
     def view(principal: Principal, session: Session) -> wire.SessionView:
@@ -56,7 +58,14 @@ def session_routes(
             service.password(principal, session),
         )
 
-    @router.post("/sessions", status_code=202, responses={201: {"model": wire.SessionView}})
+    @router.post(
+        "/sessions",
+        status_code=202,
+        responses={
+            201: {"model": wire.SessionView, "description": "It became ready in time."},
+            **problems(403, 404, 409, 429),
+        },
+    )
     async def create_session(
         body: wire.CreateSession,
         response: Response,
@@ -105,7 +114,11 @@ def session_routes(
             next=translate.page_cursor(page[-1]) if more else None,
         )
 
-    @router.get("/sessions/events", response_class=StreamingResponse)
+    @router.get(
+        "/sessions/events",
+        response_class=StreamingResponse,
+        responses=text_answer(EVENTS_MEDIA_TYPE, "Events, until the caller goes."),
+    )
     async def session_events(
         last_event_id: Annotated[str | None, Header(max_length=64)] = None,
         principal: Principal = caller,
@@ -115,18 +128,18 @@ def session_routes(
         stream: AsyncIterator[str] = watch.stream(requester, _read_event_id(last_event_id))
         return StreamingResponse(
             stream,
-            media_type="text/event-stream",
+            media_type=EVENTS_MEDIA_TYPE,
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
 
-    @router.get("/sessions/{session_id}")
+    @router.get("/sessions/{session_id}", responses=problems(404))
     async def get_session(
         session_id: SessionPath, principal: Principal = caller
     ) -> wire.SessionView:
         """Show one session."""
         return view(principal, _granted(await service.get(principal, SessionId(session_id))))
 
-    @router.post("/sessions/{session_id}/revoke")
+    @router.post("/sessions/{session_id}/revoke", responses=problems(404))
     async def revoke_session(
         session_id: SessionPath, wait: WaitQuery = 0, principal: Principal = caller
     ) -> wire.SessionView:
@@ -138,7 +151,7 @@ def session_routes(
             session = await watch.until_cleaned(session, seconds=wait)
         return view(principal, session)
 
-    @router.post("/sessions/{session_id}/extend")
+    @router.post("/sessions/{session_id}/extend", responses=problems(403, 404, 409, 502))
     async def extend_session(
         session_id: SessionPath, body: wire.ExtendSession, principal: Principal = caller
     ) -> wire.SessionView:
@@ -183,7 +196,7 @@ def operator_routes(
     *, service: SessionService, reconciler: ReconcileService, authenticate: Authenticate
 ) -> APIRouter:
     """Make the routes for operators: doctor and reconcile."""
-    router = APIRouter(responses=PROBLEMS)
+    router = APIRouter(responses=problems(*OF_CALLERS, 403, 404, 502))
     caller = Depends(authenticate)
 
     @router.post("/targets/{target}/doctor")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -19,8 +18,10 @@ from gatekeeper.client.evidence import (
     last_checkpoint,
     verify_lines,
 )
-from gatekeeper.entrypoints.cli.caller import Exit, calling, note, show_values
+from gatekeeper.entrypoints.cli.caller import Exit, calling, note, show
+from gatekeeper.entrypoints.output import ExportReport, FirstBroken, VerifyReport
 from gatekeeper.kernel.errors import InputError
+from gatekeeper.wire.audit import EventFields
 
 T = TypeVar("T")
 
@@ -87,7 +88,7 @@ def export(
                 file.write(line.encode() + b"\n")
                 count += 1
         if as_json and str(output) != "-":
-            show_values({"file": str(output), "lines": count})
+            show(ExportReport(file=str(output), lines=count))
         else:
             note(f"{count} lines in {'standard output' if str(output) == '-' else output}")
 
@@ -233,18 +234,7 @@ def _text(path: Path) -> str:
 def _tell(report: Report, trust: Trust, *, as_json: bool) -> None:
     broken = report.broken
     if as_json:
-        show_values(
-            {
-                "whole": broken is None,
-                "events": report.events,
-                "signed": report.signed,
-                "receipts": report.receipts,
-                "head": report.head,
-                "keyId": report.key_id,
-                "agentKeyIds": sorted(report.agents),
-                "firstBroken": None if broken is None else {"seq": broken.seq, "what": broken.what},
-            }
-        )
+        show(_outcome(report))
         return
     if broken is None:
         typer.echo(
@@ -261,10 +251,24 @@ def _tell(report: Report, trust: Trust, *, as_json: bool) -> None:
         note("the agents' keys came with the export; --agent-key checks against those you have")
 
 
+def _outcome(report: Report) -> VerifyReport:
+    broken = report.broken
+    return VerifyReport(
+        whole=broken is None,
+        events=report.events,
+        signed=report.signed,
+        receipts=report.receipts,
+        head=report.head,
+        key_id=report.key_id,
+        agent_key_ids=tuple(sorted(report.agents)),
+        first_broken=None if broken is None else FirstBroken(seq=broken.seq, what=broken.what),
+    )
+
+
 def _line(event: EventView) -> str:
-    fields = json.loads(event.canonical)
-    who = fields["actor"]["key"].rpartition("#")[2]
-    what = fields["session"] or fields["target"] or ""
-    line = f"{event.seq:>6}  {fields['at'][:19]}  {fields['kind']:<22} {who:<12} {what}"
+    fields = EventFields.model_validate_json(event.canonical)
+    who = fields.actor.key.rpartition("#")[2]
+    what = fields.session or fields.target or ""
+    line = f"{event.seq:>6}  {fields.at[:19]}  {fields.kind:<22} {who:<12} {what}"
     # What others wrote must not speak to the terminal.
     return "".join(char if char.isprintable() else "?" for char in line)

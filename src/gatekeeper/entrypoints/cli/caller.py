@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import sys
 import time
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import typer
 
@@ -114,10 +113,6 @@ def calling() -> Iterator[Caller]:
 def show(model: BaseModel) -> None:
     """Write a result as JSON on standard output."""
     typer.echo(model.model_dump_json(by_alias=True, indent=2, exclude_none=True))
-
-
-def show_values(values: Any) -> None:  # noqa: ANN401  # JSON
-    typer.echo(json.dumps(values, indent=2))
 
 
 def note(text: str) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import quote
 
 import typer
 
 from gatekeeper.client import operations
 from gatekeeper.client.api import ServerUnreachableError
-from gatekeeper.entrypoints.cli.caller import Exit, calling, fail, note, show, show_values
+from gatekeeper.entrypoints.cli.caller import Exit, calling, fail, note, show
 from gatekeeper.entrypoints.cli.completion import complete_role, complete_session, complete_target
 from gatekeeper.entrypoints.cli.tables import table
+from gatekeeper.entrypoints.output import CreatedSession
 from gatekeeper.kernel import scram
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.kernel.session import OPEN, SessionStatus
@@ -247,8 +248,7 @@ def _credential(password: Secret) -> ScramCredential:
 
 def _print_created(view: SessionView, dsn: str, *, as_json: bool, as_env: bool, bare: bool) -> None:
     if as_json:
-        values: dict[str, Any] = view.model_dump(mode="json", by_alias=True, exclude_none=True)
-        show_values({**values, "dsn": dsn})
+        show(CreatedSession(**view.model_dump(exclude={"dsn"}), dsn=dsn))
     elif as_env:
         for name, value in environment_of(view).items():
             typer.echo(f"export {name}={value}")

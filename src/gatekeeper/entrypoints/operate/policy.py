@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gatekeeper.entrypoints.cli.caller import show
+from gatekeeper.entrypoints.output import (
+    PolicyCase,
+    PolicyProblems,
+    PolicyTestReport,
+)
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.platform.policy import (
     CaseResult,
@@ -53,11 +58,7 @@ def validate(
     """
     problems, findings = _check(path, target or [], role or [], group or [], config)
     if as_json:
-        typer.echo(
-            json.dumps(
-                {"valid": not problems, "problems": problems, "findings": findings}, indent=2
-            )
-        )
+        show(PolicyProblems(valid=not problems, problems=tuple(problems), findings=tuple(findings)))
     else:
         typer.echo("\n".join(problems) or "nothing to mend")
     raise typer.Exit(1 if problems else 0)
@@ -117,10 +118,10 @@ def run_tests(path: Place, as_json: Json = False) -> None:
         raise typer.Exit(1) from error
     failed = [result for result in results if result.problem is not None]
     if as_json:
-        cases = [
-            {"name": r.name, "passed": r.problem is None, "problem": r.problem} for r in results
-        ]
-        typer.echo(json.dumps({"passed": not failed, "cases": cases}, indent=2))
+        cases = tuple(
+            PolicyCase(name=r.name, passed=r.problem is None, problem=r.problem) for r in results
+        )
+        show(PolicyTestReport(passed=not failed, cases=cases))
     else:
         for result in failed:
             typer.echo(f"FAILED {result.name}: {result.problem}")

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.kernel.identity import Principal
 from gatekeeper.platform.http import context
-from gatekeeper.platform.http.problems import PROBLEMS, RefusedError
+from gatekeeper.platform.http.problems import OF_CALLERS, RefusedError, problems, text_answer
 from gatekeeper.wire import audit as wire
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Authenticate = Callable[..., Awaitable[Principal]]
 
+EXPORT_MEDIA_TYPE: Final = "application/x-ndjson"
 MAX_SEQ: Final = 2**53 - 1
 DEFAULT_PAGE_EVENTS: Final = 100
 MAX_CHECKPOINTS: Final = 100
@@ -38,7 +39,7 @@ def audit_routes(
 
     `may_read` tells whose business it is; `exported` is told who takes all of it away.
     """
-    router = APIRouter(prefix="/audit", responses=PROBLEMS)
+    router = APIRouter(prefix="/audit", responses=problems(*OF_CALLERS, 403, 429))
     caller = Depends(authenticate)
     costly_caller = Depends(authenticate_costly)
 
@@ -49,7 +50,7 @@ def audit_routes(
             )
 
     @router.get("/events")
-    async def events(
+    async def audit_events(
         after: Annotated[int, Query(ge=0, le=MAX_SEQ)] = 0,
         limit: Limit = DEFAULT_PAGE_EVENTS,
         session: Annotated[str | None, Query(max_length=64, pattern=r"^[\x21-\x7e]*$")] = None,
@@ -61,7 +62,7 @@ def audit_routes(
         return wire.EventPage(items=items, next=items[-1].seq if len(items) == limit else None)
 
     @router.get("/checkpoints")
-    async def checkpoints(
+    async def audit_checkpoints(
         limit: Annotated[int, Query(ge=1, le=MAX_CHECKPOINTS)] = 1,
         principal: Principal = caller,
     ) -> wire.CheckpointPage:
@@ -69,8 +70,8 @@ def audit_routes(
         permit(principal)
         return wire.CheckpointPage(items=tuple(await reader.checkpoints(limit=limit)))
 
-    @router.get("/proof/{seq}")
-    async def proof(
+    @router.get("/proof/{seq}", responses=problems(404))
+    async def audit_proof(
         seq: Annotated[int, Path(ge=1, le=MAX_SEQ)], principal: Principal = caller
     ) -> wire.Proof:
         """Show that an event is in the chain that was signed."""
@@ -80,11 +81,15 @@ def audit_routes(
             raise RefusedError(found)
         return found
 
-    @router.get("/export", response_class=StreamingResponse)
-    async def export(principal: Principal = costly_caller) -> StreamingResponse:
+    @router.get(
+        "/export",
+        response_class=StreamingResponse,
+        responses=text_answer(EXPORT_MEDIA_TYPE, "The lines of an export."),
+    )
+    async def audit_export(principal: Principal = costly_caller) -> StreamingResponse:
         """Export the whole chain as JSON lines, to be verified without us."""
         permit(principal)
         await exported(principal, context.correlation_id.get())
-        return StreamingResponse(reader.export(), media_type="application/x-ndjson")
+        return StreamingResponse(reader.export(), media_type=EXPORT_MEDIA_TYPE)
 
     return router

@@ -28,7 +28,7 @@ def seal_secret(secret: Secret, *, to: str) -> str:
     try:
         key = OKPKey.import_key(json.loads(to))
         return jwe.encrypt_compact(dict(_HEADER), secret.reveal().encode(), key, registry=_REGISTRY)
-    except (ValueError, JoseError, TypeError, KeyError) as error:
+    except (ValueError, JoseError, TypeError, KeyError, RecursionError) as error:
         msg = "sealTo: expected an X25519 public key as a JWK"
         raise InputError(msg) from error
 

@@ -10,11 +10,19 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from gatekeeper.kernel import ids
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
 from gatekeeper.platform.http import context
-from gatekeeper.platform.http.problems import RefusedError, error_response, refusal_response
+from gatekeeper.platform.http.openapi import description_of, operation_id
+from gatekeeper.platform.http.problems import (
+    EVERYWHERE,
+    RefusedError,
+    error_response,
+    problems,
+    refusal_response,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +39,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("gatekeeper.http")
 
 MAX_BODY_BYTES: Final = 65_536
+
+METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 _BY_STATUS: Final = {
     404: ErrorCode.NOT_FOUND,
@@ -51,7 +61,16 @@ def make_app(
 
     `body_limits` has the paths that take more bytes than others.
     """
-    app = FastAPI(title=title, version=version, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title=title,
+        version=version,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=operation_id,
+        responses=problems(*EVERYWHERE),
+    )
+    app.openapi = description_of(app)  # type: ignore[method-assign]  # as FastAPI documents
     app.add_exception_handler(RefusedError, _on_refused)
     app.add_exception_handler(GatekeeperError, _on_gatekeeper_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
@@ -179,14 +198,29 @@ async def _on_invalid(_request: Request, error: Exception) -> Response:
     )
 
 
-async def _on_http_exception(_request: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # registered for this class alone
     if error.status_code == 400:  # noqa: PLR2004  # a body that is no JSON
         return refusal_response(
             Refusal(code=ErrorCode.VALIDATION_ERROR, detail="the body could not be read as JSON")
         )
     code = _BY_STATUS.get(error.status_code, ErrorCode.INTERNAL_ERROR)
-    return refusal_response(Refusal(code=code, detail=str(error.detail)))
+    response = refusal_response(Refusal(code=code, detail=str(error.detail)))
+    if code is ErrorCode.METHOD_NOT_ALLOWED:
+        response.headers["Allow"] = ", ".join(_allowed(request))
+    return response
+
+
+def _allowed(request: Request) -> list[str]:
+    """Name every method of the address (RFC 9110, 15.5.6); a route knows only its own."""
+    return [
+        method
+        for method in METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
 
 
 def _reason(found: dict[str, Any]) -> str:

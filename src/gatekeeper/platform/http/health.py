@@ -7,8 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 
 from gatekeeper.kernel.errors import GatekeeperError
+from gatekeeper.platform.http.problems import problems
 from gatekeeper.platform.telemetry.metrics import CONTENT_TYPE
 from gatekeeper.wire.sessions import Health
 
@@ -27,12 +29,12 @@ def health_routes(
     router = APIRouter()
 
     @router.get("/healthz")
-    async def alive() -> Health:
+    async def health() -> Health:
         """Say that the process lives."""
         return Health(status="ok", version=version)
 
     @router.get("/readyz", responses={503: {"model": Health}})
-    async def ready(response: Response) -> Health:
+    async def readiness(response: Response) -> Health:
         """Ask every neighbour; 503 when one does not answer."""
         checks = {name: await _answer(ask) for name, ask in neighbours.items()}
         if all(said == "ok" for said in checks.values()):
@@ -40,7 +42,9 @@ def health_routes(
         response.status_code = 503
         return Health(status="down", version=version, checks=checks)
 
-    @router.get("/metrics", response_class=Response)
+    @router.get(
+        "/metrics", name="metrics", response_class=PlainTextResponse, responses=problems(503)
+    )
     async def prometheus() -> Response:
         """Give the metrics, in the text format of Prometheus."""
         await refresh()

@@ -15,6 +15,8 @@ from gatekeeper.wire.problems import PROBLEM_MEDIA_TYPE, Problem
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+PROBLEM_REFERENCE: Final = "#/components/schemas/Problem"
+
 STATUS: Final[Mapping[ErrorCode, int]] = MappingProxyType(
     {
         ErrorCode.VALIDATION_ERROR: 422,
@@ -103,24 +105,44 @@ def _headers(refusal: Refusal) -> dict[str, str]:
     return headers
 
 
-PROBLEMS: Final[dict[int | str, dict[str, object]]] = {
-    status: {
-        "description": description,
-        "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-    for status, description in {
-        400: "The request could not be read.",
+_DESCRIPTIONS: Final[Mapping[int, str]] = MappingProxyType(
+    {
         401: "No valid token.",
         403: "Refused by the policy.",
         404: "There is no such thing that you may see.",
         409: "It contradicts what is there.",
         413: "Too large.",
-        422: "The request is not valid.",
+        422: "The request is not valid, or could not be read.",
         429: "Too many requests or sessions; see Retry-After.",
         500: "Something failed on our side.",
         502: "The agent or the target refused.",
         503: "A neighbour does not answer; try again.",
-        504: "It took too long.",
-    }.items()
-}
-"""What every route may answer; declared, so that clients and tests know."""
+    }
+)
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """Declare which problems routes may answer with, so that clients and tests know.
+
+    A body that is no JSON is a 422 like one that is not valid; there is no 400.
+    """
+    return {
+        status: {
+            "description": _DESCRIPTIONS[status],
+            "content": {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": PROBLEM_REFERENCE}}},
+        }
+        for status in statuses
+    }
+
+
+EVERYWHERE: Final = (413, 500)
+"""What every route may answer: the limit on bodies, and a fault of ours."""
+OF_CALLERS: Final = (401, 422, 503)
+"""What every route that knows its caller may answer as well; 503 is the store's, or an issuer's."""
+
+
+def text_answer(media_type: str, description: str) -> dict[int | str, dict[str, object]]:
+    """Declare an answer that is streamed as text."""
+    return {
+        200: {"description": description, "content": {media_type: {"schema": {"type": "string"}}}}
+    }

@@ -11,7 +11,7 @@ from gatekeeper.kernel.audit import Actor, AuditKind, Json
 from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.kernel.identity import PrincipalKind
 from gatekeeper.platform.http import context
-from gatekeeper.platform.http.problems import PROBLEMS, RefusedError, problem_of
+from gatekeeper.platform.http.problems import RefusedError, problem_of, problems
 from gatekeeper.platform.oidc.workload import ACCESS_TOKEN_SECONDS, Exchanged, NoWorkload
 from gatekeeper.wire import identity as wire
 from gatekeeper.wire.problems import PROBLEM_MEDIA_TYPE
@@ -136,7 +136,7 @@ class TokenEndpoint:
 
 def exchange_routes(endpoint: TokenEndpoint | None) -> APIRouter:
     """Make the routes; without an endpoint there are no workloads, and nothing is exchanged."""
-    router = APIRouter(responses=PROBLEMS)
+    router = APIRouter(responses=problems(422, 429, 503))
 
     @router.post(
         "/auth/token",

@@ -101,7 +101,11 @@ class ApprovalFile(FileModel):
 
     count: Annotated[int, Field(ge=1, le=10)] = Field(1, description="How many must agree.")
     from_: ApproversFile = Field(alias="from", description="Who may agree.")
-    expires: Ttl = Field(timedelta(hours=24), description="How long the request waits for them.")
+    expires: Ttl = Field(
+        timedelta(hours=24),
+        description="How long the request waits for them.",
+        json_schema_extra={"default": "24h"},
+    )
 
 
 class GrantFile(FileModel):

@@ -1,0 +1,71 @@
+"""What commands print with `--json` where no route answers (docs/reference/cli-json.md)."""
+
+from __future__ import annotations
+
+from gatekeeper.wire.base import Response
+from gatekeeper.wire.sessions import SessionView
+
+
+class CreatedSession(SessionView):
+    """`gk session create`: the session, and the one time its DSN is shown."""
+
+    dsn: str
+
+
+class FirstBroken(Response):
+    seq: int
+    what: str
+
+
+class VerifyReport(Response):
+    """`gk audit verify`: whether the chain is whole; if not, which event was touched first."""
+
+    whole: bool
+    events: int
+    signed: int
+    """How many of them are whole and covered by a signed checkpoint."""
+    receipts: int
+    """How many events hold a good receipt of an agent."""
+    head: str
+    key_id: str
+    agent_key_ids: tuple[str, ...]
+    first_broken: FirstBroken | None = None
+
+
+class ExportReport(Response):
+    """`gk audit export`."""
+
+    file: str
+    lines: int
+
+
+class PolicyFinding(Response):
+    """Something to mend in a policy that can be read: where it stands, and how."""
+
+    code: str
+    rule: str
+    file: str
+    line: int
+    what: str
+    fix: str
+
+
+class PolicyProblems(Response):
+    """`gk policy validate`: every problem as text; what was found in the rules also in parts."""
+
+    valid: bool
+    problems: tuple[str, ...]
+    findings: tuple[PolicyFinding, ...] = ()
+
+
+class PolicyCase(Response):
+    name: str
+    passed: bool
+    problem: str | None = None
+
+
+class PolicyTestReport(Response):
+    """`gk policy test`."""
+
+    passed: bool
+    cases: tuple[PolicyCase, ...]
