@@ -15,6 +15,7 @@ import os
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -68,6 +69,19 @@ def load(
         return Settings.model_validate(values)
     except ValidationError as error:
         raise InputError(_first_problem(folder / FILE, error)) from None
+
+
+def checked_server(address: str) -> str:
+    """Return the address of a server without its last slash. Raises `InputError`."""
+    try:
+        parts = urlsplit(address)
+        whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or parts.username is not None or parts.query or parts.fragment:
+        msg = "server: expected an address like https://gatekeeper.example.com"
+        raise InputError(msg)
+    return address.rstrip("/")
 
 
 def save_profile(folder: Path, name: str, values: Mapping[str, Any]) -> None:

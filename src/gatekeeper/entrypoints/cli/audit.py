@@ -13,13 +13,14 @@ import typer
 from gatekeeper.client import operations
 from gatekeeper.client.evidence import Report, verify_export
 from gatekeeper.entrypoints.cli.caller import Exit, calling, note, show_values
+from gatekeeper.entrypoints.commands import group
 from gatekeeper.kernel.errors import InputError
 
 if TYPE_CHECKING:
     from gatekeeper.client.api import Client
     from gatekeeper.wire.audit import EventView
 
-app = typer.Typer(no_args_is_help=True, help="Read, export and verify the evidence.")
+app = group(no_args_is_help=True, help="Read, export and verify the evidence.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

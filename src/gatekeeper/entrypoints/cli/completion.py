@@ -46,7 +46,7 @@ def complete_session(incomplete: str) -> list[str]:
 def _live(incomplete: str, ask: Callable[[Client], Iterable[str]]) -> list[str]:
     with contextlib.suppress(Exception, SystemExit):
         from gatekeeper.entrypoints.cli.caller import Caller  # noqa: PLC0415  # slow
-        from gatekeeper.entrypoints.cli.options import Chosen, chosen  # noqa: PLC0415  # with it
+        from gatekeeper.entrypoints.commands import Chosen, chosen  # noqa: PLC0415  # with it
 
         caller = Caller(chosen.get(Chosen()))
         with caller.client() as client:

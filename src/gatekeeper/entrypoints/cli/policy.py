@@ -10,9 +10,10 @@ import typer
 from gatekeeper.client import operations
 from gatekeeper.entrypoints.cli.caller import Exit, calling, show
 from gatekeeper.entrypoints.cli.session import Reason, Role, Ttl
+from gatekeeper.entrypoints.commands import group
 from gatekeeper.wire.sessions import ExplainRequest
 
-app = typer.Typer(no_args_is_help=True, help="Check, test and explain the policy.")
+app = group(no_args_is_help=True, help="Check, test and explain the policy.")
 
 
 @app.command()

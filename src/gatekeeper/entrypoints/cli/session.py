@@ -15,6 +15,7 @@ from gatekeeper.client.api import ServerUnreachableError
 from gatekeeper.entrypoints.cli.caller import Exit, calling, fail, note, show, show_values
 from gatekeeper.entrypoints.cli.completion import complete_role, complete_session, complete_target
 from gatekeeper.entrypoints.cli.tables import table
+from gatekeeper.entrypoints.commands import group
 from gatekeeper.kernel import scram
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.kernel.session import OPEN, SessionStatus
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 WAIT_SECONDS: Final = 20
 POLL_SECONDS: Final = 2.0
 
-app = typer.Typer(no_args_is_help=True, help="Ask for, see, extend and end database logins.")
+app = group(no_args_is_help=True, help="Ask for, see, extend and end database logins.")
 
 Target = Annotated[
     str | None,
