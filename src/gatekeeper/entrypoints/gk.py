@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
+from typer.completion import completion_init  # type: ignore[attr-defined]
+from typer.core import CompletionItem, TyperGroup  # type: ignore[attr-defined]
 from typer.main import get_command
 
 from gatekeeper import __version__
 from gatekeeper.entrypoints.commands import Chosen, chosen, finish, group
 
+COMPLETE_VARIABLE: Final = "_GK_COMPLETE"
+"""The shell's script sets it when it asks what could stand next."""
 SHARED: Final = ("profile", "server", "verbose", "timing")
 """Options of the root that may also stand after a command's name."""
 
@@ -61,6 +64,15 @@ class Root(TyperGroup):
         command = load(cmd_name)
         finish(command, [option for option in self.params if option.name in SHARED])
         return command
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:  # noqa: ANN401  # as above
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [
+            CompletionItem(name, help=lazy.help)
+            for name, lazy in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002  # as above
         with formatter.section("Commands"):
@@ -139,6 +151,8 @@ def main() -> None:
     """Run `gk`. Nobody is shown a traceback who did not ask for one."""
     # httpx brings a command line of its own, which takes longer to import than all of ours.
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # None: not to be had
+    if COMPLETE_VARIABLE in os.environ:
+        completion_init()
     try:
         root(prog_name="gk")
     except Exception as error:

@@ -45,8 +45,9 @@ def tail(
         events = client.call(
             operations.audit_events(after=after, limit=count, session=session)
         ).items
+        in_json = caller.wants_json(as_json)
         for event in events:
-            typer.echo(event.canonical if as_json else _line(event))
+            typer.echo(event.canonical if in_json else _line(event))
 
 
 @app.command()
@@ -90,7 +91,7 @@ def verify(
             with tempfile.TemporaryDirectory() as folder, caller.client() as client:
                 _download(client, Path(folder) / "export")
                 report = verify_export(Path(folder) / "export", key)
-        _tell(report, as_json=as_json)
+        _tell(report, as_json=caller.wants_json(as_json))
         sys.exit(Exit.OK if report.broken is None else Exit.ERROR)
 
 

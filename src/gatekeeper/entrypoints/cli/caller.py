@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from enum import IntEnum
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pydantic import BaseModel
+
+
+LONG_SECONDS: Final = 1.5
+"""Longer than this a person wonders whether anything happens."""
 
 
 class Exit(IntEnum):
@@ -80,6 +85,10 @@ class Caller:
             observe=self._request_took if self.timing else None,
         ) as client:
             yield client
+
+    def wants_json(self, flag: bool) -> bool:
+        """Whether the result is to be JSON: by the flag, or by the profile's output_format."""
+        return flag or self.settings.output_format == "json"
 
     def took(self, what: str, seconds: float, **more: object) -> None:
         """Write a duration as a line of JSON, for those who measure."""
@@ -180,6 +189,18 @@ def show_values(values: Any) -> None:  # noqa: ANN401  # JSON
 def note(text: str) -> None:
     """Tell the person something; standard output is for results."""
     typer.echo(text, err=True)
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Say what is waited for, to a person, when it takes long."""
+    timer = threading.Timer(LONG_SECONDS, lambda: note(f"{text} ..."))
+    if sys.stderr.isatty():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def fail(text: str, code: Exit) -> NoReturn:

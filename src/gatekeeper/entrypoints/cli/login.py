@@ -74,7 +74,7 @@ def whoami(
     """
     with calling() as caller, caller.client() as client:
         who = client.call(operations.who_am_i())
-        if as_json:
+        if caller.wants_json(as_json):
             show(who)
         else:
             typer.echo(f"{who.email or who.subject}  ({', '.join(who.groups) or 'no groups'})")

@@ -33,7 +33,7 @@ def explain(
     with calling() as caller, caller.client() as client:
         body = ExplainRequest(target=target, role=role, ttl=ttl, reason=reason)
         found = client.call(operations.explain_policy(body))
-        if as_json:
+        if caller.wants_json(as_json):
             show(found)
         elif found.allowed:
             typer.echo(f"allowed by {found.grant!r}: {found.ttl}, at most {found.max_ttl}")

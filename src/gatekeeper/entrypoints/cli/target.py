@@ -26,7 +26,7 @@ def list_targets(as_json: Json = False) -> None:
     """
     with calling() as caller, caller.client() as client:
         found = client.call(operations.list_targets())
-        if as_json:
+        if caller.wants_json(as_json):
             show(found)
             return
         table(
@@ -57,7 +57,7 @@ def doctor(
     with calling() as caller, caller.client() as client:
         report = client.call(operations.target_doctor(target))
         bad = [check for check in report.checks if check.status != "ok"]
-        if as_json:
+        if caller.wants_json(as_json):
             show(report)
         else:
             for check in report.checks if everything else bad:
