@@ -5,13 +5,11 @@ import os
 import re
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,121 +19,14 @@ import psycopg
 import pytest
 import yaml
 
+from acceptance.local_stack import GK, Stack, log_in_by_device, running, start, stop
 from published.reference import COMMAND_OUTPUTS, ROOT
-
-GK = [sys.executable, "-m", "gatekeeper"]
-START_SECONDS = 60
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@dataclass
-class Stack:
-    home: Path
-    url: str
-    agent_port: int
-    process: "subprocess.Popen[str]"
-
-    def gk(
-        self, person: str, *arguments: str, check: int = 0
-    ) -> "subprocess.CompletedProcess[str]":
-        done = subprocess.run(
-            [*GK, *arguments],
-            env=self.environment(person),
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
-        assert done.returncode == check, done.stdout + done.stderr
-        assert "Traceback" not in done.stderr
-        return done
-
-    def json(self, person: str, *arguments: str) -> Any:
-        return json.loads(self.gk(person, *arguments, "--json").stdout)
-
-    def environment(self, person: str) -> dict[str, str]:
-        return {
-            **os.environ,
-            "GATEKEEPER_HOME": str(self.home / "people" / person),
-            "GATEKEEPER_SERVER": self.url,
-        }
-
-    def create(self, person: str = "dana", ttl: str = "5m", role: str = "app_read") -> Any:
-        return self.json(
-            person, "session", "create", "-t", "pg-local", "-r", role, "--ttl", ttl,
-            "--reason", "test",
-        )  # fmt: skip
-
-
-def start(home: Path, port: int, agent_port: int) -> "subprocess.Popen[str]":
-    process = subprocess.Popen(
-        [*GK, "up", "--home", str(home), "--port", str(port), "--agent-port", str(agent_port)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    deadline = time.monotonic() + START_SECONDS
-    said = ""
-    while time.monotonic() < deadline:
-        line = process.stdout.readline() if process.stdout is not None else ""
-        said += line
-        if line.startswith("Ready"):
-            return process
-        if not line:
-            break
-    process.kill()
-    process.wait()
-    raise AssertionError(said)
-
-
-def stop(process: "subprocess.Popen[str]", number: int = signal.SIGINT) -> str:
-    process.send_signal(number)
-    said, _ = process.communicate(timeout=30)
-    return said
-
-
-def log_in(stack: Stack, person: str) -> None:
-    process = subprocess.Popen(
-        [*GK, "login", "--device"],
-        env=stack.environment(person),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    said = ""
-    while "user_code=" not in said:
-        line = process.stderr.readline()
-        assert line, said
-        said += line
-    url = next(word for word in said.split() if "user_code=" in word)
-    answer = httpx.post(
-        url.split("?")[0], data={"user_code": url.rpartition("=")[2], "user": person}
-    )
-    assert answer.status_code == 200
-    _, rest = process.communicate(timeout=30)
-    assert process.returncode == 0, said + rest
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    home = tmp_path_factory.mktemp("up")
-    port, agent_port = free_port(), free_port()
-    process = start(home, port, agent_port)
-    running = Stack(home, f"http://127.0.0.1:{port}", agent_port, process)
-    try:
-        log_in(running, "dana")
-        log_in(running, "olga")
-        yield running
-    finally:
-        if running.process.poll() is None:
-            stop(running.process)
-        if running.process.stdout is not None:
-            running.process.stdout.close()
+    with running(tmp_path_factory.mktemp("up")) as stack:
+        yield stack
 
 
 def rows(dsn: str, query: str) -> list[tuple[Any, ...]]:
@@ -293,6 +184,12 @@ def test_errors_say_what_was_wrong_and_what_to_do(
 
     assert words.lower() in done.stderr.lower()
     assert done.stdout == ""
+
+
+def test_a_login_without_a_browser_is_confirmed_anywhere(stack: Stack) -> None:
+    log_in_by_device(stack, "olga")
+
+    assert stack.json("olga", "whoami")["subject"] == "olga"
 
 
 def test_without_a_login_nothing_is_shown(stack: Stack) -> None:

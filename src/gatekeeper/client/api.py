@@ -7,6 +7,7 @@ clients only send. `Client(...).call(sessions.get("ses_…"))` and
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
@@ -44,6 +45,10 @@ class ServerUnreachableError(UnavailableError):
     """No answer came. The request may or may not have been carried out."""
 
 
+class TimedOutError(UnavailableError):
+    """The server took the request and did not answer in time."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation(Generic[T]):
     """One operation of the API with its arguments."""
@@ -62,8 +67,18 @@ class Operation(Generic[T]):
 class Client:
     """Sends operations, one after the other."""
 
-    def __init__(self, server: str, token: Secret | None, *, correlation_id: str) -> None:
-        self._http = httpx.Client(**_options(server, token, correlation_id))
+    def __init__(
+        self,
+        server: str,
+        token: Secret | None,
+        *,
+        correlation_id: str,
+        patience: float = ANSWER_SECONDS,
+        observe: Callable[[str, int | None, float], None] | None = None,
+    ) -> None:
+        """`observe(operation, status, seconds)` is told of each request; None: no answer."""
+        self._http = httpx.Client(**_options(server, token, correlation_id, patience))
+        self._observe = observe
 
     def __enter__(self) -> Self:
         return self
@@ -75,11 +90,21 @@ class Client:
         """Send an operation. Raises `ApiError` or `ServerUnreachableError`."""
         for last in (False, True) if operation.repeatable else (True,):
             try:
-                return _read(operation, self._http.request(**_request(operation)))
+                return _read(operation, self._send(operation))
             except httpx.HTTPError as error:
                 if last:
                     raise _unreachable(error, str(self._http.base_url)) from error
         raise AssertionError  # the last try returns or raises
+
+    def _send(self, operation: Operation[Any]) -> httpx.Response:
+        began, status = time.monotonic(), None
+        try:
+            response = self._http.request(**_request(operation))
+            status = response.status_code
+        finally:
+            if self._observe is not None:
+                self._observe(operation.name, status, time.monotonic() - began)
+        return response
 
     @contextmanager
     def stream(self, operation: Operation[T]) -> Iterator[Iterator[str]]:
@@ -129,14 +154,18 @@ class AsyncClient:
             raise _unreachable(error, str(self._http.base_url)) from error
 
 
-def _options(server: str, token: Secret | None, correlation_id: str) -> dict[str, Any]:
+def _options(
+    server: str, token: Secret | None, correlation_id: str, patience: float = ANSWER_SECONDS
+) -> dict[str, Any]:
     headers = {"X-Correlation-ID": correlation_id}
     if token is not None:
         headers["Authorization"] = f"Bearer {token.reveal()}"
     return {
         "base_url": server,
+        # Reading the certificate store takes time; without TLS (and redirects) nobody asks it.
+        "verify": not server.startswith("http:"),
         "headers": headers,
-        "timeout": httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+        "timeout": httpx.Timeout(patience, connect=min(patience, CONNECT_SECONDS)),
     }
 
 
@@ -182,7 +211,9 @@ def _raise_problem(response: httpx.Response) -> None:
     raise ApiError(problem)
 
 
-def _unreachable(error: httpx.HTTPError, server: str) -> ServerUnreachableError:
+def _unreachable(error: httpx.HTTPError, server: str) -> UnavailableError:
+    if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout | httpx.PoolTimeout):
+        return TimedOutError(f"{server} did not answer in time; gk session list shows what it did")
     return ServerUnreachableError(
         f"no answer from {server} ({type(error).__name__}); is it running, is the address right?"
     )

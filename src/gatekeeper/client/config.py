@@ -14,7 +14,8 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -37,6 +38,7 @@ class Settings(BaseModel):
     server: str = DEFAULT_SERVER
     default_ttl: str | None = None
     default_target: str | None = None
+    output_format: Literal["table", "json"] = "table"
     require_reason: bool = False
 
 
@@ -79,6 +81,19 @@ def load(
         raise InputError(_first_problem(folder / FILE, error)) from None
 
 
+def checked_server(address: str) -> str:
+    """Return the address of a server without its last slash. Raises `InputError`."""
+    try:
+        parts = urlsplit(address)
+        whole = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or parts.username is not None or parts.query or parts.fragment:
+        msg = "server: expected an address like https://gatekeeper.example.com"
+        raise InputError(msg)
+    return address.rstrip("/")
+
+
 def save_profile(folder: Path, name: str, values: Mapping[str, Any]) -> None:
     """Set values of a profile, keep everything else; the first profile is the default too."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -94,7 +109,12 @@ def save_profile(folder: Path, name: str, values: Mapping[str, Any]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
+        found = path.stat()
+        if found.st_mode & 0o077:
+            # Who may write it sends our logins elsewhere; as ssh does, we ask for both.
+            msg = f"{path} is open to others; chmod 600 {path}"
+            raise InputError(msg)
+        if found.st_size > MAX_CONFIG_BYTES:
             msg = f"{path}: may have at most {MAX_CONFIG_BYTES} bytes"
             raise InputError(msg)
         document = tomllib.loads(path.read_text())

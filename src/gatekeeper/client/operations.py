@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel
 
@@ -36,7 +36,7 @@ def create_session(
 
 
 def get_session(session: str) -> Operation[sessions.SessionView]:
-    return _get("get_session", f"/sessions/{session}", sessions.SessionView)
+    return _get("get_session", f"/sessions/{_segment(session)}", sessions.SessionView)
 
 
 def list_sessions(
@@ -58,7 +58,7 @@ def revoke_session(session: str, *, wait: int = 0) -> Operation[sessions.Session
     return Operation(
         name="revoke_session",
         method="POST",
-        path=f"/sessions/{session}/revoke",
+        path=f"/sessions/{_segment(session)}/revoke",
         query={"wait": wait},
         read=_as(sessions.SessionView),
         repeatable=True,
@@ -66,7 +66,9 @@ def revoke_session(session: str, *, wait: int = 0) -> Operation[sessions.Session
 
 
 def extend_session(session: str, body: sessions.ExtendSession) -> Operation[sessions.SessionView]:
-    return _post("extend_session", f"/sessions/{session}/extend", body, sessions.SessionView)
+    return _post(
+        "extend_session", f"/sessions/{_segment(session)}/extend", body, sessions.SessionView
+    )
 
 
 def session_events(last_event_id: str | None = None) -> Operation[str]:
@@ -93,7 +95,7 @@ def target_doctor(target: str) -> Operation[sessions.DoctorReport]:
     return Operation(
         name="target_doctor",
         method="POST",
-        path=f"/targets/{target}/doctor",
+        path=f"/targets/{_segment(target)}/doctor",
         read=_as(sessions.DoctorReport),
         repeatable=True,
     )
@@ -177,6 +179,11 @@ def _get(
 
 def _post(name: str, path: str, body: BaseModel, model: type[M]) -> Operation[M]:
     return Operation(name=name, method="POST", path=path, body=_json(body), read=_as(model))
+
+
+def _segment(text: str) -> str:
+    """Quote one part of a path, so that no text of a caller can become another path."""
+    return quote(text, safe="").replace(".", "%2E")
 
 
 def _json(body: BaseModel) -> bytes:

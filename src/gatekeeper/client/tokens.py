@@ -1,21 +1,29 @@
-"""Tokens of one server, in a 0600 file: an identity token, and what renews it."""
+"""Tokens of one server: in the system's keyring where there is one, else in a 0600 file.
+
+The file says where they are, so that the keyring, whose import alone takes longer than
+a command, is asked only when it holds them.
+"""
 
 from __future__ import annotations
 
 import base64
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.kernel.secret import Secret
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 RENEW_BEFORE_SECONDS: Final = 60
+_IN_KEYRING: Final = {"place": "keyring"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,34 +40,25 @@ class Tokens:
         return now < self.expires_at - RENEW_BEFORE_SECONDS
 
 
-def expiry_of(identity: str) -> float:
-    """Read when a token ends. It is not verified: the server does that."""
+def claims_of(identity: str) -> Mapping[str, Any]:
+    """Read a token's claims. They are not verified: the server does that."""
     try:
         part = identity.split(".")[1]
-        return float(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))["exp"])
+        claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        float(claims["exp"])
     except (ValueError, KeyError, IndexError, TypeError) as error:
         msg = "the issuer gave a token that is none"
         raise InputError(msg) from error
+    return claims
 
 
-def save(folder: Path, server: str, tokens: Tokens) -> None:
-    """Keep tokens where only their owner can read them."""
-    path = _path(folder, server)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_suffix(".new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(
-            {
-                "identity": tokens.identity.reveal(),
-                "refresh": None if tokens.refresh is None else tokens.refresh.reveal(),
-                "tokenEndpoint": tokens.token_endpoint,
-                "clientId": tokens.client_id,
-                "expiresAt": tokens.expires_at,
-            },
-            file,
-        )
-    draft.replace(path)
+def save(folder: Path, server: str, tokens: Tokens) -> bool:
+    """Keep tokens where only their owner can read them; True when that is the keyring."""
+    from gatekeeper.client import keyring  # noqa: PLC0415  # slow, and seldom needed
+
+    kept = keyring.save(_account(folder, server), _text(tokens))
+    _write(_path(folder, server), json.dumps(_IN_KEYRING) if kept else _text(tokens))
+    return kept
 
 
 def load(folder: Path, server: str) -> Tokens | None:
@@ -70,13 +69,7 @@ def load(folder: Path, server: str) -> Tokens | None:
             msg = f"{path} can be read by others; gk logout, then gk login"
             raise InputError(msg)
         stored = json.loads(path.read_text())
-        return Tokens(
-            identity=Secret(stored["identity"]),
-            refresh=None if stored["refresh"] is None else Secret(stored["refresh"]),
-            token_endpoint=stored["tokenEndpoint"],
-            client_id=stored["clientId"],
-            expires_at=float(stored["expiresAt"]),
-        )
+        return _from_keyring(folder, server) if stored == _IN_KEYRING else _tokens(stored)
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -86,12 +79,70 @@ def load(folder: Path, server: str) -> Tokens | None:
 
 def forget(folder: Path, server: str) -> bool:
     """Remove the tokens for a server; False when there were none."""
+    path = _path(folder, server)
     try:
-        _path(folder, server).unlink()
+        text = path.read_text()
     except FileNotFoundError:
         return False
+    if text == json.dumps(_IN_KEYRING):
+        from gatekeeper.client import keyring  # noqa: PLC0415  # as above
+
+        keyring.forget(_account(folder, server))
+    path.unlink(missing_ok=True)
     return True
+
+
+@contextlib.contextmanager
+def renewing(folder: Path, server: str) -> Iterator[None]:
+    """Let one process at a time renew: a refresh token can be used once."""
+    path = _path(folder, server).with_suffix(".lock")
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _from_keyring(folder: Path, server: str) -> Tokens | None:
+    from gatekeeper.client import keyring  # noqa: PLC0415  # as above
+
+    text = keyring.load(_account(folder, server))
+    return None if text is None else _tokens(json.loads(text))
+
+
+def _text(tokens: Tokens) -> str:
+    return json.dumps(
+        {
+            "identity": tokens.identity.reveal(),
+            "refresh": None if tokens.refresh is None else tokens.refresh.reveal(),
+            "tokenEndpoint": tokens.token_endpoint,
+            "clientId": tokens.client_id,
+            "expiresAt": tokens.expires_at,
+        }
+    )
+
+
+def _tokens(stored: Mapping[str, Any]) -> Tokens:
+    return Tokens(
+        identity=Secret(stored["identity"]),
+        refresh=None if stored["refresh"] is None else Secret(stored["refresh"]),
+        token_endpoint=stored["tokenEndpoint"],
+        client_id=stored["clientId"],
+        expires_at=float(stored["expiresAt"]),
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_suffix(".new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    draft.replace(path)
 
 
 def _path(folder: Path, server: str) -> Path:
     return folder / "tokens" / f"{hashlib.sha256(server.encode()).hexdigest()[:16]}.json"
+
+
+def _account(folder: Path, server: str) -> str:
+    """Name the entry: two folders of configuration are two logins."""
+    return f"{server} ({folder})"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import httpx
 
-from gatekeeper.client.tokens import Tokens, expiry_of
+from gatekeeper.client.tokens import Tokens, claims_of
 from gatekeeper.kernel.errors import InputError, UnavailableError
 from gatekeeper.kernel.secret import Secret
 
@@ -49,7 +49,7 @@ def tokens_of(answer: TokenAnswer) -> Tokens:
         refresh=None,
         token_endpoint="",
         client_id="",
-        expires_at=expiry_of(answer.access_token),
+        expires_at=float(claims_of(answer.access_token)["exp"]),
     )
 
 

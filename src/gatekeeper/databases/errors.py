@@ -9,13 +9,14 @@ GatekeeperError
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING
 
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
 from gatekeeper.kernel.ttl import format_ttl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from datetime import timedelta
 
     from gatekeeper.databases.model import Target
@@ -51,12 +52,12 @@ class TargetRefusedError(GatekeeperError):
         super().__init__(ErrorCode.TARGET_REFUSED, detail)
 
 
-def unknown_target(name: str, known: Iterable[str]) -> Refusal:
+def unknown_target(name: str, known: Collection[str]) -> Refusal:
     return Refusal(
         code=ErrorCode.NOT_FOUND,
         detail=f"there is no target {name!r}",
         reasons=(f"known targets: {', '.join(sorted(known)) or 'none'}",),
-        hint="gk target list shows what you may ask for",
+        hint=_nearest(name, known) or "gk target list shows what you may ask for",
     )
 
 
@@ -65,7 +66,13 @@ def unknown_role(role: str, target: Target) -> Refusal:
         code=ErrorCode.VALIDATION_ERROR,
         detail=f"role: target {target.name!r} has no role {role!r}",
         reasons=(f"its roles: {', '.join(target.roles)}",),
+        hint=_nearest(role, target.roles),
     )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    found = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"did you mean {found[0]!r}?" if found else None
 
 
 def not_a_verifier() -> Refusal:

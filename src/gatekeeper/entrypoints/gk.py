@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
+from typer.completion import completion_init  # type: ignore[attr-defined]
+from typer.core import CompletionItem, TyperGroup  # type: ignore[attr-defined]
 from typer.main import get_command
 
 from gatekeeper import __version__
-from gatekeeper.entrypoints.cli.options import Chosen, chosen
+from gatekeeper.entrypoints.commands import Chosen, chosen, finish, group
 
-CONTEXT: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+COMPLETE_VARIABLE: Final = "_GK_COMPLETE"
+"""The shell's script sets it when it asks what could stand next."""
+SHARED: Final = ("profile", "server", "verbose", "timing")
+"""Options of the root that may also stand after a command's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +51,28 @@ COMMANDS: Final = {
 class Root(TyperGroup):
     """Knows its commands by name, and loads each when it is called."""
 
+    def __init__(self, **options: Any) -> None:  # noqa: ANN401  # Typer's own
+        super().__init__(**options)
+        self.commands: Any = dict.fromkeys(COMMANDS)  # the names, to suggest from
+
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002  # Typer's own Click
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002  # as above
-        return load(cmd_name) if cmd_name in COMMANDS else None
+        if cmd_name not in COMMANDS:
+            return None
+        command = load(cmd_name)
+        finish(command, [option for option in self.params if option.name in SHARED])
+        return command
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:  # noqa: ANN401  # as above
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [
+            CompletionItem(name, help=lazy.help)
+            for name, lazy in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002  # as above
         with formatter.section("Commands"):
@@ -61,7 +84,7 @@ def load(name: str) -> Any:  # noqa: ANN401  # a command of Typer's own Click
     module, _, attribute = COMMANDS[name].place.partition(":")
     found: Any = getattr(importlib.import_module(f"gatekeeper.entrypoints.{module}"), attribute)
     if not isinstance(found, typer.Typer):
-        single = _typer()
+        single = group()
         single.command(name)(found)
         found = single
     command = get_command(found)
@@ -69,13 +92,7 @@ def load(name: str) -> Any:  # noqa: ANN401  # a command of Typer's own Click
     return command
 
 
-def _typer(**options: Any) -> typer.Typer:  # noqa: ANN401  # Typer's own
-    return typer.Typer(
-        add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **options
-    )
-
-
-root = _typer(cls=Root, context_settings=CONTEXT, no_args_is_help=True)
+root = group(cls=Root, no_args_is_help=True)
 
 
 def _version(*, wanted: bool) -> None:
@@ -97,6 +114,13 @@ def options(
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Say how long it took, and under which id.")
     ] = False,
+    timing: Annotated[
+        bool,
+        typer.Option(
+            envvar="GATEKEEPER_TIMING",
+            help="Write the duration of the command and of each request to stderr, as JSON lines.",
+        ),
+    ] = False,
     version: Annotated[  # noqa: ARG001  # its callback answers
         bool,
         typer.Option(
@@ -116,10 +140,27 @@ def options(
       gk login                     log in
       gk session create --target pg-local --role app_read --ttl 15m --reason "ticket 42"
       gk exec --target pg-local --role app_read -- psql
+
+    Of the options below, --profile, --server, --verbose and --timing may also stand after
+    the command that they are for.
     """  # noqa: D301  # \b keeps the lines as they are
-    chosen.set(Chosen(profile=profile, server=server, verbose=verbose))
+    chosen.set(Chosen(profile=profile, server=server, verbose=verbose, timing=timing))
 
 
 def main() -> None:
-    """Run `gk`."""
-    root(prog_name="gk")
+    """Run `gk`. Nobody is shown a traceback who did not ask for one."""
+    # httpx brings a command line of its own, which takes longer to import than all of ours.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # None: not to be had
+    if COMPLETE_VARIABLE in os.environ:
+        completion_init()
+    try:
+        root(prog_name="gk")
+    except Exception as error:
+        if os.environ.get("GATEKEEPER_DEBUG"):
+            raise
+        typer.echo(
+            f"error: this is a defect of gk ({type(error).__name__}); with GATEKEEPER_DEBUG=1"
+            " in the environment it says where",
+            err=True,
+        )
+        sys.exit(1)

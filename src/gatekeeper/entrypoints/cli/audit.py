@@ -19,6 +19,7 @@ from gatekeeper.client.evidence import (
     verify_lines,
 )
 from gatekeeper.entrypoints.cli.caller import Exit, calling, note, show
+from gatekeeper.entrypoints.commands import group
 from gatekeeper.entrypoints.output import ExportReport, FirstBroken, VerifyReport
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.wire.audit import EventFields
@@ -35,7 +36,7 @@ FOLLOW_SECONDS: Final = 1.0
 PAGE_EVENTS: Final = 1_000
 PROGRESS_LINES: Final = 20_000
 
-app = typer.Typer(no_args_is_help=True, help="Read, export and verify the evidence.")
+app = group(no_args_is_help=True, help="Read, export and verify the evidence.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -58,11 +59,12 @@ def tail(
     Example:  gk audit tail --session ses_abcdefghijklmnopqrst --json
     """
     with calling() as caller, caller.client() as client:
-        after = _shown(_newest(client, session, count), 0, as_json=as_json)
+        in_json = caller.wants_json(as_json)
+        after = _shown(_newest(client, session, count), 0, as_json=in_json)
         with suppress(KeyboardInterrupt):
             while follow:
                 time.sleep(FOLLOW_SECONDS)
-                after = _shown(_events(client, session, after), after, as_json=as_json)
+                after = _shown(_events(client, session, after), after, as_json=in_json)
 
 
 @app.command()
@@ -87,7 +89,7 @@ def export(
             for line in _progress(lines, "exported"):
                 file.write(line.encode() + b"\n")
                 count += 1
-        if as_json and str(output) != "-":
+        if caller.wants_json(as_json) and str(output) != "-":
             show(ExportReport(file=str(output), lines=count))
         else:
             note(f"{count} lines in {'standard output' if str(output) == '-' else output}")
@@ -152,7 +154,7 @@ def verify(
         else:
             with _opened(export_file) as file:
                 report = _verified(bounded_lines(file), trust)
-        _tell(report, trust, as_json=as_json)
+        _tell(report, trust, as_json=caller.wants_json(as_json))
         sys.exit(Exit.OK if report.broken is None else Exit.ERROR)
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import typer
+from pydantic import ValidationError
 
 from gatekeeper.client import config, tokens
-from gatekeeper.client.api import ApiError, Client, ServerUnreachableError
-from gatekeeper.entrypoints.cli.options import Chosen, chosen
+from gatekeeper.client.api import ANSWER_SECONDS, ApiError, Client, TimedOutError
+from gatekeeper.entrypoints.commands import Chosen, chosen
 from gatekeeper.kernel import ids
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, InputError, UnavailableError
 from gatekeeper.kernel.secret import Secret
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pydantic import BaseModel
+
+
+LONG_SECONDS: Final = 1.5
+"""Longer than this a person wonders whether anything happens."""
 
 
 class Exit(IntEnum):
@@ -57,34 +64,67 @@ class Caller:
     def __init__(self, options: Chosen) -> None:
         self.home = config.home()
         self.settings = config.load(options.profile, self.home)
-        self.server = (options.server or self.settings.server).rstrip("/")
+        self.server = config.checked_server(options.server or self.settings.server)
         self.verbose = options.verbose
+        self.timing = options.timing
         self.correlation_id = ids.correlation_id(secrets.token_bytes(ids.RANDOM_BYTES))
 
     @contextmanager
-    def client(self, *, anonymous: bool = False) -> Iterator[Client]:
-        """Open a client that is logged in, unless `anonymous`."""
-        token = None if anonymous else self._token()
-        with Client(self.server, token, correlation_id=self.correlation_id) as client:
+    def client(
+        self, *, anonymous: bool = False, patience: float = ANSWER_SECONDS
+    ) -> Iterator[Client]:
+        """Open a client that is logged in, unless `anonymous`. Raises `GatekeeperError`.
+
+        `patience` is how long it waits for an answer, in seconds.
+        """
+        with Client(
+            self.server,
+            None if anonymous else self._token(),
+            correlation_id=self.correlation_id,
+            patience=patience,
+            observe=self._request_took if self.timing else None,
+        ) as client:
             yield client
 
-    def _token(self) -> Secret | None:
+    def wants_json(self, flag: bool) -> bool:
+        """Whether the result is to be JSON: by the flag, or by the profile's output_format."""
+        return flag or self.settings.output_format == "json"
+
+    def took(self, what: str, seconds: float, **more: object) -> None:
+        """Write a duration as a line of JSON, for those who measure."""
+        values = {
+            "event": what, "correlationId": self.correlation_id, **more,
+            "durationMs": round(seconds * 1000, 1),
+        }  # fmt: skip
+        note(json.dumps(values))
+
+    def _request_took(self, operation: str, status: int | None, seconds: float) -> None:
+        self.took("gk.request", seconds, operation=operation, status=status)
+
+    def _token(self) -> Secret:
         if text := os.environ.get("GATEKEEPER_TOKEN"):
             return Secret(text)
         found = tokens.load(self.home, self.server)
         if found is None:
-            return None
+            msg = f"you are not logged in at {self.server}; run gk login"
+            raise GatekeeperError(ErrorCode.AUTHENTICATION_ERROR, msg)
         if not found.is_fresh(time.time()):  # noqa: TID251  # compared with the token's own end
             found = self._renewed(found)
-        return None if found is None else found.identity
+        return found.identity
 
-    def _renewed(self, stale: tokens.Tokens) -> tokens.Tokens | None:
+    def _renewed(self, stale: tokens.Tokens) -> tokens.Tokens:
         from gatekeeper.client import login  # noqa: PLC0415  # seldom needed
 
-        fresh = login.renew(stale)
-        if fresh is not None:
+        with tokens.renewing(self.home, self.server):
+            found = tokens.load(self.home, self.server)
+            if found is not None and found.expires_at > stale.expires_at:
+                return found  # another command did it while we waited
+            fresh = login.renew(stale)
+            if fresh is None:
+                msg = f"your login at {self.server} has ended; run gk login"
+                raise GatekeeperError(ErrorCode.AUTHENTICATION_ERROR, msg)
             tokens.save(self.home, self.server, fresh)
-        return fresh
+            return fresh
 
 
 @contextmanager
@@ -93,21 +133,48 @@ def calling() -> Iterator[Caller]:
     options = chosen.get(Chosen())
     began = time.monotonic()
     caller = None
+    code: object = Exit.ERROR
     try:
-        caller = Caller(options)
-        yield caller
+        with _explaining():
+            caller = Caller(options)
+            yield caller
+            code = Exit.OK
+    except SystemExit as ending:
+        code = ending.code
+        raise
+    finally:
+        took = time.monotonic() - began
+        if options.verbose and caller is not None:
+            note(f"{took * 1000:.0f} ms, correlation id {caller.correlation_id}")
+        if options.timing and caller is not None:
+            caller.took("gk.command", took, command=options.command, exit=code)
+
+
+@contextmanager
+def _explaining() -> Iterator[None]:
+    try:
+        yield
     except ApiError as error:
         _refused(error)
     except InputError as error:
         fail(error.detail, Exit.USAGE)
-    except (ServerUnreachableError, UnavailableError) as error:
+    except ValidationError as error:
+        fail(_first_problem(error), Exit.USAGE)
+    except TimedOutError as error:
+        fail(error.detail, Exit.TIMED_OUT)
+    except UnavailableError as error:
         fail(error.detail, Exit.UNREACHABLE)
     except GatekeeperError as error:
         fail(error.detail, _BY_CODE.get(error.code, Exit.ERROR))
-    finally:
-        if caller is not None and caller.verbose:
-            took = (time.monotonic() - began) * 1000
-            note(f"{took:.0f} ms, correlation id {caller.correlation_id}")
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), Exit.ERROR)
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Name the field and what was expected; never the value."""
+    found = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in found["loc"])
+    return f"{where}: {found['msg']}"
 
 
 def show(model: BaseModel) -> None:
@@ -118,6 +185,18 @@ def show(model: BaseModel) -> None:
 def note(text: str) -> None:
     """Tell the person something; standard output is for results."""
     typer.echo(text, err=True)
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Say what is waited for, to a person, when it takes long."""
+    timer = threading.Timer(LONG_SECONDS, lambda: note(f"{text} ..."))
+    if sys.stderr.isatty():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def fail(text: str, code: Exit) -> NoReturn:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from typer.completion import get_completion_script  # type: ignore[attr-defined]
+
+from gatekeeper.entrypoints.commands import Chosen, chosen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
     from gatekeeper.client.api import Client
 
 SHELLS: Final = ("bash", "zsh", "fish")
+PATIENCE_SECONDS: Final = 1.5
+"""Somebody has pressed a key and waits."""
 
 
 def completion(
@@ -23,6 +28,8 @@ def completion(
 
     Example:  source <(gk completion bash)
 
+    Example:  source <(gk completion zsh)     (after compinit)
+
     Example:  gk completion fish > ~/.config/fish/completions/gk.fish
     """
     if shell not in SHELLS:
@@ -31,27 +38,42 @@ def completion(
     typer.echo(get_completion_script(prog_name="gk", complete_var="_GK_COMPLETE", shell=shell))
 
 
-def complete_target(incomplete: str) -> list[str]:
-    return _live(incomplete, _targets)
+def complete_target(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _live(ctx, incomplete, _targets)
 
 
-def complete_role(incomplete: str) -> list[str]:
-    return _live(incomplete, _roles)
+def complete_role(ctx: typer.Context, incomplete: str) -> list[str]:
+    target = ctx.params.get("target")
+    return _live(ctx, incomplete, lambda client: _roles(client, target))
 
 
-def complete_session(incomplete: str) -> list[str]:
-    return _live(incomplete, _sessions)
+def complete_session(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _live(ctx, incomplete, _sessions)
 
 
-def _live(incomplete: str, ask: Callable[[Client], Iterable[str]]) -> list[str]:
+def complete_open_session(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _live(ctx, incomplete, _open_sessions)
+
+
+def _live(ctx: typer.Context, incomplete: str, ask: Callable[[Client], Iterable[str]]) -> list[str]:
     with contextlib.suppress(Exception, SystemExit):
         from gatekeeper.entrypoints.cli.caller import Caller  # noqa: PLC0415  # slow
-        from gatekeeper.entrypoints.cli.options import Chosen, chosen  # noqa: PLC0415  # with it
 
-        caller = Caller(chosen.get(Chosen()))
-        with caller.client() as client:
+        caller = Caller(_chosen(ctx))
+        with caller.client(patience=PATIENCE_SECONDS) as client:
             return sorted({text for text in ask(client) if text.startswith(incomplete)})
     return []
+
+
+def _chosen(ctx: typer.Context) -> Chosen:
+    """Return what stands on the line: the root's own function, which notes it, has not run."""
+    after = chosen.get(Chosen())
+    before = ctx.find_root().params
+    return replace(
+        after,
+        profile=after.profile or before.get("profile"),
+        server=after.server or before.get("server"),
+    )
 
 
 def _targets(client: Client) -> Iterable[str]:
@@ -60,14 +82,25 @@ def _targets(client: Client) -> Iterable[str]:
     return (item.target for item in client.call(operations.list_targets()).items)
 
 
-def _roles(client: Client) -> Iterable[str]:
+def _roles(client: Client, target: str | None) -> Iterable[str]:
     from gatekeeper.client import operations  # noqa: PLC0415  # slow
 
-    return (item.role for item in client.call(operations.list_roles()).items if item.allowed)
+    return (
+        item.role
+        for item in client.call(operations.list_roles()).items
+        if item.allowed and target in {None, item.target}
+    )
 
 
 def _sessions(client: Client) -> Iterable[str]:
     from gatekeeper.client import operations  # noqa: PLC0415  # slow
 
     page = client.call(operations.list_sessions(mine=True))
+    return (item.session_id for item in page.items)
+
+
+def _open_sessions(client: Client) -> Iterable[str]:
+    from gatekeeper.client import operations  # noqa: PLC0415  # slow
+
+    page = client.call(operations.list_sessions(mine=True, status="ready"))
     return (item.session_id for item in page.items)

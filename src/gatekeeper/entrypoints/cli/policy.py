@@ -10,9 +10,10 @@ import typer
 from gatekeeper.client import operations
 from gatekeeper.entrypoints.cli.caller import Exit, calling, show
 from gatekeeper.entrypoints.cli.session import Reason, Role, Ttl
+from gatekeeper.entrypoints.commands import group
 from gatekeeper.wire.sessions import ExplainRequest
 
-app = typer.Typer(no_args_is_help=True, help="Check, test and explain the policy.")
+app = group(no_args_is_help=True, help="Check, test and explain the policy.")
 
 
 @app.command()
@@ -32,7 +33,7 @@ def explain(
     with calling() as caller, caller.client() as client:
         body = ExplainRequest(target=target, role=role, ttl=ttl, reason=reason)
         found = client.call(operations.explain_policy(body))
-        if as_json:
+        if caller.wants_json(as_json):
             show(found)
         elif found.allowed:
             typer.echo(f"allowed by {found.grant!r}: {found.ttl}, at most {found.max_ttl}")

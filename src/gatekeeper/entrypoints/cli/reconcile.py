@@ -30,7 +30,7 @@ def reconcile(
     """
     with calling() as caller, caller.client() as client:
         report = client.call(operations.reconcile(ReconcileRequest(target=target, plan=plan)))
-        if as_json:
+        if caller.wants_json(as_json):
             show(report)
             return
         if not report.items:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 import typer
 
@@ -26,13 +26,19 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.secret import Secret
     from gatekeeper.wire.sessions import SessionView
 
-FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""Ctrl-C and Ctrl-\\ reach the command from the terminal itself, as every program's do."""
+ENDING: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
+FORWARDED: Final = (*ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
+FROM_THE_KEYBOARD: Final = (signal.SIGINT, signal.SIGQUIT)
 SERVICE: Final = "gatekeeper"
+MISLEADING: Final = ("PGHOSTADDR", "PGPASSWORD", "PGSERVICE", "PGREQUIRESSL")
+"""Variables of libpq that would send the command elsewhere, or as somebody else."""
 
 
 def run(
-    command: Annotated[list[str], typer.Argument(help="After --, what to run.")],
+    command: Annotated[
+        list[str],
+        typer.Argument(metavar="COMMAND", help="After --: what to run, and its arguments."),
+    ],
     role: Role,
     target: Target = None,
     ttl: Ttl = None,
@@ -50,29 +56,72 @@ def run(
     """
     if shutil.which(command[0]) is None:
         fail(f"{command[0]}: command not found", Exit.USAGE)
-    with calling() as caller, caller.client() as client:
+    with calling() as caller, caller.client() as client, _Signals() as signals:
         view, password = ask(caller, client, target, role, ttl, reason, generated=False)
         try:
             with _private_files(view, password) as environment:
                 note(f"session {view.session_id}; it ends with the command")
-                code = _run(command, {**os.environ, **environment})
+                inherited = {k: v for k, v in os.environ.items() if k not in MISLEADING}
+                code = _run(command, {**inherited, **environment}, signals)
         finally:
             _revoke(client, view)
         sys.exit(code)
 
 
-def _run(command: Sequence[str], environment: dict[str, str]) -> int:
-    """Run the command in our place: it gets our signals, we give its exit code."""
-    child = subprocess.Popen(command, env=environment)  # noqa: S603  # the user's own command
-    previous = {
-        number: signal.signal(number, lambda n, _f: child.send_signal(n)) for number in FORWARDED
-    }
-    previous |= {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGQUIT)}
-    try:
-        code = child.wait()
-    finally:
-        for number, handler in previous.items():
+class _Signals:
+    """Takes signals from before the login is asked for until after it is revoked.
+
+    What comes before there is a command is held, so that no login is left behind by it;
+    what comes while the command runs is the command's.
+    """
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._previous: dict[int, Any] = {}
+        self.ending: int | None = None
+        """The signal that came before the command, and ends us instead of it."""
+
+    def __enter__(self) -> Self:
+        self._previous = {number: signal.signal(number, self._take) for number in FORWARDED}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+    def hand_to(self, child: subprocess.Popen[bytes]) -> None:
+        self._child = child
+        if self.ending is not None:
+            child.send_signal(self.ending)
+
+    def _take(self, number: int, _frame: object) -> None:
+        if self._child is None:
+            self.ending = number if number in ENDING else self.ending
+        elif not (number in FROM_THE_KEYBOARD and _in_foreground()):
+            self._child.send_signal(number)
+
+
+def _in_foreground() -> bool:
+    """Whether the terminal sends what is typed (Ctrl-C) to our command itself."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
+
+
+def _run(command: Sequence[str], environment: dict[str, str], signals: _Signals) -> int:
+    """Run the command in our place: it gets our signals, we give its exit code."""
+    if signals.ending is not None:
+        return 128 + signals.ending
+    child = subprocess.Popen(command, env=environment)  # noqa: S603  # the user's own command
+    signals.hand_to(child)
+    code = child.wait()
     return code if code >= 0 else 128 - code
 
 

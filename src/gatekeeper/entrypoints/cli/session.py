@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import time
 from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import quote
@@ -12,29 +13,47 @@ import typer
 
 from gatekeeper.client import operations
 from gatekeeper.client.api import ServerUnreachableError
-from gatekeeper.entrypoints.cli.caller import Exit, calling, fail, note, show
-from gatekeeper.entrypoints.cli.completion import complete_role, complete_session, complete_target
+from gatekeeper.entrypoints.cli.caller import (
+    Exit,
+    calling,
+    fail,
+    note,
+    show,
+    waiting,
+)
+from gatekeeper.entrypoints.cli.completion import (
+    complete_open_session,
+    complete_role,
+    complete_session,
+    complete_target,
+)
 from gatekeeper.entrypoints.cli.tables import table
+from gatekeeper.entrypoints.commands import group
 from gatekeeper.entrypoints.output import CreatedSession
-from gatekeeper.kernel import scram
+from gatekeeper.kernel import ids, scram
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.kernel.session import OPEN, SessionStatus
 from gatekeeper.wire.sessions import (
+    DEFAULT_PAGE_ITEMS,
+    MAX_PAGE_ITEMS,
     CreateSession,
     ExtendSession,
     ScramCredential,
     SessionEvent,
+    SessionPage,
     SessionView,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gatekeeper.client.api import Client
     from gatekeeper.entrypoints.cli.caller import Caller
 
 WAIT_SECONDS: Final = 20
 POLL_SECONDS: Final = 2.0
 
-app = typer.Typer(no_args_is_help=True, help="Ask for, see, extend and end database logins.")
+app = group(no_args_is_help=True, help="Ask for, see, extend and end database logins.")
 
 Target = Annotated[
     str | None,
@@ -48,7 +67,23 @@ Ttl = Annotated[
 ]
 Reason = Annotated[str, typer.Option(help="What for; it is kept in the evidence.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-SessionId = Annotated[str, typer.Argument(metavar="SESSION", autocompletion=complete_session)]
+
+
+def _session_id(text: str) -> str:
+    if not ids.is_session_id(text):
+        msg = "a session id is ses_ and 20 letters and digits; gk session list shows them"
+        raise typer.BadParameter(msg)
+    return text
+
+
+SessionId = Annotated[
+    str,
+    typer.Argument(metavar="SESSION", autocompletion=complete_session, callback=_session_id),
+]
+OpenSessionId = Annotated[
+    str,
+    typer.Argument(metavar="SESSION", autocompletion=complete_open_session, callback=_session_id),
+]
 
 
 @app.command()
@@ -79,7 +114,13 @@ def create(
     """
     with calling() as caller, caller.client() as client:
         view, password = ask(caller, client, target, role, ttl, reason, generated=generated)
-        _print_created(view, dsn_of(view, password), as_json=as_json, as_env=as_env, bare=dsn_only)
+        _print_created(
+            view,
+            dsn_of(view, password),
+            as_json=caller.wants_json(as_json),
+            as_env=as_env,
+            bare=dsn_only,
+        )
 
 
 @app.command("list")
@@ -87,7 +128,9 @@ def list_sessions(
     status: Annotated[SessionStatus | None, typer.Option(help="Only these.")] = None,
     target: Target = None,
     everything: Annotated[bool, typer.Option("--all", help="Ended ones too.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=200)] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, max=MAX_PAGE_ITEMS, help="How many at most.")
+    ] = DEFAULT_PAGE_ITEMS,
     as_json: Json = False,
 ) -> None:
     """List sessions, newest first; operators see everybody's.
@@ -95,39 +138,68 @@ def list_sessions(
     Example:  gk session list --status ready
     """
     with calling() as caller, caller.client() as client:
-        page = client.call(
-            operations.list_sessions(
-                status=None if status is None else status.value, target=target, limit=limit
-            )
-        )
-        if as_json:
+        if status is not None:
+            wanted: Sequence[SessionStatus | None] = [status]
+        else:
+            wanted = [None] if everything else sorted(OPEN)
+        page = _newest(client, wanted, target, limit)
+        if caller.wants_json(as_json):
             show(page)
             return
-        shown = [item for item in page.items if everything or status is not None or _is_live(item)]
-        if not shown:
-            note("no live sessions (--all shows ended ones)" if not everything else "no sessions")
+        if not page.items:
+            note("no sessions" if everything or status else "no live sessions (--all: ended ones)")
             return
         table(
             ("SESSION", "STATUS", "TARGET", "ROLE", "REQUESTER", "ENDS"),
             [
                 (i.session_id, i.status.value, i.target, i.role, i.requester, _when(i))
-                for i in shown
+                for i in page.items
             ],
         )
         if page.next is not None:
-            note(f"there are more than {limit}; --limit shows up to 200")
+            note(f"there are more than {limit}; --limit shows up to {MAX_PAGE_ITEMS}")
+
+
+def _newest(
+    client: Client, statuses: Sequence[SessionStatus | None], target: str | None, limit: int
+) -> SessionPage:
+    """Return the newest sessions of these statuses; None: of all. The API takes one at a time."""
+    pages = [
+        client.call(
+            operations.list_sessions(
+                status=None if status is None else status.value, target=target, limit=limit
+            )
+        )
+        for status in statuses
+    ]
+    found = sorted(
+        (_public(i) for p in pages for i in p.items), key=lambda i: i.created_at, reverse=True
+    )
+    more = next((page.next for page in pages if page.next is not None), None)
+    return SessionPage(items=tuple(found[:limit]), next=more)
 
 
 @app.command("show")
-def show_session(session: SessionId, as_json: Json = False) -> None:
-    """Show one session; never its password.
+def show_session(
+    session: SessionId,
+    credentials: Annotated[
+        bool,
+        typer.Option("--show-credentials", help="With the DSN, where the server has it for you."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show one session; without --show-credentials never a password.
+
+    A password that gk made is nowhere but where `gk session create` printed it.
 
     Example:  gk session show ses_abcdefghijklmnopqrst
+
+    Example:  gk session show ses_abcdefghijklmnopqrst --show-credentials --json
     """
     with calling() as caller, caller.client() as client:
         view = client.call(operations.get_session(session))
-        public = view.model_copy(update={"dsn": None})
-        if as_json:
+        public = view if credentials else _public(view)
+        if caller.wants_json(as_json):
             show(public)
             return
         for name, value in public.model_dump(mode="json", exclude_none=True).items():
@@ -138,7 +210,7 @@ def show_session(session: SessionId, as_json: Json = False) -> None:
 
 
 @app.command()
-def revoke(session: SessionId, as_json: Json = False) -> None:
+def revoke(session: OpenSessionId, as_json: Json = False) -> None:
     """End a session now, and wait for the proof that its login is gone.
 
     Ending one that has ended changes nothing.
@@ -146,9 +218,10 @@ def revoke(session: SessionId, as_json: Json = False) -> None:
     Example:  gk session revoke ses_abcdefghijklmnopqrst
     """
     with calling() as caller, caller.client() as client:
-        view = client.call(operations.revoke_session(session, wait=WAIT_SECONDS))
-        if as_json:
-            show(view)
+        with waiting("waiting for the proof that the login is gone"):
+            view = client.call(operations.revoke_session(session, wait=WAIT_SECONDS))
+        if caller.wants_json(as_json):
+            show(_public(view))
         elif view.status is SessionStatus.CLEANED:
             note("revoked: the login is gone, and that is proven")
         else:
@@ -157,7 +230,7 @@ def revoke(session: SessionId, as_json: Json = False) -> None:
 
 @app.command()
 def extend(
-    session: SessionId,
+    session: OpenSessionId,
     ttl: Annotated[str, typer.Option(help="From now: 15m, 1h.")],
     as_json: Json = False,
 ) -> None:
@@ -167,8 +240,8 @@ def extend(
     """
     with calling() as caller, caller.client() as client:
         view = client.call(operations.extend_session(session, ExtendSession(ttl=ttl)))
-        if as_json:
-            show(view)
+        if caller.wants_json(as_json):
+            show(_public(view))
         else:
             note(f"it now ends at {_when(view)}")
 
@@ -184,7 +257,7 @@ def watch(as_json: Json = False) -> None:
         note("watching, live")
         while True:
             try:
-                last = _follow(client, last, as_json=as_json)
+                last = _follow(client, last, as_json=caller.wants_json(as_json))
             except ServerUnreachableError:
                 note(f"connection lost; trying again every {POLL_SECONDS:.0f} s")
             time.sleep(POLL_SECONDS)
@@ -217,7 +290,8 @@ def ask(
     operation = operations.create_session(
         body, idempotency_key=secrets.token_urlsafe(24), wait=WAIT_SECONDS
     )
-    view = client.call(operation)
+    with waiting(f"waiting for {wanted} to make the login"):
+        view = client.call(operation)
     if view.status is SessionStatus.PENDING:
         fail(f"session {view.session_id} is not ready after {WAIT_SECONDS} s", Exit.TIMED_OUT)
     if view.status is not SessionStatus.READY:
@@ -247,14 +321,14 @@ def _credential(password: Secret) -> ScramCredential:
 
 
 def _print_created(view: SessionView, dsn: str, *, as_json: bool, as_env: bool, bare: bool) -> None:
-    if as_json:
-        show(CreatedSession(**view.model_dump(exclude={"dsn"}), dsn=dsn))
-    elif as_env:
+    if as_env:
         for name, value in environment_of(view).items():
-            typer.echo(f"export {name}={value}")
-        typer.echo(f"export DATABASE_URL='{dsn}'")
+            typer.echo(f"export {name}={shlex.quote(value)}")
+        typer.echo(f"export DATABASE_URL={shlex.quote(dsn)}")
     elif bare:
         typer.echo(dsn)
+    elif as_json:
+        show(CreatedSession(**view.model_dump(exclude={"dsn"}), dsn=dsn))
     else:
         note(f"session {view.session_id} is ready; it ends at {_when(view)}")
         typer.echo(dsn)
@@ -295,8 +369,9 @@ def _print_event(data: str, *, as_json: bool) -> None:
     typer.echo(f"{at}  {event.session_id}  {event.status.value:<8}  {event.target}  {event.role}")
 
 
-def _is_live(view: SessionView) -> bool:
-    return view.status in OPEN
+def _public(view: SessionView) -> SessionView:
+    """Leave the credentials away: they are shown once, by the command that asked for them."""
+    return view.model_copy(update={"dsn": None})
 
 
 def _when(view: SessionView) -> str:

@@ -11,8 +11,9 @@ from gatekeeper.client import operations
 from gatekeeper.entrypoints.cli.caller import Exit, calling, show
 from gatekeeper.entrypoints.cli.completion import complete_target
 from gatekeeper.entrypoints.cli.tables import table
+from gatekeeper.entrypoints.commands import group
 
-app = typer.Typer(no_args_is_help=True, help="See, set up and check targets.")
+app = group(no_args_is_help=True, help="See, set up and check targets.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -25,7 +26,7 @@ def list_targets(as_json: Json = False) -> None:
     """
     with calling() as caller, caller.client() as client:
         found = client.call(operations.list_targets())
-        if as_json:
+        if caller.wants_json(as_json):
             show(found)
             return
         table(
@@ -56,7 +57,7 @@ def doctor(
     with calling() as caller, caller.client() as client:
         report = client.call(operations.target_doctor(target))
         bad = [check for check in report.checks if check.status != "ok"]
-        if as_json:
+        if caller.wants_json(as_json):
             show(report)
         else:
             for check in report.checks if everything else bad:

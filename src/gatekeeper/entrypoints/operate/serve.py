@@ -16,12 +16,13 @@ import uvicorn
 
 from gatekeeper import bootstrap
 from gatekeeper.bootstrap.settings import S
+from gatekeeper.entrypoints.commands import group
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.platform.telemetry.logs import configure_logs
 
 GRACE_SECONDS = 5
 
-app = typer.Typer(no_args_is_help=True, help="Run one process of Gatekeeper.")
+app = group(no_args_is_help=True, help="Run one process of Gatekeeper.")
 
 Config = Annotated[Path, typer.Option(help="Settings file (TOML).", exists=True, dir_okay=False)]
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import socket
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -33,6 +34,9 @@ SAMPLE_DATABASE: Final = "shop"
 AGENT: Final = "local"
 CONTROL_PLANE: Final = "control-plane"
 READY_SECONDS: Final = 20.0
+LEFTOVER_SECONDS: Final = 6.0
+"""What a stack that was killed left running ends by itself in this time."""
+LOG_LINES: Final = 3
 
 DEVELOPMENT_USERS: Final = (
     {"name": "dana", "email": "dana@example.com", "groups": ["engineering"]},
@@ -64,6 +68,10 @@ class AlreadyRunningError(UnavailableError):
     """Another stack uses this folder."""
 
 
+class PortTakenError(UnavailableError):
+    """Somebody else listens where we are to."""
+
+
 class Stack:
     """Starts everything in order, keeps it running, and stops it in the reverse order.
 
@@ -80,6 +88,8 @@ class Stack:
         self.target: EmbeddedServer
         self.store: EmbeddedServer
         self.children: list[Child] = []
+        self._ready = False
+        self._dead: str | None = None
 
     @property
     def url(self) -> str:
@@ -98,7 +108,10 @@ class Stack:
 
     async def _start(self) -> None:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        resumed = (self.home / "store").exists()
         self._undo.enter_context(_locked(self.home / "lock"))
+        for port, option in ((self._port, "--port"), (self._agent_port, "--agent-port")):
+            await _until_free(port, option, LEFTOVER_SECONDS if resumed else 0)
         self.store = await self._server("store", "Starting the control plane's own PostgreSQL")
         with self._step("Bringing its tables up to date"):
             store_dsn = await bootstrap.prepare_store(Secret(self.store.dsn("postgres")))
@@ -172,19 +185,28 @@ class Stack:
             name=role,
             arguments=["serve", role, "--config", str(self.home / f"{role}.toml")],
             log=self.home / f"{role}.log",
-            died=lambda name, code: self._report(f"{name} ended with {code}; starting it again", 0),
+            died=self._died,
         )
         await child.start()
         self._undo.push_async_callback(child.stop)
         self.children.append(child)
 
+    def _died(self, name: str, code: int) -> None:
+        self._dead = name
+        if self._ready:
+            self._report(f"{name} ended with {code}; starting it again", 0)
+
     async def _until_ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
         async with httpx.AsyncClient(trust_env=False) as client:
             while time.monotonic() < deadline:
+                if self._dead is not None:
+                    msg = f"{self._dead} did not start: {_last_words(self.home / self._dead)}"
+                    raise UnavailableError(msg)
                 with contextlib.suppress(httpx.HTTPError):
                     response = await client.get(f"{self.url}/readyz", timeout=2)
                     if response.status_code == httpx.codes.OK:
+                        self._ready = True
                         return
                 await asyncio.sleep(0.05)
         msg = f"the control plane was not ready in {READY_SECONDS:.0f} s; see {self.home}/*.log"
@@ -195,6 +217,29 @@ class Stack:
         began = time.monotonic()
         yield
         self._report(saying, time.monotonic() - began)
+
+
+async def _until_free(port: int, option: str, patience: float) -> None:
+    deadline = time.monotonic() + patience
+    while True:
+        with contextlib.closing(socket.socket()) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                if time.monotonic() >= deadline:
+                    msg = f"port {port} cannot be used ({error.strerror}); choose with {option}"
+                    raise PortTakenError(msg) from error
+            else:
+                return
+        await asyncio.sleep(0.1)
+
+
+def _last_words(place: Path) -> str:
+    """Return the end of a process's log, which says why it ended."""
+    log = place.with_suffix(".log")
+    lines = log.read_text(errors="replace").strip().splitlines()[-LOG_LINES:]
+    return "\n  ".join(["", *lines, f"(all of it: {log})"])
 
 
 @contextlib.contextmanager

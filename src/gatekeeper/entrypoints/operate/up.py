@@ -3,39 +3,49 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from gatekeeper.bootstrap.settings import AGENT_PORT, CONTROL_PLANE_PORT
-from gatekeeper.client.config import save_profile
+from gatekeeper.client.config import load, save_profile
 from gatekeeper.entrypoints.operate.stack import Stack
 from gatekeeper.kernel.errors import GatekeeperError
 
-DEFAULT_HOME = Path("~/.gatekeeper")
+DEFAULT_HOME: Final = Path("~/.gatekeeper")
+MAX_PORT: Final = 65_535
 
 
 def up(
     home: Annotated[
         Path, typer.Option(help="Folder for state and configuration.", envvar="GATEKEEPER_HOME")
     ] = DEFAULT_HOME,
-    port: Annotated[int, typer.Option(help="Port of the control plane.")] = CONTROL_PLANE_PORT,
-    agent_port: Annotated[int, typer.Option(help="Port of the agent.")] = AGENT_PORT,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of the control plane.")
+    ] = CONTROL_PLANE_PORT,
+    agent_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of the agent.")
+    ] = AGENT_PORT,
 ) -> None:
     """Run a control plane, an agent, their PostgreSQL and a sample target on this machine.
 
     State stays in the folder: started again, it goes on where it was. Ctrl-C stops it.
 
     Example:  gk up
+
     Example:  gk up --home ./gatekeeper --port 4400 --agent-port 4401
     """
     try:
         asyncio.run(_run(home.expanduser().absolute(), port, agent_port))
     except GatekeeperError as error:
-        typer.echo(f"gk up: {error.detail}", err=True)
+        typer.echo(f"error: {error.detail}", err=True)
+        raise typer.Exit(1) from error
+    except OSError as error:
+        typer.echo(f"error: {error.filename or home}: {error.strerror}", err=True)
         raise typer.Exit(1) from error
 
 
@@ -50,13 +60,25 @@ async def _run(home: Path, port: int, agent_port: int) -> None:
     async with stack:
         save_profile(home, "local", {"server": stack.url})
         typer.echo(f"Ready after {time.monotonic() - began:.1f} s: {stack.url}\n")
-        typer.echo("In another terminal:")
-        typer.echo("  gk --profile local login       (as dana, or as olga, who is an operator)")
-        typer.echo("  gk session create --target pg-local --role app_read --ttl 15m --reason try\n")
+        typer.echo(_next_steps(home, stack.url))
         typer.echo("Ctrl-C stops it; state stays in the folder.")
         await stopped.wait()
         typer.echo("\nStopping ...")
     typer.echo("Stopped.")
+
+
+def _next_steps(home: Path, url: str) -> str:
+    """Say what to type, in a form that reaches this stack from any terminal."""
+    lines = ["In another terminal:"]
+    if home != DEFAULT_HOME.expanduser():
+        lines.append(f"  export GATEKEEPER_HOME={shlex.quote(str(home))}")
+    gk = "gk" if load(None, home, {}).server == url else "gk --profile local"
+    lines += [
+        f"  {gk} login        (as dana, or as olga, who is an operator)",
+        f"  {gk} session create --target pg-local --role app_read --ttl 15m --reason try",
+        f"  {gk} exec --target pg-local --role app_read -- psql",
+    ]
+    return "\n".join([*lines, ""])
 
 
 def _report(step: str, seconds: float) -> None:

@@ -1,0 +1,142 @@
+"""`gk up` in a folder of its own, and people who are logged in at it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+GK = [sys.executable, "-m", "gatekeeper"]
+START_SECONDS = 60
+BROWSER = Path(__file__).parents[1] / "fakes" / "browser.py"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Stack:
+    home: Path
+    url: str
+    agent_port: int
+    process: "subprocess.Popen[str]"
+
+    def gk(
+        self, person: str, *arguments: str, check: int = 0
+    ) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            [*GK, *arguments],
+            env=self.environment(person),
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert done.returncode == check, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    def json(self, person: str, *arguments: str) -> Any:
+        return json.loads(self.gk(person, *arguments, "--json").stdout)
+
+    def environment(self, person: str) -> dict[str, str]:
+        return {
+            **os.environ,
+            "GATEKEEPER_HOME": str(self.home / "people" / person),
+            "GATEKEEPER_SERVER": self.url,
+        }
+
+    def create(self, person: str = "dana", ttl: str = "5m", role: str = "app_read") -> Any:
+        return self.json(
+            person, "session", "create", "-t", "pg-local", "-r", role, "--ttl", ttl,
+            "--reason", "test",
+        )  # fmt: skip
+
+
+def start(home: Path, port: int, agent_port: int) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [*GK, "up", "--home", str(home), "--port", str(port), "--agent-port", str(agent_port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + START_SECONDS
+    said = ""
+    while time.monotonic() < deadline:
+        line = process.stdout.readline() if process.stdout is not None else ""
+        said += line
+        if line.startswith("Ready"):
+            return process
+        if not line:
+            break
+    process.kill()
+    process.wait()
+    raise AssertionError(said)
+
+
+def stop(process: "subprocess.Popen[str]", number: int = signal.SIGINT) -> str:
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=30)
+    return said
+
+
+def log_in(stack: Stack, person: str) -> None:
+    """Log a person in, in a browser that presses the button with her name."""
+    browser = f"{sys.executable} {BROWSER} {person} %s"
+    done = subprocess.run(
+        [*GK, "login"], env={**stack.environment(person), "BROWSER": browser},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"logged in as {person}@" in done.stderr
+
+
+def log_in_by_device(stack: Stack, person: str) -> None:
+    process = subprocess.Popen(
+        [*GK, "login", "--device"],
+        env=stack.environment(person),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    said = ""
+    while "user_code=" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    url = next(word for word in said.split() if "user_code=" in word)
+    answer = httpx.post(
+        url.split("?")[0], data={"user_code": url.rpartition("=")[2], "user": person}
+    )
+    assert answer.status_code == 200
+    _, rest = process.communicate(timeout=30)
+    assert process.returncode == 0, said + rest
+
+
+@contextmanager
+def running(home: Path) -> Iterator[Stack]:
+    """Run a stack with dana, an engineer, and olga, an operator, logged in."""
+    port, agent_port = free_port(), free_port()
+    process = start(home, port, agent_port)
+    stack = Stack(home, f"http://127.0.0.1:{port}", agent_port, process)
+    try:
+        log_in(stack, "dana")
+        log_in(stack, "olga")
+        yield stack
+    finally:
+        if stack.process.poll() is None:
+            stop(stack.process)
+        if stack.process.stdout is not None:
+            stack.process.stdout.close()
