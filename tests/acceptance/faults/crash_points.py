@@ -85,7 +85,7 @@ def arm(order: Path, point: Point, pids: list[int]) -> None:
     written.rename(order)
 
 
-def set_traps(order: Path) -> None:
+def set_traps(order: Path, role: Role) -> None:
     """Wrap every point, in the process that is to start."""
     for point in POINTS:
         function = inspect.getattr_static(point.owner, point.function)
@@ -93,6 +93,11 @@ def set_traps(order: Path) -> None:
         reached = partial(_reached, order, point.name)
         trapped = _trapped(function.__func__ if static else function, reached, point.before)
         setattr(point.owner, point.function, staticmethod(trapped) if static else trapped)
+    shorten_leases(role)
+
+
+def shorten_leases(_role: Role) -> None:
+    """Have what a killed worker held found soon."""
     defaults = Worker.__init__.__kwdefaults__
     assert defaults is not None
     defaults["lease_seconds"] = LEASE_SECONDS

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 Role = Literal["control-plane", "agent"]
-Prepare = Callable[[], None]
+Prepare = Callable[[Role], None]
+"""Changes a process of this role before it starts."""
 
 STOP_SECONDS: Final = 20
 _PR_SET_PDEATHSIG: Final = 1
@@ -23,7 +24,7 @@ _fork.set_forkserver_preload(["gatekeeper.entrypoints.operate.serve"])
 
 
 class Process:
-    """One control plane or agent. `prepare` runs in it before anything else."""
+    """One control plane or agent."""
 
     def __init__(self, role: Role, config: Path, prepare: Sequence[Prepare] = ()) -> None:
         self.role = role
@@ -76,5 +77,5 @@ def _serve(role: Role, config: Path, log: Path, prepare: Sequence[Prepare]) -> N
     os.dup2(output, 1)
     os.dup2(output, 2)
     for step in prepare:
-        step()
+        step(role)
     {"control-plane": serve.control_plane, "agent": serve.agent}[role](config)

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -20,7 +20,7 @@ from psycopg.conninfo import make_conninfo
 from acceptance.faults.processes import Prepare, Process, Role
 from gatekeeper import bootstrap
 from gatekeeper.client import operations
-from gatekeeper.client.api import AsyncClient, Operation
+from gatekeeper.client.api import ApiError, AsyncClient, Operation
 from gatekeeper.client.evidence import verify_lines
 from gatekeeper.entrypoints.operate.toml import write_toml
 from gatekeeper.kernel import scram
@@ -29,11 +29,13 @@ from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.crypto.keys import TokenKey
 from gatekeeper.platform.postgres.embedded import EmbeddedServer, find_binaries
 from gatekeeper.wire import sessions as wire
+from gatekeeper.wire.problems import Problem
 
 T = TypeVar("T")
 
 PATIENCE: Final = 60.0
 """Seconds that nothing needs when all is well, on a machine that has other things to do."""
+FAST: Final = {"fsync": "off", "full_page_writes": "off"}
 ISSUER: Final = "http://127.0.0.1:1"
 TARGET: Final = "pg"
 POLICY: Final = """
@@ -77,6 +79,8 @@ class Stack:
     agent: Process
     agent_port: int
     deaths: list[tuple[Role, int]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    """What callers were told instead of an answer."""
     clients: dict[tuple[str, int], AsyncClient] = field(default_factory=dict)
 
     @property
@@ -86,8 +90,12 @@ class Stack:
     def url(self, plane: int = 0) -> str:
         return f"http://127.0.0.1:{self.ports[plane]}"
 
-    async def call(self, operation: Operation[T], name: str = "dana") -> T:
-        return await self.client(name).call(operation)
+    async def call(self, operation: Operation[T], name: str = "dana", plane: int = 0) -> T:
+        try:
+            return await self.client(name, plane).call(operation)
+        except ApiError as error:
+            self.problems.append(error.problem)
+            raise
 
     def client(self, name: str = "dana", plane: int = 0) -> AsyncClient:
         """Return a client for somebody: one for each, for making one is dear."""
@@ -125,11 +133,12 @@ class Stack:
             }
         )  # fmt: skip
         key = key or secrets.token_hex(8)
-        view: wire.SessionView | None = None
+        operation = operations.create_session(body, idempotency_key=key, wait=5)
+        planes, view = cycle(range(len(self.planes))), None
 
         async def ready() -> wire.SessionView | None:
             nonlocal view
-            view = await self.call(operations.create_session(body, idempotency_key=key, wait=5))
+            view = await self.call(operation, plane=next(planes))
             return view if view.status == "ready" else None
 
         made = await eventually(ready, "the session is ready", lambda: view)
@@ -249,10 +258,13 @@ async def running(
         await stack.stop()
 
 
-async def prepared_target(folder: Path, **settings: str) -> PreparedTarget:
+async def prepared_target(
+    folder: Path, kind: type[EmbeddedServer] = EmbeddedServer, **settings: str
+) -> PreparedTarget:
     """Start a server and make it a target; whoever asked for it stops it."""
-    fast = {"fsync": "off", "full_page_writes": "off", **settings}
-    server = EmbeddedServer(folder / "target", find_binaries(), settings=fast)
+    server = kind(
+        folder / "target", find_binaries(), port=free_port(), settings={**FAST, **settings}
+    )
     await server.start()
     return PreparedTarget(
         server, await bootstrap.prepare_sample_target(Secret(server.dsn()), "shop")
