@@ -286,10 +286,14 @@ def fresh_store(admin: psycopg.Connection, server: EmbeddedServer) -> Iterator[s
 
 
 async def eventually(
-    ask: Callable[[], Awaitable[Any]], what: str, last: Callable[[], object] = lambda: None
+    ask: Callable[[], Awaitable[Any]],
+    what: str,
+    last: Callable[[], object] = lambda: None,
+    *,
+    patience: float = PATIENCE,
 ) -> Any:
     """Ask until the answer is true. What a dying process says meanwhile is no answer."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     failure: Exception | None = None
     while time.monotonic() < deadline:
         try:
@@ -298,7 +302,7 @@ async def eventually(
         except (GatekeeperError, psycopg.OperationalError) as error:
             failure = error
         await asyncio.sleep(0.05)
-    msg = f"not in {PATIENCE:.0f} s: {what}; last {last()!r}"
+    msg = f"not in {patience:.0f} s: {what}; last {last()!r}"
     raise AssertionError(msg) from failure
 
 
