@@ -159,8 +159,22 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
             dsn=settings.store_dsn,
             lanes=LANES,
             handlers={
-                ISSUE: handler(Issuing(store=job_store, targets=targets, agents=agents)),
-                END: handler(Ending(store=job_store, targets=targets, agents=agents)),
+                ISSUE: handler(
+                    Issuing(
+                        store=job_store,
+                        targets=targets,
+                        agents=agents,
+                        issued=keeper.session_issued,
+                    )
+                ),
+                END: handler(
+                    Ending(
+                        store=job_store,
+                        targets=targets,
+                        agents=agents,
+                        cleaned=keeper.session_cleaned,
+                    )
+                ),
             },
             batch=MAX_BATCH_JOBS,
             random=random,

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from gatekeeper.kernel import ids
 from gatekeeper.kernel.audit import Actor, AuditEvent, AuditKind
 from gatekeeper.platform import queue
 from gatekeeper.platform.audit import outbox
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from gatekeeper.databases.model import Session
     from gatekeeper.kernel.audit import Json
     from gatekeeper.kernel.clock import Clock
     from gatekeeper.kernel.random import Random
     from gatekeeper.platform.postgres.pool import Pool
     from gatekeeper.platform.telemetry.metrics import Metrics
+
+log = structlog.get_logger("gatekeeper.sessions")
 
 SYSTEM: Final = Actor(kind="system", key="gatekeeper")
 
@@ -56,6 +63,29 @@ class Housekeeper:
 
     def job_given_up(self, job: queue.DeadJob) -> None:
         self._metrics.dead_jobs.labels(job.kind).inc()
+
+    def session_issued(self, session: Session) -> None:
+        latency = session.issue_latency().total_seconds()
+        self._metrics.issue_latency.labels(session.target).observe(latency)
+        log.info(
+            "session ready",
+            session=session.id,
+            target=session.target,
+            seconds=latency,
+            correlationId=session.correlation_id,
+        )
+
+    def session_cleaned(self, session: Session, access_cut_lag: timedelta) -> None:
+        cut, lag = access_cut_lag.total_seconds(), session.cleanup_lag().total_seconds()
+        self._metrics.revocation_lag.labels(session.target).observe(cut)
+        self._metrics.cleanup_lag.labels(session.target).observe(lag)
+        log.info(
+            "session cleaned",
+            session=session.id,
+            target=session.target,
+            lagSeconds=lag,
+            correlationId=session.correlation_id,
+        )
 
     async def started(self, version: str) -> None:
         await self._tell(AuditKind.CONTROL_PLANE_STARTED, version=version)

@@ -4,11 +4,12 @@ import asyncio
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, cycle
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import psycopg
@@ -122,7 +123,14 @@ class Stack:
 
         await eventually(up, "the stack is ready")
 
-    async def create(self, *, ttl: str = "10m", reason: str = "", key: str = "") -> Login:
+    async def create(
+        self,
+        *,
+        ttl: str = "10m",
+        reason: str = "",
+        key: str = "",
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> Login:
         """Ask until there is an answer, with one idempotency key, as every client should."""
         password = scram.make_password(secrets.token_bytes(scram.PASSWORD_BYTES))
         verifier = scram.make_verifier(password, secrets.token_bytes(scram.SALT_BYTES), 64)
@@ -134,6 +142,7 @@ class Stack:
         )  # fmt: skip
         key = key or secrets.token_hex(8)
         operation = operations.create_session(body, idempotency_key=key, wait=5)
+        operation = replace(operation, headers={**operation.headers, **headers})
         planes, view = cycle(range(len(self.planes))), None
 
         async def ready() -> wire.SessionView | None:

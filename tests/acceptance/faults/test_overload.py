@@ -60,7 +60,7 @@ async def test_ten_thousand_endings_that_are_due_hold_up_no_issue(
         await rows(store, "NOTIFY gatekeeper_job, 'end'")
 
         async def begun() -> bool:
-            return (await rows(store, LEFT))[0][0] < BACKLOG
+            return bool((await rows(store, LEFT))[0][0] < BACKLOG)
 
         await eventually(begun, "the backlog is worked on")
         logins = await asyncio.gather(*(stack.create() for _ in range(ISSUES)))

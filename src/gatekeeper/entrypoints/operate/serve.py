@@ -14,6 +14,7 @@ from gatekeeper import bootstrap
 from gatekeeper.bootstrap.settings import S
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.platform.telemetry.logs import configure_logs
+from gatekeeper.platform.telemetry.traces import configure_traces
 
 GRACE_SECONDS = 5
 
@@ -32,6 +33,7 @@ def control_plane(config: Config) -> None:
     """
     settings = _settings(bootstrap.ControlPlaneSettings, config)
     configure_logs(settings.log_level, service="control-plane")
+    configure_traces("control-plane")
     _serve(
         bootstrap.control_plane_app(settings, stop=_stop),
         settings.listen_host,
@@ -47,6 +49,7 @@ def agent(config: Config) -> None:
     """
     settings = _settings(bootstrap.AgentSettings, config)
     configure_logs(settings.log_level, service="agent")
+    configure_traces("agent")
     _serve(bootstrap.agent_app(settings), settings.listen_host, settings.listen_port)
 
 
