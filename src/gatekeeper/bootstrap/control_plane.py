@@ -27,13 +27,13 @@ from gatekeeper.databases.web.watch import SessionWatch
 from gatekeeper.platform.audit.reader import AuditReader
 from gatekeeper.platform.audit.routes import audit_routes
 from gatekeeper.platform.audit.sequencer import Sequencer
-from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.crypto.envelope import ReplayGuard
 from gatekeeper.platform.crypto.sealing import SealingKey
 from gatekeeper.platform.crypto.signing import SigningKey, public_jwk
 from gatekeeper.platform.http.app import make_app
 from gatekeeper.platform.http.health import health_routes
 from gatekeeper.platform.policy import PolicyHolder
+from gatekeeper.platform.postgres.clock import StoreClock
 from gatekeeper.platform.postgres.notifications import Listener
 from gatekeeper.platform.postgres.pool import Pool
 from gatekeeper.platform.queue import Worker
@@ -64,6 +64,7 @@ class _Parts:
     api_pool: Pool
     job_pool: Pool
     reached: Reached
+    clock: StoreClock
     agents: AgentGateway
     watch: SessionWatch
     service: SessionService
@@ -98,12 +99,14 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
                 await pool.open()
                 closing.push_async_callback(pool.close)
             closing.push_async_callback(parts.agents.close)
+            await parts.clock.read()
             await parts.keeper.started(__version__, **_signers(settings, parts.reached))
             background = {
                 "dispatcher": parts.worker.run(),
                 "sequencer": parts.sequencer.run(),
                 "session changes": parts.listener.run(),
                 "policy": parts.policies.run(),
+                "clock": parts.clock.run(),
                 **{name: run() for name, run in parts.reached.background.items()},
             }
             async with run_together(background, failed=lambda _name: stop()):
@@ -123,12 +126,13 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
 
 
 def _build(settings: ControlPlaneSettings) -> _Parts:
-    clock, random = SystemClock(), SystemRandom()
+    random = SystemRandom()
     key = SigningKey.load_or_create(settings.key_folder / "control-plane.jwk")
     evidence_key = SigningKey.load_or_create(settings.key_folder / "evidence.jwk")
     sealer = SealingKey.load_or_create(settings.key_folder / "sealing.jwk")
     api_pool = Pool(settings.store_dsn, name="gk-api", max_size=API_CONNECTIONS)
     job_pool = Pool(settings.store_dsn, name="gk-jobs", max_size=JOB_CONNECTIONS)
+    clock = StoreClock(job_pool)
     store = PostgresSessionStore(api_pool)
     job_store = PostgresSessionStore(job_pool)
     targets = settings.targets_by_name()
@@ -163,6 +167,7 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
         api_pool=api_pool,
         job_pool=job_pool,
         reached=reached,
+        clock=clock,
         agents=agents,
         watch=watch,
         service=service,
@@ -172,8 +177,22 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
             dsn=settings.store_dsn,
             lanes=LANES,
             handlers={
-                ISSUE: handler(Issuing(store=job_store, targets=targets, agents=agents)),
-                END: handler(Ending(store=job_store, targets=targets, agents=agents)),
+                ISSUE: handler(
+                    Issuing(
+                        store=job_store,
+                        targets=targets,
+                        agents=agents,
+                        issued=keeper.session_issued,
+                    )
+                ),
+                END: handler(
+                    Ending(
+                        store=job_store,
+                        targets=targets,
+                        agents=agents,
+                        cleaned=keeper.session_cleaned,
+                    )
+                ),
             },
             batch=MAX_BATCH_JOBS,
             batches=BATCHES,

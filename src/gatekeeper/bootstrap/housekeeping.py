@@ -15,7 +15,9 @@ from gatekeeper.platform.postgres import roles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import timedelta
 
+    from gatekeeper.databases.model import Session
     from gatekeeper.kernel.audit import Json
     from gatekeeper.kernel.clock import Clock
     from gatekeeper.kernel.identity import Principal
@@ -72,6 +74,29 @@ class Housekeeper:
 
     def job_given_up(self, job: queue.DeadJob) -> None:
         self._metrics.dead_jobs.labels(job.kind).inc()
+
+    def session_issued(self, session: Session) -> None:
+        latency = session.issue_latency().total_seconds()
+        self._metrics.issue_latency.labels(session.target).observe(latency)
+        log.info(
+            "session ready",
+            session=session.id,
+            target=session.target,
+            seconds=latency,
+            correlationId=session.correlation_id,
+        )
+
+    def session_cleaned(self, session: Session, access_cut_lag: timedelta) -> None:
+        cut, lag = access_cut_lag.total_seconds(), session.cleanup_lag().total_seconds()
+        self._metrics.revocation_lag.labels(session.target).observe(cut)
+        self._metrics.cleanup_lag.labels(session.target).observe(lag)
+        log.info(
+            "session cleaned",
+            session=session.id,
+            target=session.target,
+            lagSeconds=lag,
+            correlationId=session.correlation_id,
+        )
 
     async def started(
         self, version: str, *, name: str, keys: Mapping[str, str], agents: Mapping[str, str]

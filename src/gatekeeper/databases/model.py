@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from gatekeeper.kernel.errors import GatekeeperError
     from gatekeeper.kernel.ids import RoleName, SessionId
@@ -195,6 +196,16 @@ class Session:
     ended_at: datetime | None
     cleaned_at: datetime | None
     error: Failure | None
+
+    def issue_latency(self) -> timedelta:
+        """Return how long it took from the request until the login could be used."""
+        return (self.ready_at or self.created_at) - self.created_at
+
+    def cleanup_lag(self) -> timedelta:
+        """Return how long after its end the login was proven gone."""
+        if self.cleaned_at is None or self.ended_at is None:
+            return timedelta()
+        return self.cleaned_at - self.ended_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

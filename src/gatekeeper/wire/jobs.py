@@ -24,6 +24,8 @@ class _Job(Request):
     """The idempotency key: the same id is the same work."""
     correlation_id: Annotated[str, Field(min_length=1, max_length=64)]
     target: TargetName
+    traceparent: Annotated[str, Field(pattern=r"^[0-9a-f-]{55,128}$")] | None = None
+    """The trace this work belongs to (W3C Trace Context), where there is one."""
 
 
 class CreateSessionJob(_Job):

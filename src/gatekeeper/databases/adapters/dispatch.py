@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatekeeper.databases.adapters.store import Claim
+from gatekeeper.databases.adapters.store import TRACE, Claim
 from gatekeeper.databases.jobs.outcomes import TryAgain
 from gatekeeper.platform.queue import Retry, Settled
+from gatekeeper.platform.telemetry import traces
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -20,7 +21,13 @@ def handler(use_case: Callable[[Sequence[JobClaim]], Awaitable[Sequence[JobOutco
     """Return what the worker calls with jobs of one kind and target."""
 
     async def handle(jobs: Sequence[ClaimedJob]) -> Sequence[Outcome]:
-        outcomes = await use_case([Claim(job) for job in jobs])
+        with traces.span(
+            f"job {jobs[0].kind}",
+            kind="consumer",
+            parents=[job.payload.get(TRACE) for job in jobs],
+            target=jobs[0].target or "",
+        ):
+            outcomes = await use_case([Claim(job) for job in jobs])
         return [_outcome(outcome) for outcome in outcomes]
 
     return handle

@@ -13,6 +13,7 @@ from gatekeeper.kernel.ids import RoleName, SessionId, job_id
 from gatekeeper.kernel.session import SessionStatus, may_move
 from gatekeeper.platform import queue
 from gatekeeper.platform.audit import outbox
+from gatekeeper.platform.telemetry import traces
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 ISSUE: Final = "issue"
 END: Final = "end"
 CHANNEL: Final = "gatekeeper_session"
+TRACE: Final = traces.HEADER
+"""Where a job's payload says to which trace it belongs."""
 
 _ADD: Final = """
 INSERT INTO gatekeeper.session
@@ -347,11 +350,13 @@ def _check(move: Move) -> None:
 
 
 def _job(kind: str, session: Session, due_at: datetime | None) -> queue.NewJob:
+    running = traces.traceparent()
+    trace = {} if running is None else {TRACE: running}
     return queue.NewJob(
         id=job_id(kind, session.id),
         lane=kind,
         kind=kind,
-        payload={"sessionId": session.id},
+        payload={"sessionId": session.id, **trace},
         target=session.target,
         due_at=due_at,
     )

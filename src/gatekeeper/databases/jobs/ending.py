@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from gatekeeper.databases.evidence import SYSTEM, session_event
@@ -12,8 +13,8 @@ from gatekeeper.kernel.errors import GatekeeperError
 from gatekeeper.kernel.session import ENDING, SessionStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from datetime import datetime, timedelta
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
     from gatekeeper.databases.jobs.outcomes import JobOutcome
     from gatekeeper.databases.model import Session, Target, UserRevoked
@@ -25,14 +26,23 @@ if TYPE_CHECKING:
 
 
 class Ending:
-    """Ends sessions at their targets until each is proven gone; it never gives up."""
+    """Ends sessions at their targets until each is proven gone; it never gives up.
+
+    `cleaned` hears of each that is, and how long after its end its access was cut.
+    """
 
     def __init__(
-        self, *, store: SessionStore, targets: Mapping[str, Target], agents: Agents
+        self,
+        *,
+        store: SessionStore,
+        targets: Mapping[str, Target],
+        agents: Agents,
+        cleaned: Callable[[Session, timedelta], None] = lambda _session, _lag: None,
     ) -> None:
         self._store = store
         self._targets = targets
         self._agents = agents
+        self._cleaned = cleaned
 
     async def __call__(self, claims: Sequence[JobClaim]) -> Sequence[JobOutcome]:
         """Run the jobs of some sessions of one target."""
@@ -116,6 +126,8 @@ class Ending:
             )
             now = await unit.now()
             await unit.record(*(_cleaned(session, proofs[session.id], now) for session in cleaned))
+        for session in cleaned:
+            self._cleaned(session, _access_cut_lag(session, proofs[session.id].value))
 
 
 async def _expire(unit: SessionUnit, due: Sequence[Session], now: datetime) -> Sequence[Session]:
@@ -149,7 +161,6 @@ def _proven(answer: Answer) -> Answer:
 
 def _cleaned(session: Session, receipt: Receipt[UserRevoked], now: datetime) -> AuditEvent:
     proof = receipt.value
-    lag = now - (session.ended_at or now)
     return session_event(
         AuditKind.SESSION_CLEANED,
         session,
@@ -158,12 +169,18 @@ def _cleaned(session: Session, receipt: Receipt[UserRevoked], now: datetime) -> 
         username=session.username,
         existed=proof.existed,
         backendsEnded=proof.backends_ended,
-        lagMs=_milliseconds(lag),
-        accessCutLagMs=_milliseconds(lag - (proof.verified_at - proof.access_cut_at)),
+        lagMs=_milliseconds(session.cleanup_lag()),
+        accessCutLagMs=_milliseconds(_access_cut_lag(session, proof)),
         owned=[f"{o.database}: {name}" for o in proof.owned for name in o.objects],
         receipt=receipt.signed,
     )
 
 
+def _access_cut_lag(session: Session, proof: UserRevoked) -> timedelta:
+    """Two clocks, one difference: how long the proof took on the target's is taken from ours."""
+    lag = session.cleanup_lag() - (proof.verified_at - proof.access_cut_at)
+    return max(lag, timedelta())
+
+
 def _milliseconds(lag: timedelta) -> int:
-    return max(0, round(lag.total_seconds() * 1000))
+    return round(lag.total_seconds() * 1000)

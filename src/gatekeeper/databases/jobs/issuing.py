@@ -13,7 +13,7 @@ from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
 from gatekeeper.kernel.session import SessionStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from gatekeeper.databases.jobs.outcomes import JobOutcome
@@ -25,14 +25,23 @@ if TYPE_CHECKING:
 
 
 class Issuing:
-    """Makes the logins of pending sessions, and these sessions ready."""
+    """Makes the logins of pending sessions, and these sessions ready.
+
+    `issued` hears of each that became so.
+    """
 
     def __init__(
-        self, *, store: SessionStore, targets: Mapping[str, Target], agents: Agents
+        self,
+        *,
+        store: SessionStore,
+        targets: Mapping[str, Target],
+        agents: Agents,
+        issued: Callable[[Session], None] = lambda _session: None,
     ) -> None:
         self._store = store
         self._targets = targets
         self._agents = agents
+        self._issued = issued
 
     async def __call__(self, claims: Sequence[JobClaim]) -> Sequence[JobOutcome]:
         """Run the jobs of some sessions of one target."""
@@ -87,14 +96,16 @@ class Issuing:
                 else:
                     made.append((session, answer))
             await _fail(unit, failed)
-            await _make_ready(unit, made)
+            ready = await _make_ready(unit, made)
+        for session in ready:
+            self._issued(session)
 
 
 async def _make_ready(
     unit: SessionUnit, made: Sequence[tuple[Session, Receipt[UserCreated]]]
-) -> None:
+) -> Sequence[Session]:
     if not made:
-        return
+        return ()
     now = await unit.now()
     ready = await unit.move_all(
         [
@@ -123,6 +134,7 @@ async def _make_ready(
             for session in ready
         )
     )
+    return ready
 
 
 async def _fail(unit: SessionUnit, failures: Sequence[tuple[Session, Failure]]) -> None:

@@ -19,6 +19,7 @@ from gatekeeper.bootstrap.settings import S
 from gatekeeper.entrypoints.commands import group
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.platform.telemetry.logs import configure_logs
+from gatekeeper.platform.telemetry.traces import configure_traces
 
 GRACE_SECONDS = 5
 
@@ -37,6 +38,7 @@ def control_plane(config: Config) -> None:
     """
     settings = _settings(bootstrap.ControlPlaneSettings, config)
     configure_logs(settings.log_level, service="control-plane")
+    configure_traces("control-plane")
     application = bootstrap.control_plane_app(settings, stop=_stop)
     _serve(
         application,
@@ -56,6 +58,7 @@ def agent(config: Config) -> None:
     """
     settings = _settings(bootstrap.AgentSettings, config)
     configure_logs(settings.log_level, service="agent")
+    configure_traces("agent")
     if settings.mode == "poll":
         asyncio.run(bootstrap.poll_for_jobs(settings))
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +25,7 @@ from gatekeeper.platform.http.problems import (
     problems,
     refusal_response,
 )
+from gatekeeper.platform.telemetry import traces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +44,9 @@ log = structlog.get_logger("gatekeeper.http")
 MAX_BODY_BYTES: Final = 65_536
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+WATCHED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+"""What watchers ask every few seconds is logged at DEBUG."""
 
 _BY_STATUS: Final = {
     404: ErrorCode.NOT_FOUND,
@@ -97,24 +103,32 @@ class Correlation:
             return
         correlation = self._correlation_id(scope)
         context.correlation_id.set(correlation)
-        started = False
+        status, began = 0, time.monotonic()
 
         async def send_with_id(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
+                status = message["status"]
                 message["headers"] = [
                     *message["headers"],
                     (context.HEADER.lower().encode(), correlation.encode()),
                 ]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(correlationId=correlation):
+        with (
+            structlog.contextvars.bound_contextvars(correlationId=correlation),
+            traces.span(
+                scope["method"],
+                kind="server",
+                parents=(_header(scope, traces.HEADER),),
+                correlation_id=correlation,
+            ),
+        ):
             try:
                 await self._app(scope, receive, send_with_id)
             except Exception as error:
                 log.exception("request failed", path=scope["path"], error=type(error).__name__)
-                if started:
+                if status:
                     raise
                 response = refusal_response(
                     Refusal(
@@ -123,14 +137,35 @@ class Correlation:
                     )
                 )
                 await response(scope, receive, send_with_id)
+            finally:
+                _log_request(scope, status, time.monotonic() - began)
 
     def _correlation_id(self, scope: Scope) -> str:
-        wanted = context.HEADER.lower().encode()
-        given = [value for name, value in scope["headers"] if name == wanted]
-        text = given[0].decode("latin-1") if len(given) == 1 else ""
+        text = _header(scope, context.HEADER)
         if ids.is_correlation_id(text):
             return text
         return ids.correlation_id(self._random.bytes(ids.RANDOM_BYTES))
+
+
+def _header(scope: Scope, name: str) -> str:
+    """Return a header that was sent once, else nothing."""
+    wanted = name.lower().encode()
+    given = [value for name, value in scope["headers"] if name == wanted]
+    return given[0].decode("latin-1") if len(given) == 1 else ""
+
+
+def _log_request(scope: Scope, status: int, seconds: float) -> None:
+    """Log a request by its route, never by its path or query: these are the caller's words."""
+    route = getattr(scope.get("route"), "path", "no route")
+    traces.rename(f"{scope['method']} {route}")
+    log.log(
+        logging.DEBUG if route in WATCHED else logging.INFO,
+        "request",
+        method=scope["method"],
+        route=route,
+        status=status,
+        ms=round(seconds * 1000, 1),
+    )
 
 
 class BodyLimit:

@@ -1,1 +1,4 @@
-"""Logs and metrics. Redaction lives here and in `Secret`."""
+"""Logs, metrics and traces. Redaction lives here and in `Secret`.
+
+logs.py   JSON, a line each     metrics.py   for Prometheus     traces.py   by OpenTelemetry
+"""

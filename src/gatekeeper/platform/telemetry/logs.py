@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, WrappedLogger
 
 from gatekeeper.kernel.secret import REDACTED
+from gatekeeper.platform.telemetry.traces import add_trace_id
 
 _CREDENTIALS: Final = (
     re.compile(r"(?<=://)[^/\s:@]+:[^@\s/]+(?=@)"),
@@ -27,6 +28,7 @@ def configure_logs(level: str = "INFO", *, service: str) -> None:
     """Send everything, the standard library's records too, through one JSON pipeline."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_trace_id,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+ISSUE_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 6.0, 15.0, 60.0)
+"""Seconds; a login is promised in less than 6, and fails after 60."""
+LAG_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 120.0, 600.0, 3600.0)
+"""Seconds; an end is promised within 120, and goes on for as long as a target is away."""
 
 
 class Metrics:
@@ -51,6 +56,20 @@ class Metrics:
         self.audit_lag = Gauge(
             "gatekeeper_audit_oldest_waiting_seconds", "Age of the oldest of them.",
             registry=self.registry,
+        )  # fmt: skip
+        self.issue_latency = Histogram(
+            "gatekeeper_issue_seconds", "From the request to the usable login, by target.",
+            ["target"], buckets=ISSUE_BUCKETS, registry=self.registry,
+        )  # fmt: skip
+        self.revocation_lag = Histogram(
+            "gatekeeper_revocation_lag_seconds",
+            "From a session's end until its last connection was gone, by target.",
+            ["target"], buckets=LAG_BUCKETS, registry=self.registry,
+        )  # fmt: skip
+        self.cleanup_lag = Histogram(
+            "gatekeeper_cleanup_lag_seconds",
+            "From a session's end until its login was proven gone, by target.",
+            ["target"], buckets=LAG_BUCKETS, registry=self.registry,
         )  # fmt: skip
 
     def exposition(self) -> bytes:

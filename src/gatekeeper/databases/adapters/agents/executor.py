@@ -18,6 +18,7 @@ from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
 from gatekeeper.kernel.ids import RoleName, SessionId, role_name
 from gatekeeper.platform.crypto.envelope import open_envelope, seal
 from gatekeeper.platform.crypto.sealing import seal_secret
+from gatekeeper.platform.telemetry import traces
 from gatekeeper.wire import jobs
 
 if TYPE_CHECKING:
@@ -126,7 +127,16 @@ class AgentExecutor:
         return [results[job.id] for job in work]
 
     async def _one(self, job: _Alone) -> list[jobs.Result]:
-        with structlog.contextvars.bound_contextvars(correlationId=job.correlation_id):
+        with (
+            structlog.contextvars.bound_contextvars(correlationId=job.correlation_id),
+            traces.span(
+                f"agent {job.type}",
+                kind="server",
+                parents=(job.traceparent,),
+                target=job.target,
+                correlation_id=job.correlation_id,
+            ),
+        ):
             try:
                 result = await self._dispatch(job, self._served(job.target))
             except GatekeeperError as error:
@@ -137,16 +147,18 @@ class AgentExecutor:
     async def _revoke(
         self, target: str, work: Sequence[jobs.RevokeSessionJob]
     ) -> list[jobs.Result]:
-        try:
-            served = self._served(target)
-            for job in work:
-                _check_name(job.session_id, job.username)
-            answers = await served.provider.revoke_users(
-                [RoleName(job.username) for job in work], served.owned_objects
-            )
-        except GatekeeperError as error:
-            return [_failed(job, Failure.of(error)) for job in work]
-        return [_revoked(job, answer) for job, answer in zip(work, answers, strict=True)]
+        parents = [job.traceparent for job in work]
+        with traces.span("agent revoke_session", kind="server", parents=parents, target=target):
+            try:
+                served = self._served(target)
+                for job in work:
+                    _check_name(job.session_id, job.username)
+                answers = await served.provider.revoke_users(
+                    [RoleName(job.username) for job in work], served.owned_objects
+                )
+            except GatekeeperError as error:
+                return [_failed(job, Failure.of(error)) for job in work]
+            return [_revoked(job, answer) for job, answer in zip(work, answers, strict=True)]
 
     def _served(self, target: str) -> ServedTarget:
         served = self._targets.get(target)

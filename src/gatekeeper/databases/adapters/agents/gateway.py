@@ -19,6 +19,7 @@ from gatekeeper.databases.ports import Receipt
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
 from gatekeeper.kernel.ids import RoleName, role_name
 from gatekeeper.platform.crypto.envelope import open_envelope, seal
+from gatekeeper.platform.telemetry import traces
 from gatekeeper.wire import jobs
 
 if TYPE_CHECKING:
@@ -168,7 +169,8 @@ class AgentGateway:
             msg = f"target {target.name!r} names agent {target.agent!r}, which is not configured"
             raise GatekeeperError(ErrorCode.AGENT_REJECTED, msg)
         message_id = self._nonce()
-        answer = await transport.exchange(self._sealed(work, target.agent, message_id))
+        traced = [job.model_copy(update={"traceparent": traces.traceparent()}) for job in work]
+        answer = await transport.exchange(self._sealed(traced, target.agent, message_id))
         lines = answer.split("\n")
         if len(lines) != len(work):
             _reject("it did not answer each job")

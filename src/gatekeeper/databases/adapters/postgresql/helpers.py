@@ -14,6 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 from gatekeeper.databases.adapters.postgresql.translate import translated
 from gatekeeper.databases.errors import TargetBusyError
 from gatekeeper.platform.postgres.pool import check_when_heard
+from gatekeeper.platform.telemetry import traces
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -52,11 +53,9 @@ class Helpers:
                 "options": f"-c statement_timeout={STATEMENT_SECONDS}s",
             },
         )
-        self._opening = asyncio.Lock()
-        self._opened = False
 
     async def rows(self, query: LiteralString, *values: object) -> list[Row]:
-        with translated():
+        with translated(), traces.span(query, kind="client"):
             async with self.connection() as connection:
                 cursor = connection.cursor(row_factory=dict_row)
                 await cursor.execute(query, values)
@@ -88,14 +87,10 @@ class Helpers:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[psycopg.AsyncConnection]:
-        if not self._opened:
-            async with self._opening:
-                if not self._opened:
-                    await self._pool.open()
-                    self._opened = True
+        if self._pool.closed:
+            await self._pool.open()
         async with self._pool.connection() as connection:
             yield connection
 
     async def close(self) -> None:
-        if self._opened:
-            await self._pool.close()
+        await self._pool.close()

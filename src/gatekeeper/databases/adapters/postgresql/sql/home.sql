@@ -48,6 +48,15 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Whoever looks at pg_stat_activity, or logs application_name, sees which session (and how many
+-- more) the agent works for; it ends with the transaction.
+CREATE OR REPLACE FUNCTION gk.say_for_whom(p_names text[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM set_config('application_name', 'gk/ses_' || substr(p_names[1], 4)
+        || CASE WHEN cardinality(p_names) > 1 THEN ' +' || cardinality(p_names) - 1 ELSE '' END, true);
+END $$;
+
 -- Of many at once, each may wait for a lock as long as a batch can bear.
 CREATE OR REPLACE FUNCTION gk.wait_briefly(p_names text[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -67,7 +76,7 @@ DECLARE
     v_ends  timestamptz := clock_timestamp() + p_ttl;
     v_shard integer;
 BEGIN
-    PERFORM gk.check_name(p_name);
+    PERFORM gk.check_name(p_name), gk.say_for_whom(ARRAY[p_name]);
     IF p_verifier IS NULL OR p_verifier !~
         '^SCRAM-SHA-256\$[1-9][0-9]{0,4}:[A-Za-z0-9+/]{22}==\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$'
     THEN
@@ -113,7 +122,7 @@ DECLARE
     v_login gk.login;
     v_oid   oid;
 BEGIN
-    PERFORM gk.check_names(p_names), gk.wait_briefly(p_names);
+    PERFORM gk.check_names(p_names), gk.say_for_whom(p_names), gk.wait_briefly(p_names);
     FOR v_name IN SELECT name FROM unnest(p_names) AS n (name) ORDER BY name LOOP
         INSERT INTO gk.login AS l (name, shard, pack, verifier, expires_at, ended_at)
             VALUES (v_name, 0, '', '', clock_timestamp(), clock_timestamp())
@@ -162,7 +171,7 @@ DECLARE
     v_left record;
     v_step text;
 BEGIN
-    PERFORM gk.wait_briefly(p_names);
+    PERFORM gk.say_for_whom(p_names), gk.wait_briefly(p_names);
     FOR v_left IN SELECT r.*, l.shard FROM gk.remains(p_names) r JOIN gk.login l ON l.name = r.username
         WHERE l.ended_at IS NOT NULL ORDER BY r.username LOOP
         IF 'role' = ANY (v_left.remains) THEN
@@ -226,7 +235,7 @@ DECLARE
     v_login gk.login;
     v_ends  timestamptz := clock_timestamp() + p_ttl;
 BEGIN
-    PERFORM gk.check_name(p_name);
+    PERFORM gk.check_name(p_name), gk.say_for_whom(ARRAY[p_name]);
     SELECT * INTO v_login FROM gk.login WHERE name = p_name AND ended_at IS NULL FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no such login, or it was ended' USING ERRCODE = 'GK002';
