@@ -245,6 +245,7 @@ def test_what_commands_print_for_programs_is_what_is_published(stack: Stack) -> 
         "policy explain": stack.json("dana", "policy", "explain", "-t", "pg-local", "-r", "app_read"),
         "policy validate": stack.json("dana", "policy", "validate", policy),
         "policy test": stack.json("dana", "policy", "test", policy),
+        "audit export": stack.json("olga", "audit", "export", "-o", str(stack.home / "chain.jsonl")),
         "audit tail": stack.json("olga", "audit", "tail", "-n", "1"),
         "audit verify": stack.json("olga", "audit", "verify"),
         "reconcile": stack.json("olga", "reconcile", "--plan"),

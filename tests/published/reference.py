@@ -51,6 +51,7 @@ READ: Final[Mapping[str, Described]] = {
 """What we read: it may only become wider."""
 
 COMMAND_OUTPUTS: Final[Mapping[str, type[BaseModel]]] = {
+    "audit export": output.ExportReport,
     "audit tail": audit.EventFields,
     "audit verify": output.VerifyReport,
     "policy explain": sessions.Explanation,

@@ -2,7 +2,7 @@
 
 What we are sent is strict: an unknown field is an error, and so is a value of another type
 (`"plan": 0` is not a no). What we read back from a server is tolerant, so an older client
-outlives a newer server. A model is built when it is first used: a command of `gk` uses two of
+outlives a newer server. A response is built when it is first used: a command of `gk` uses two of
 them, and building all takes longer than it runs.
 """
 
@@ -19,7 +19,6 @@ class Request(BaseModel):
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, strict=True,
-        defer_build=True,
     )  # fmt: skip
 
 
