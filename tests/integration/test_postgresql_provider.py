@@ -1,4 +1,7 @@
-"""The provider on real servers of three versions: what is made works, what is ended is gone."""
+"""The provider on real servers of three versions: what is made works, what is ended is gone.
+
+What holds for every provider is in `tests/contract/test_database_provider.py`.
+"""
 
 import asyncio
 import secrets
@@ -169,52 +172,6 @@ async def test_packs_reach_serial_tables_and_tables_made_later(target: Target) -
     assert (await target.revoke(admin.name, ObjectPolicy.DROP)).gone
 
 
-async def test_the_same_request_again_is_the_same_login(target: Target) -> None:
-    login = await target.login()
-
-    again = await target.provider.create_ephemeral_user(login.request)
-
-    assert again.already_existed
-    assert again.expires_at == login.made.expires_at
-    await target.revoke(login.name, ObjectPolicy.DROP)
-
-
-async def test_many_at_once_make_one_login(target: Target) -> None:
-    login = await target.login()
-    await target.revoke(login.name, ObjectPolicy.DROP)
-    session = ids.session_id(secrets.token_bytes(ids.RANDOM_BYTES))
-    request = CreateUser(
-        session=session, username=ids.role_name(session), role="app_read", ttl=HOUR,
-        verifier=login.request.verifier, correlation_id="c",
-    )  # fmt: skip
-
-    made = await asyncio.gather(
-        *(target.provider.create_ephemeral_user(request) for _ in range(20))
-    )
-
-    assert len({m.expires_at for m in made}) == 1
-    assert sum(not m.already_existed for m in made) == 1
-    await target.revoke(request.username, ObjectPolicy.DROP)
-
-
-async def test_an_ended_login_is_never_made_again_also_when_it_never_was(target: Target) -> None:
-    login = await target.login()
-    await target.revoke(login.name, ObjectPolicy.DROP)
-    with pytest.raises(TargetRefusedError, match="ended before"):
-        await target.provider.create_ephemeral_user(login.request)
-
-    session = ids.session_id(secrets.token_bytes(ids.RANDOM_BYTES))
-    proof = await target.revoke(ids.role_name(session), ObjectPolicy.DROP)
-    assert proof.gone
-    assert not proof.existed
-    late = CreateUser(
-        session=session, username=ids.role_name(session), role="app_read", ttl=HOUR,
-        verifier=login.request.verifier, correlation_id="c",
-    )  # fmt: skip
-    with pytest.raises(TargetRefusedError, match="ended before"):
-        await target.provider.create_ephemeral_user(late)
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -349,27 +306,6 @@ async def test_a_right_that_somebody_else_granted_is_named_and_never_called_gone
         await login.connect()
     await target.admin(f"REVOKE SELECT ON orders FROM {login.name}")
     assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone
-
-
-async def test_revoking_twice_and_at_once_is_the_same_success(target: Target) -> None:
-    login = await target.login()
-
-    proofs = await asyncio.gather(*(target.revoke(login.name, ObjectPolicy.DROP) for _ in range(8)))
-
-    assert all(proof.gone for proof in proofs)
-
-
-async def test_extend_moves_the_end_and_not_beyond_the_pack(target: Target) -> None:
-    login = await target.login(ttl=timedelta(seconds=5))
-
-    extended = await target.provider.extend_user(login.name, HOUR)
-
-    assert extended.expires_at > login.made.expires_at
-    with pytest.raises(TargetRefusedError):
-        await target.provider.extend_user(login.name, timedelta(days=2))
-    await target.revoke(login.name, ObjectPolicy.DROP)
-    with pytest.raises(TargetRefusedError):
-        await target.provider.extend_user(login.name, HOUR)
 
 
 async def test_drift_is_seen(target: Target) -> None:

@@ -55,6 +55,8 @@ def configure_logs(level: str = "INFO", *, service: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    # Every request it makes is news to it; what fails is logged by whoever asked.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 def redact(text: str) -> str:
