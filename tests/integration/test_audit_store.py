@@ -99,20 +99,14 @@ async def test_an_event_is_undone_with_its_transaction(evidence: Evidence) -> No
     assert await evidence.sequencer().sequence() == 0
 
 
-@pytest.mark.parametrize("table", ["audit_event", "audit_checkpoint"])
-@pytest.mark.parametrize(
-    "change",
-    ["UPDATE gatekeeper.{} SET {} = {}", "DELETE FROM gatekeeper.{}", "TRUNCATE gatekeeper.{}"],
-)
-async def test_no_change_of_evidence_is_taken_even_from_its_owner(
-    evidence: Evidence, table: str, change: str
-) -> None:
+async def test_no_change_of_evidence_is_taken_even_from_its_owner(evidence: Evidence) -> None:
     await evidence.tell(1)
     await evidence.sequencer().sequence()
-    column = "seq" if table == "audit_event" else "size"
 
-    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="never changed"):
-        await evidence.execute_as_owner(change.format(table, column, column))
+    for table in ("audit_event", "audit_checkpoint"):
+        for change in ("UPDATE {} SET at = at", "DELETE FROM {}", "TRUNCATE {}"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="never changed"):
+                await evidence.execute_as_owner(change.format(f"gatekeeper.{table}"))
 
 
 async def test_a_change_behind_the_triggers_is_found(evidence: Evidence) -> None:
@@ -144,56 +138,54 @@ async def test_a_proof_names_an_event_and_the_checkpoint_over_it(evidence: Evide
     assert isinstance(await evidence.reader.proof(6), Refusal)
 
 
-@pytest.mark.parametrize("table", ["audit_event", "audit_checkpoint"])
-@pytest.mark.parametrize(
-    "attack",
-    [
-        "UPDATE gatekeeper.{0} SET at = at",
-        "DELETE FROM gatekeeper.{0}",
-        "TRUNCATE gatekeeper.{0}",
-        "DROP TABLE gatekeeper.{0}",
-        "ALTER TABLE gatekeeper.{0} DISABLE TRIGGER ALL",
-        "ALTER TABLE gatekeeper.{0} OWNER TO CURRENT_USER",
-        "DROP TRIGGER append_only ON gatekeeper.{0}",
-        "CREATE TRIGGER mine BEFORE INSERT ON gatekeeper.{0} EXECUTE FUNCTION refuse_change()",
-        "CREATE RULE mine AS ON INSERT TO gatekeeper.{0} DO INSTEAD NOTHING",
-        "GRANT UPDATE ON gatekeeper.{0} TO CURRENT_USER; UPDATE gatekeeper.{0} SET at = at",
-        "MERGE INTO gatekeeper.{0} USING (SELECT 1) s ON true WHEN MATCHED THEN DELETE",
-        "SELECT * FROM gatekeeper.{0} FOR UPDATE",
-    ],
+AGAINST_EACH_TABLE = (
+    "UPDATE gatekeeper.{0} SET at = at",
+    "DELETE FROM gatekeeper.{0}",
+    "TRUNCATE gatekeeper.{0}",
+    "DROP TABLE gatekeeper.{0}",
+    "ALTER TABLE gatekeeper.{0} DISABLE TRIGGER ALL",
+    "ALTER TABLE gatekeeper.{0} OWNER TO CURRENT_USER",
+    "DROP TRIGGER append_only ON gatekeeper.{0}",
+    "CREATE TRIGGER mine BEFORE INSERT ON gatekeeper.{0} EXECUTE FUNCTION refuse_change()",
+    "CREATE RULE mine AS ON INSERT TO gatekeeper.{0} DO INSTEAD NOTHING",
+    "GRANT UPDATE ON gatekeeper.{0} TO CURRENT_USER; UPDATE gatekeeper.{0} SET at = at",
+    "MERGE INTO gatekeeper.{0} USING (SELECT 1) s ON true WHEN MATCHED THEN DELETE",
+    "SELECT * FROM gatekeeper.{0} FOR UPDATE",
 )
-async def test_a_control_planes_login_can_only_add_to_the_evidence(
-    evidence: Evidence, table: str, attack: str
+AGAINST_THE_REST = (
+    "SET ROLE postgres",
+    "SET session_replication_role = replica",
+    "CREATE OR REPLACE FUNCTION gatekeeper.refuse_change() RETURNS trigger LANGUAGE plpgsql AS ''",
+    "DROP FUNCTION gatekeeper.refuse_change() CASCADE",
+    "DROP SCHEMA gatekeeper CASCADE",
+    "CREATE TABLE gatekeeper.mine (n int)",
+    "ALTER SCHEMA gatekeeper RENAME TO other",
+    "UPDATE gatekeeper.audit_outbox SET event = '{}'",
+    "TRUNCATE gatekeeper.audit_outbox",
+    "INSERT INTO gatekeeper.migration (name, sha256) VALUES ('x', 'x')",
+    "DELETE FROM gatekeeper.migration",
+    "ALTER ROLE gatekeeper_app SUPERUSER",
+)
+
+
+async def test_a_control_planes_login_owns_nothing_and_can_only_add_to_the_evidence(
+    evidence: Evidence,
 ) -> None:
+    attacks = [
+        attack.format(table)
+        for table in ("audit_event", "audit_checkpoint")
+        for attack in AGAINST_EACH_TABLE
+    ]
+    succeeded = []
     async with evidence.pool.connection() as connection:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            await connection.execute(attack.format(table).encode())
+        for attack in (*attacks, *AGAINST_THE_REST):
+            try:
+                await connection.execute(attack.encode())
+                succeeded.append(attack)
+            except psycopg.errors.InsufficientPrivilege:
+                continue
 
-
-@pytest.mark.parametrize(
-    "attack",
-    [
-        "SET ROLE postgres",
-        "SET session_replication_role = replica",
-        (
-            "CREATE OR REPLACE FUNCTION gatekeeper.refuse_change() RETURNS trigger LANGUAGE plpgsql"
-            " AS 'BEGIN RETURN NULL; END'"
-        ),
-        "DROP FUNCTION gatekeeper.refuse_change() CASCADE",
-        "DROP SCHEMA gatekeeper CASCADE",
-        "CREATE TABLE gatekeeper.mine (n int)",
-        "ALTER SCHEMA gatekeeper RENAME TO other",
-        "UPDATE gatekeeper.audit_outbox SET event = '{}'",
-        "TRUNCATE gatekeeper.audit_outbox",
-        "INSERT INTO gatekeeper.migration (name, sha256) VALUES ('x', 'x')",
-        "DELETE FROM gatekeeper.migration",
-        "ALTER ROLE gatekeeper_app SUPERUSER",
-    ],
-)
-async def test_a_control_planes_login_owns_nothing(evidence: Evidence, attack: str) -> None:
-    async with evidence.pool.connection() as connection:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            await connection.execute(attack.encode())
+    assert succeeded == []
 
 
 async def test_what_a_control_planes_login_may_do_with_each_table(evidence: Evidence) -> None:
