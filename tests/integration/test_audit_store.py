@@ -22,6 +22,8 @@ from gatekeeper.platform.audit.sequencer import Sequencer
 from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.crypto.signing import SigningKey
 from gatekeeper.platform.postgres import roles
+from gatekeeper.platform.postgres.embedded import EmbeddedServer
+from gatekeeper.platform.postgres.migrations import migrate
 from gatekeeper.platform.postgres.pool import Pool
 
 
@@ -230,6 +232,32 @@ async def test_a_login_is_let_in_twice_and_never_the_owner_itself(
         await roles.allow_login(evidence.owner, Secret("user=x password=ü"))
     with pytest.raises(UnavailableError):
         await roles.allow_login(Secret("host=127.0.0.1 port=1 user=y"), login)
+
+
+@pytest.mark.usefixtures("store_databases")
+async def test_an_owner_that_may_not_make_roles_uses_what_an_administrator_made(
+    server_18: EmbeddedServer,
+) -> None:
+    with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
+        admin.execute("CREATE ROLE plain LOGIN PASSWORD 'plain'")
+        admin.execute("CREATE DATABASE plain_store OWNER plain")
+        admin.execute("CREATE ROLE gk_made LOGIN PASSWORD 'made' IN ROLE gatekeeper_app")
+    owner, made, unknown = (
+        Secret(make_conninfo(server_18.dsn("plain_store"), user=name, password=name))
+        for name in ("plain", "gk_made", "gk_unknown")
+    )
+    made = Secret(make_conninfo(made.reveal(), password="made"))
+
+    assert "0005_pre_application_role" in await migrate(owner)
+    await roles.allow_login(owner, made)
+    with pytest.raises(InputError, match="CREATE ROLE gk_unknown LOGIN"):
+        await roles.allow_login(owner, unknown)
+
+    async with await psycopg.AsyncConnection.connect(made.reveal()) as connection:
+        assert await roles.evidence_is_protected(connection)
+    with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
+        admin.execute("DROP DATABASE plain_store WITH (FORCE)")
+        admin.execute("DROP ROLE plain, gk_made")
 
 
 ATTACKS = {
