@@ -61,6 +61,9 @@ class Api:
     key: TokenKey
     issuer: str
     agent_url: str
+    app: Any
+    agent_app: Any
+    folder: Path
 
     def token(self, name: str, *groups: str) -> Secret:
         now = int(time.time())  # noqa: TID251  # a token's own times
@@ -99,9 +102,8 @@ def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
         },
     )  # fmt: skip
     issuer = "http://127.0.0.1:1"
-    with serving(
-        bootstrap.agent_app(load_settings(AgentSettings, folder / "agent.toml", {}))
-    ) as agent:
+    agent_app = bootstrap.agent_app(load_settings(AgentSettings, folder / "agent.toml", {}))
+    with serving(agent_app) as agent:
         write_toml(
             folder / "cp.toml",
             {
@@ -120,9 +122,10 @@ def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
             },
         )  # fmt: skip
         settings = load_settings(ControlPlaneSettings, folder / "cp.toml", {})
-        with serving(bootstrap.control_plane_app(settings, stop=lambda: None)) as url:
+        app = bootstrap.control_plane_app(settings, stop=lambda: None)
+        with serving(app) as url:
             key = TokenKey.load_or_create(folder / "keys" / "development-issuer.jwk")
-            yield Api(url, key, issuer + "/dev-issuer", agent)
+            yield Api(url, key, issuer + "/dev-issuer", agent, app, agent_app, folder)
     with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
         admin.execute("DROP DATABASE api_store WITH (FORCE)")
 

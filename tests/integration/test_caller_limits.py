@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,10 @@ def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
         },
     )  # fmt: skip
     settings = load_settings(ControlPlaneSettings, folder / "cp.toml", {})
-    with serving(bootstrap.control_plane_app(settings, stop=lambda: None)) as url:
+    app = bootstrap.control_plane_app(settings, stop=lambda: None)
+    with serving(app) as url:
         key = TokenKey.load_or_create(folder / "keys" / "development-issuer.jwk")
-        limited = Limited(url, key, issuer + "/dev-issuer", "")
+        limited = Limited(url, key, issuer + "/dev-issuer", "", app, None, folder)
         limited.store = server_18.dsn("limits_store")
         yield limited
     with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
@@ -107,7 +109,7 @@ def routes(api: Api) -> list[tuple[str, str]]:
 
 def test_strangers_get_401_at_every_route_and_cost_the_store_nothing(api: Limited) -> None:
     assert api.call("someone", "GET", "/sessions").status_code == 200
-    stranger = Api(api.url, TokenKey(api.key.private.generate_key(2048)), api.issuer, "")
+    stranger = replace(api, key=TokenKey(api.key.private.generate_key(2048)))
     tokens = ["", "Bearer x", f"Bearer {stranger.token('eve', 'operators').reveal()}"]
     before = api.store_work()
 

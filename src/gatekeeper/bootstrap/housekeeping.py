@@ -109,7 +109,9 @@ class Housekeeper:
         async with self._pool.connection() as connection:
             protected = await roles.evidence_is_protected(connection)
         if not protected:
-            log.warning("the store's login may change the evidence; see docs/how-to/deploy.md")
+            log.warning(
+                "the store's login could change the evidence: set up another with gk migrate"
+            )
         await self._tell(
             AuditKind.CONTROL_PLANE_STARTED,
             version=version,

@@ -63,10 +63,10 @@ def verify_lines(lines: Iterable[bytes], trust: Trust = Trust()) -> Report:
     """
     rest = iter(lines)
     header = _header(next(rest, b""))
-    public = _public(header.public_key if trust.public_key is None else trust.public_key)
+    public = _public(header.public_key if trust.public_key is None else trust.public_key, "server")
     name = key_id(public)
     receipts = ReceiptVerifier(
-        _verify, pinned={key_id(_public(key)) for key in trust.agent_keys} or None
+        _verify, pinned={key_id(_public(key, "agent")) for key in trust.agent_keys} or None
     )
     verifier = ChainVerifier(
         lambda claimed, signature, message: claimed == name and _verify(public, signature, message),
@@ -140,14 +140,14 @@ def _checkpoint(line: bytes) -> Checkpoint | None:
     return Checkpoint(**view.model_dump(exclude={"type"}))
 
 
-def _public(jwk: str) -> str:
+def _public(jwk: str, whose: str) -> str:
     """Return the `x` of an Ed25519 public key."""
     try:
         fields: Any = json.loads(jwk)
         text = str(fields["x"])
         _key(text)
     except (ValueError, KeyError, TypeError) as error:
-        msg = "expected an Ed25519 public key as a JWK"
+        msg = f"the {whose}'s key: expected an Ed25519 public key as a JWK"
         raise InputError(msg) from error
     return text
 

@@ -61,6 +61,8 @@ def tail(
     with calling() as caller, caller.client() as client:
         in_json = caller.wants_json(as_json)
         after = _shown(_newest(client, session, count), 0, as_json=in_json)
+        if after == 0:
+            note("there is no such event yet")
         with suppress(KeyboardInterrupt):
             while follow:
                 time.sleep(FOLLOW_SECONDS)
@@ -100,11 +102,7 @@ def verify(
     export_file: Annotated[
         Path | None,
         typer.Option(
-            "--export",
-            help="An export; without it, the server's chain.",
-            exists=True,
-            dir_okay=False,
-            allow_dash=True,
+            "--export", help="An export, - for standard input; without it, the server's chain."
         ),
     ] = None,
     public_key: Annotated[
@@ -205,7 +203,13 @@ def _whole(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _opened(path: Path) -> AbstractContextManager[IO[bytes]]:
-    return nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb")
+    if str(path) == "-":
+        return nullcontext(sys.stdin.buffer)
+    try:
+        return path.open("rb")
+    except OSError as error:
+        msg = f"{path}: {error.strerror}"
+        raise InputError(msg) from error
 
 
 def _verified(lines: Iterable[bytes], trust: Trust) -> Report:

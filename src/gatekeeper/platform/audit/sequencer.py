@@ -43,7 +43,8 @@ RETURNING id, event
 
 _APPEND: Final = """
 INSERT INTO gatekeeper.audit_event (seq, prev_hash, hash, canonical, kind, session_id, at)
-VALUES (%s, %s, %s, %s, %s, %s, %s)
+SELECT * FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::bytea[], %s::text[], %s::text[],
+    %s::timestamptz[])
 """
 
 _CHECKPOINT: Final = """
@@ -98,7 +99,8 @@ class Sequencer:
                 rows.append(_row(event, head, fields))
                 seq, head = event.seq, event.hash
             if rows:
-                await cursor.executemany(_APPEND, rows)
+                columns = [list(column) for column in zip(*rows, strict=True)]
+                await cursor.execute(_APPEND, columns)
                 await self._sign(connection, seq, head)
         return len(rows)
 

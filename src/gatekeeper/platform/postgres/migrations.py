@@ -17,7 +17,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from gatekeeper.kernel.audit import Actor, AuditEvent, AuditKind
-from gatekeeper.kernel.errors import IntegrityError, UnavailableError
+from gatekeeper.kernel.errors import InputError, IntegrityError, UnavailableError
 from gatekeeper.platform.postgres.pool import readable
 
 if TYPE_CHECKING:
@@ -133,6 +133,9 @@ async def _connected(dsn: Secret) -> AsyncIterator[psycopg.AsyncConnection]:
                 "SELECT set_config('lock_timeout', %s, false)", (LOCK_TIMEOUT,)
             )
             yield connection
+    except psycopg.errors.InsufficientPrivilege as error:
+        msg = "this login does not own the store's tables: migrating is for the one that does"
+        raise InputError(msg) from error
     except psycopg.OperationalError as error:
         msg = f"the database cannot be migrated now ({type(error).__name__})"
         raise UnavailableError(msg) from error

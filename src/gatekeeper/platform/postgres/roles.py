@@ -38,8 +38,8 @@ async def evidence_is_protected(connection: AsyncConnection) -> bool:
 async def allow_login(owner: Secret, application: Secret) -> None:
     """Make the login that a DSN names work, as a member of `gatekeeper_app`; twice is a no-op.
 
-    `owner` must be allowed to make roles. The password is sent as its verifier.
-    Raises `InputError` when both DSNs name the same login.
+    The password is sent as its verifier. Raises `InputError` when both DSNs name the same
+    login, or when the owner may not make roles and nobody else has made this one.
     """
     wanted, ours = (conninfo_to_dict(readable(dsn)) for dsn in (application, owner))
     login = wanted.get("user")
@@ -54,10 +54,30 @@ async def allow_login(owner: Secret, application: Secret) -> None:
         async with await psycopg.AsyncConnection.connect(
             owner.reveal(), connect_timeout=CONNECT_SECONDS
         ) as connection:
-            await _make(connection, str(login), Secret(password))
+            if not await _made(connection, str(login), Secret(password)):
+                msg = (
+                    f"the owner may not make roles; an administrator has to:"
+                    f" CREATE ROLE {login} LOGIN PASSWORD '...' IN ROLE {APPLICATION}"
+                )
+                raise InputError(msg)
     except psycopg.OperationalError as error:
         msg = f"the store does not answer ({type(error).__name__})"
         raise UnavailableError(msg) from error
+
+
+async def _made(connection: AsyncConnection, login: str, password: Secret) -> bool:
+    """Make the login, or find that an administrator did; False when neither."""
+    try:
+        async with connection.transaction():
+            await _make(connection, login, password)
+    except psycopg.errors.InsufficientPrivilege:
+        cursor = await connection.execute(
+            "SELECT FROM pg_roles WHERE rolname = %s AND rolcanlogin"
+            " AND pg_has_role(oid, %s, 'MEMBER')",
+            (login, APPLICATION),
+        )
+        return await cursor.fetchone() is not None
+    return True
 
 
 async def _make(connection: AsyncConnection, login: str, password: Secret) -> None:

@@ -4,9 +4,12 @@
 
 DO $$
 BEGIN
-    CREATE ROLE gatekeeper_app NOLOGIN;
+    -- Roles are shared by a whole server: another store may have been here before.
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'gatekeeper_app') THEN
+        CREATE ROLE gatekeeper_app NOLOGIN;
+    END IF;
 EXCEPTION WHEN duplicate_object OR unique_violation THEN
-    NULL; -- roles are shared by a whole server: another store was here before
+    NULL; -- and may be just now
 END $$;
 
 GRANT USAGE ON SCHEMA gatekeeper TO gatekeeper_app;

@@ -1,0 +1,309 @@
+"""Everything that changes something leaves an event: each route, job and command is listed here.
+
+What is listed with words instead changes nothing that is ours, and the words say why. A new
+route, job or command without a line fails.
+"""
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+import pytest
+from fastapi.routing import iter_route_contexts
+from test_api import POLICY, Api, api, body
+
+from gatekeeper.bootstrap.control_plane import LANES
+from gatekeeper.client import operations
+from gatekeeper.client.api import ApiError, Client
+from gatekeeper.client.evidence import Trust, verify_lines
+from gatekeeper.entrypoints.gk import COMMANDS, load
+from gatekeeper.kernel.audit import AuditKind
+from gatekeeper.platform.crypto.signing import SigningKey
+from gatekeeper.platform.postgres.embedded import EmbeddedServer
+from gatekeeper.wire import jobs
+from gatekeeper.wire import sessions as wire
+
+__all__ = ["api"]
+
+K = AuditKind
+SECONDS: Final = 60.0
+SAFE_METHODS: Final = {"GET", "HEAD", "OPTIONS"}
+
+ROUTES: Final[Mapping[str, tuple[AuditKind, ...] | str]] = {
+    "POST /sessions": (K.SESSION_CREATED, K.SESSION_DENIED),
+    "POST /sessions/{session_id}/revoke": (K.SESSION_REVOKED,),
+    "POST /sessions/{session_id}/extend": (K.SESSION_EXTENDED,),
+    "POST /reconcile": (K.TARGET_RECONCILED,),
+    "GET /audit/export": (K.EVIDENCE_EXPORTED,),
+    "POST /policy/explain": "asks the policy and for nothing else",
+    "POST /targets/{target}/doctor": "reads the target's catalogues",
+    "POST /dev-issuer/device_authorization": "an issuer's logins are its own to record",
+    "POST /dev-issuer/token": "an issuer's logins are its own to record",
+    "POST /dev-issuer/device": "an issuer's logins are its own to record",
+    "POST /jobs": "the agent's; the control plane that signed the job records it, see JOBS",
+}
+
+JOBS: Final[Mapping[str, AuditKind | str]] = {
+    "create_session": K.SESSION_READY,
+    "revoke_session": K.SESSION_CLEANED,
+    "extend_session": K.SESSION_EXTENDED,
+    "reconcile": "lists logins; what is done about them is target.reconciled",
+    "doctor": "reads the target's catalogues",
+    "cleanup": "for agents without a control plane, and none sends it; its sessions' own ends"
+    " are recorded when they are proven",
+}
+
+QUEUED: Final[Mapping[str, tuple[AuditKind, ...]]] = {
+    "issue": (K.SESSION_READY, K.SESSION_FAILED),
+    "end": (K.SESSION_EXPIRED, K.SESSION_CLEANED, K.SESSION_CLEANUP_FAILED),
+}
+
+READS: Final = "reads"
+OWN_FILES: Final = "changes files of its user alone"
+
+COMMANDS_TELL: Final[Mapping[str, tuple[AuditKind, ...] | str]] = {
+    "login": OWN_FILES,
+    "logout": OWN_FILES,
+    "whoami": READS,
+    "completion": READS,
+    "session create": (K.SESSION_CREATED, K.SESSION_DENIED),
+    "session list": READS,
+    "session show": READS,
+    "session watch": READS,
+    "session revoke": (K.SESSION_REVOKED,),
+    "session extend": (K.SESSION_EXTENDED,),
+    "exec": (K.SESSION_CREATED, K.SESSION_REVOKED),
+    "target list": READS,
+    "target doctor": READS,
+    "target bootstrap": "the target's administrator works at the target, with no control plane"
+    " between; `gk target doctor` tells what is there",
+    "policy explain": READS,
+    "policy validate": READS,
+    "policy test": READS,
+    "audit tail": READS,
+    "audit export": (K.EVIDENCE_EXPORTED,),
+    "audit verify": (K.EVIDENCE_EXPORTED,),
+    "reconcile": (K.TARGET_RECONCILED,),
+    "migrate": (K.STORE_MIGRATED,),
+    "up": (K.STORE_MIGRATED, K.CONTROL_PLANE_STARTED),
+    "demo": (K.STORE_MIGRATED, K.CONTROL_PLANE_STARTED),
+    "serve control-plane": (K.CONTROL_PLANE_STARTED, K.POLICY_LOADED, K.POLICY_REJECTED),
+    "serve agent": "keeps nothing; what it does, its control plane records",
+}
+
+
+def test_every_route_that_may_change_something_is_listed(api: Api) -> None:
+    served = {
+        f"{method} {route.path}"
+        for app in (api.app, api.agent_app)
+        for route in iter_route_contexts(app.routes)
+        for method in set(route.methods or ()) - SAFE_METHODS
+    }
+
+    assert served == {route for route in ROUTES if not route.startswith("GET ")}
+
+
+def test_every_job_is_listed() -> None:
+    known = jobs.JOB.json_schema()["discriminator"]["mapping"]
+
+    assert set(known) == set(JOBS)
+    assert set(LANES) == set(QUEUED)
+
+
+def test_every_command_is_listed() -> None:
+    assert {name for root in COMMANDS for name in _leaves(load(root), root)} == set(COMMANDS_TELL)
+
+
+def _leaves(command: Any, name: str) -> Iterator[str]:
+    inner = getattr(command, "commands", None)
+    if not inner:
+        yield name
+        return
+    for part, sub in inner.items():
+        yield from _leaves(sub, f"{name} {part}")
+
+
+def test_every_kind_of_event_is_documented_and_no_other() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "AUDIT.md").read_text()
+    told = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}
+
+    assert told == {kind.value for kind in AuditKind}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An operator, the real thing, and the DSN of the store's owner."""
+
+    client: Client
+    api: Api
+    owner: str
+
+
+@pytest.fixture(scope="module")
+def told(api: Api, server_18: EmbeddedServer) -> list[dict[str, Any]]:
+    """Do everything once on the real thing; return the whole chain, which must be whole."""
+    owner = server_18.dsn("api_store")
+    for name, act in ACTIONS.items():
+        with _client(api, name) as client:
+            act(Stage(client, api, owner))
+    with _client(api, "the end") as client:
+        missing = set(AuditKind)
+        deadline = time.monotonic() + SECONDS
+        while missing and time.monotonic() < deadline:
+            time.sleep(0.2)
+            events = _chain(client)
+            missing = set(AuditKind) - {event["kind"] for event in events}
+        assert not missing
+        with client.stream(operations.audit_export()) as lines:
+            own = SigningKey.load(api.folder / "keys" / "agent.jwk").public_jwk()
+            key = SigningKey.load(api.folder / "keys" / "evidence.jwk").public_jwk()
+            trust = Trust(public_key=key, agent_keys=(own,))
+            report = verify_lines((line.encode() for line in lines), trust)
+    assert report.broken is None
+    return events
+
+
+def _client(api: Api, name: str) -> Client:
+    correlation = "cor_" + "".join(c if c.isalnum() else "." for c in name)
+    return Client(api.url, api.token("olga", "eng", "operators"), correlation_id=correlation)
+
+
+def _chain(client: Client) -> list[dict[str, Any]]:
+    events: list[dict[str, Any]] = []
+    after: int | None = 0
+    while after is not None:
+        page = client.call(operations.audit_events(after=after, limit=1_000))
+        events += [json.loads(item.canonical) for item in page.items]
+        after = page.next
+    return events
+
+
+def _made(client: Client, **changes: Any) -> str:
+    key = f"coverage-{time.monotonic_ns()}"
+    operation = operations.create_session(body(**changes), idempotency_key=key, wait=20)
+    return client.call(operation).session_id
+
+
+def _create(stage: Stage) -> None:
+    _made(stage.client)
+    with pytest.raises(ApiError):
+        _made(stage.client, role="app_admin")
+
+
+def _revoke(stage: Stage) -> None:
+    stage.client.call(operations.revoke_session(_made(stage.client), wait=20))
+
+
+def _extend(stage: Stage) -> None:
+    session = _made(stage.client)
+    stage.client.call(operations.extend_session(session, wire.ExtendSession(ttl="30m")))
+
+
+def _reconcile(stage: Stage) -> None:
+    session = _made(stage.client)
+    with psycopg.connect(stage.owner) as store:  # the store forgets it, and so it is leaked
+        store.execute("UPDATE gatekeeper.session SET status = 'cleaned' WHERE id = %s", (session,))
+    report = stage.client.call(operations.reconcile(wire.ReconcileRequest(target="pg", plan=False)))
+    assert ("leaked", None) in {(drift.kind, drift.problem) for drift in report.items}
+
+
+def _export(stage: Stage) -> None:
+    with stage.client.stream(operations.audit_export()) as lines:
+        assert len(list(lines)) > 1
+
+
+def _expire(stage: Stage) -> None:
+    _made(stage.client, ttl="1s")
+
+
+def _fail_to_clean(stage: Stage) -> None:
+    """A session fails, cannot be cleaned for the same reason, and then for another."""
+    session = _made(stage.client, target="lost")
+    with psycopg.connect(stage.owner) as store:
+        store.execute(
+            "UPDATE gatekeeper.session SET error_message = 'before' WHERE id = %s", (session,)
+        )
+
+
+def _change_the_policy(stage: Stage) -> None:
+    for text, kind in (("nonsense", K.POLICY_REJECTED), (POLICY + "\n", K.POLICY_LOADED)):
+        (stage.api.folder / "policy.yaml").write_text(text)
+        deadline = time.monotonic() + SECONDS
+        while kind not in {event["kind"] for event in _chain(stage.client)}:
+            assert time.monotonic() < deadline, kind
+            time.sleep(0.2)
+
+
+ACTIONS: Final[Mapping[str, Callable[[Stage], None]]] = {
+    "POST /sessions": _create,
+    "POST /sessions/{session_id}/revoke": _revoke,
+    "POST /sessions/{session_id}/extend": _extend,
+    "POST /reconcile": _reconcile,
+    "GET /audit/export": _export,
+    "a session expires": _expire,
+    "a session cannot be cleaned": _fail_to_clean,
+    "the policy is changed": _change_the_policy,
+}
+
+
+@pytest.mark.parametrize(
+    "route", [route for route, kinds in ROUTES.items() if not isinstance(kinds, str)]
+)
+def test_what_a_route_changes_is_told_under_its_requests_id(
+    told: list[dict[str, Any]], api: Api, route: str
+) -> None:
+    with _client(api, route) as client:
+        mine = client._http.headers["X-Correlation-ID"]
+    kinds = {event["kind"] for event in told if event["correlationId"] == mine}
+
+    assert kinds >= set(ROUTES[route])
+
+
+@pytest.mark.parametrize("job", [job for job, kind in JOBS.items() if isinstance(kind, AuditKind)])
+def test_what_a_job_changed_is_told_with_what_the_agent_signed(
+    told: list[dict[str, Any]], job: str
+) -> None:
+    receipts = [event["data"]["receipt"] for event in told if event["kind"] == JOBS[job]]
+
+    assert receipts
+    assert {_result(receipt)["type"] for receipt in receipts} == {job}
+
+
+def _result(receipt: str) -> Any:
+    body = receipt.split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    return json.loads(claims["payload"])
+
+
+def test_every_command_that_changes_something_has_its_events_in_the_chain(
+    told: list[dict[str, Any]],
+) -> None:
+    listed = {
+        kind
+        for kinds in (*COMMANDS_TELL.values(), *QUEUED.values())
+        if not isinstance(kinds, str)
+        for kind in kinds
+    }
+
+    assert listed == set(AuditKind)
+    assert listed <= {event["kind"] for event in told}
+
+
+def test_a_start_tells_who_signs_and_that_the_evidence_is_out_of_reach(
+    told: list[dict[str, Any]], api: Api
+) -> None:
+    (start,) = (event["data"] for event in told if event["kind"] == K.CONTROL_PLANE_STARTED)
+    keys = api.folder / "keys"
+    public = json.loads(SigningKey.load(keys / "agent.jwk").public_jwk())["x"]
+
+    assert start["agents"] == {"a": public}
+    assert start["keys"] == {
+        "messages": SigningKey.load(keys / "control-plane.jwk").key_id,
+        "evidence": SigningKey.load(keys / "evidence.jwk").key_id,
+    }
+    assert start["evidenceProtected"] is True
