@@ -1,6 +1,7 @@
 """How much one caller may do, over real sockets; and that strangers cost the store nothing."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from test_api import Api, serving
 
 from gatekeeper import bootstrap
@@ -43,6 +45,7 @@ class Limited(Api):
     """The API for several callers, and a look at its connections to the store."""
 
     store: str
+    policy: Path
 
     def call(self, who: str, method: str, path: str, **options: Any) -> httpx.Response:
         token = self.token(who, "eng", "operators").reveal()
@@ -84,6 +87,7 @@ def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
     with serving(app) as url:
         key = TokenKey.load_or_create(folder / "keys" / "development-issuer.jwk")
         limited = Limited(url, key, issuer + "/dev-issuer", "", app, None, folder)
+        limited.policy = folder / "policy.yaml"
         limited.store = server_18.dsn("limits_store")
         yield limited
     with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
@@ -150,7 +154,7 @@ def test_a_caller_who_calls_without_end_is_told_when_to_come_back(api: Limited) 
 def test_what_costs_much_is_limited_like_sessions(
     api: Limited, method: str, path: str, options: dict[str, Any]
 ) -> None:
-    answers = [api.call(f"costly {path}", method, path, **options) for _ in range(2 * REQUESTS + 1)]
+    answers = [api.call(f"costly {path}", method, path, **options) for _ in range(3 * REQUESTS)]
 
     refusal_of(answers)
     assert 429 not in {answer.status_code for answer in answers[:REQUESTS]}
@@ -163,7 +167,8 @@ def test_asking_and_extending_are_one_limit_and_revoking_is_not(api: Limited) ->
         for _ in range(REQUESTS // 2)
     ]
     extended = [
-        api.call("dana", "POST", f"{session}/extend", json={"ttl": "5m"}) for _ in range(REQUESTS)
+        api.call("dana", "POST", f"{session}/extend", json={"ttl": "5m"})
+        for _ in range(2 * REQUESTS)
     ]
 
     assert {answer.status_code for answer in asked} == {403}
@@ -211,6 +216,41 @@ def test_an_idempotency_key_has_its_length(api: Limited) -> None:
     headers = {"Idempotency-Key": "k" * (MAX_IDEMPOTENCY_KEY_CHARS + 1)}
 
     assert api.call("key", "POST", "/sessions", json=ASK, headers=headers).status_code == 422
+
+
+def test_a_reload_is_seen_in_the_metrics_and_in_the_evidence(api: Limited) -> None:
+    def seen() -> tuple[float, float, int]:
+        samples = {
+            sample.name: sample.value
+            for family in text_string_to_metric_families(httpx.get(f"{api.url}/metrics").text)
+            for sample in family.samples
+        }
+        with psycopg.connect(api.store) as store:
+            row = store.execute(
+                "SELECT count(*) FROM (SELECT kind FROM gatekeeper.audit_event"
+                " UNION ALL SELECT event ->> 'kind' FROM gatekeeper.audit_outbox) AS e"
+                " WHERE kind LIKE 'policy.%'"
+            ).fetchone()
+        assert row is not None
+        return (
+            samples["gatekeeper_policy_generation"],
+            samples["gatekeeper_policy_reload_failed_total"],
+            row[0],
+        )
+
+    def until(expected: tuple[float, float, int]) -> None:
+        deadline = time.monotonic() + 30
+        while seen() != expected:
+            assert time.monotonic() < deadline, seen()
+            time.sleep(0.05)
+
+    assert seen() == (1, 0, 0)
+    api.policy.write_text(f"{POLICY}# changed\n")
+    until((2, 0, 1))
+    api.policy.write_text("grants: [")
+    until((2, 1, 2))
+    api.policy.write_text(POLICY)
+    until((3, 1, 3))
 
 
 class Watch:

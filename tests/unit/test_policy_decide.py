@@ -2,7 +2,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatekeeper.kernel import policy
@@ -196,6 +196,14 @@ def test_a_denied_role_still_shows_the_weaker_one() -> None:
     )
 
 
+def test_of_two_grants_alike_the_same_one_answers_in_any_order() -> None:
+    a, b = grant("a"), grant("b")
+
+    for grants in ((a, b), (b, a)):
+        decision = policy.decide(Policy(grants=grants), ask(), NOW)
+        assert decision == Allowed(grant="a", ttl=HOUR, max_ttl=HOUR)
+
+
 NAMES = st.sampled_from(["pg", "pg-2", "*", "my", "pg*", "app_read", "app_write"])
 TIMES = st.sampled_from([timedelta(minutes=m) for m in (1, 15, 60, 240, 1440)])
 CONDITIONS = st.sampled_from([None, Fails(), Longer(0), Longer(1800), Shorter(1800)])
@@ -259,6 +267,7 @@ def fits(rule: Grant | Deny, request: policy.AccessRequest, ttl: timedelta) -> b
     )
 
 
+@settings(deadline=None)
 @given(POLICIES, REQUESTS)
 def test_the_decision_is_what_the_rules_say_one_by_one(
     rules: Policy, request: policy.AccessRequest
@@ -281,6 +290,7 @@ def test_the_decision_is_what_the_rules_say_one_by_one(
         assert rank(decision)[0] == (1 if given_times else 0)
 
 
+@settings(deadline=None)
 @given(POLICIES, REQUESTS)
 def test_no_time_is_longer_than_its_grant_says(
     rules: Policy, request: policy.AccessRequest
@@ -297,6 +307,7 @@ def test_no_time_is_longer_than_its_grant_says(
         assert len(set(decision.explain())) == len(decision.explain())
 
 
+@settings(deadline=None)
 @given(POLICIES, REQUESTS, st.randoms(use_true_random=False))
 def test_the_order_of_rules_says_nothing(
     rules: Policy, request: policy.AccessRequest, shuffler: Any
@@ -309,6 +320,7 @@ def test_the_order_of_rules_says_nothing(
     assert policy.decide(shuffled, request, NOW) == policy.decide(rules, request, NOW)
 
 
+@settings(deadline=None)
 @given(POLICIES, DENIES, REQUESTS)
 def test_one_more_deny_never_gives_more(
     rules: Policy, deny: Deny, request: policy.AccessRequest
@@ -318,6 +330,7 @@ def test_one_more_deny_never_gives_more(
     assert rank(policy.decide(stricter, request, NOW)) <= rank(policy.decide(rules, request, NOW))
 
 
+@settings(deadline=None)
 @given(POLICIES, GRANTS, REQUESTS)
 def test_one_more_grant_never_gives_less(
     rules: Policy, more: Grant, request: policy.AccessRequest
@@ -327,6 +340,7 @@ def test_one_more_grant_never_gives_less(
     assert rank(policy.decide(wider, request, NOW)) >= rank(policy.decide(rules, request, NOW))
 
 
+@settings(deadline=None)
 @given(POLICIES, REQUESTS, st.integers(0, 2))
 def test_a_deny_without_a_condition_wins_wherever_it_stands(
     rules: Policy, request: policy.AccessRequest, place: int
@@ -341,6 +355,7 @@ def test_a_deny_without_a_condition_wins_wherever_it_stands(
     assert decision.alternatives == ()
 
 
+@settings(deadline=None)
 @given(POLICIES, REQUESTS)
 def test_what_is_said_to_be_allowed_instead_is(
     rules: Policy, request: policy.AccessRequest
@@ -357,6 +372,7 @@ def test_what_is_said_to_be_allowed_instead_is(
         assert isinstance(policy.decide(rules, other, NOW), Allowed), text
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_a_pattern_without_a_star_matches_itself_alone(pattern: str, text: str) -> None:
     if "*" not in pattern:

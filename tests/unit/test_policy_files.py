@@ -85,7 +85,9 @@ def test_a_folder_is_one_policy(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=300) | st.text(max_size=300).map(str.encode))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None
+)
 def test_no_file_raises_anything_but_our_error(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "p.yaml"
     path.write_bytes(data)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -132,12 +132,14 @@ def test_an_issuer_without_rules_or_audience_is_refused() -> None:
         )
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12), st.text(max_size=12))
 def test_without_a_star_a_text_is_met_by_itself_alone(wanted: str, claim: str) -> None:
     if "*" not in wanted:
         assert rule(c=wanted).admits({"c": claim}) == (wanted == claim)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="ab/:*.\n", max_size=10), st.text(alphabet="ab/:.\n", max_size=10))
 def test_a_star_never_adds_or_hides_a_part(wanted: str, claim: str) -> None:
     if rule(c=wanted).admits({"c": claim}):

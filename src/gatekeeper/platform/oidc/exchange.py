@@ -12,6 +12,7 @@ from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.kernel.identity import PrincipalKind
 from gatekeeper.platform.http import context
 from gatekeeper.platform.http.problems import RefusedError, problem_of, problems
+from gatekeeper.platform.http.rates import CallRates
 from gatekeeper.platform.oidc.workload import ACCESS_TOKEN_SECONDS, Exchanged, NoWorkload
 from gatekeeper.wire import identity as wire
 from gatekeeper.wire.problems import PROBLEM_MEDIA_TYPE
@@ -19,12 +20,12 @@ from gatekeeper.wire.problems import PROBLEM_MEDIA_TYPE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gatekeeper.platform.http.rates import CallRates
     from gatekeeper.platform.oidc.workload import AccessTokens, Subject, TokenExchange
 
-UNBELIEVED_EVENTS_PER_MINUTE: Final = 30
-"""Anybody can send a token that is not believed. This many leave an event of their own; the
-next event says how many were only counted, so a flood costs the store next to nothing."""
+REFUSED_EVENTS_PER_MINUTE: Final = 30
+"""Anybody can send a token that is not believed, and anybody with a project at a public CI
+service one that no rule admits. This many of each leave an event of their own; the next event
+says how many were only counted, so a flood costs the store next to nothing."""
 
 
 class Record(Protocol):
@@ -52,6 +53,7 @@ class TokenEndpoint:
         self._rates = rates
         self._per_minute = per_minute
         self._record = record
+        self._refusals = CallRates()
         self._only_counted = 0
 
     def jwks(self) -> Any:  # noqa: ANN401  # JSON
@@ -62,23 +64,25 @@ class TokenEndpoint:
             return _no_token(*fault)
         found = await self._exchange.exchange(wanted.subject_token)
         if isinstance(found, Refusal):
-            await self._tell_unbelieved(found)
+            # Its words prove nothing, so none of them are kept.
+            await self._tell_refused("", Actor(kind="unknown", key=""), because=found.detail)
             return _no_token("invalid_request", found)
         key = f"exchange {found.subject.key}"
         if (refusal := self._rates.refuse(key, self._per_minute())) is not None:
             raise RefusedError(refusal)
         if isinstance(found, NoWorkload):
-            await self._tell(
-                AuditKind.TOKEN_REFUSED,
-                found.subject.key,
-                found.subject,
+            await self._tell_refused(
+                found.subject.issuer,
+                _workload(found.subject.key),
                 because=found.refusal.detail,
+                **_about(found.subject),
             )
             return _no_token("invalid_target", found.refusal)
-        await self._tell(
+        await self._record(
             AuditKind.TOKEN_EXCHANGED,
-            f"{self._tokens.settings.issuer}#{found.rule.name}",
-            found.subject,
+            actor=_workload(f"{self._tokens.settings.issuer}#{found.rule.name}"),
+            correlation_id=context.correlation_id.get(),
+            **_about(found.subject),
             workload=found.rule.name,
             groups=list[Json](sorted(found.rule.groups)),
             issuedTokenId=found.token_id,
@@ -108,28 +112,17 @@ class TokenEndpoint:
             return "invalid_scope", _invalid("scope: what a token allows is up to the policy")
         return None
 
-    async def _tell_unbelieved(self, refusal: Refusal) -> None:
-        """Tell of a token whose words prove nothing, so none of them are kept."""
-        if self._rates.take("unbelieved tokens", UNBELIEVED_EVENTS_PER_MINUTE):
+    async def _tell_refused(self, source: str, actor: Actor, **data: Json) -> None:
+        """Tell of a refusal; of a source that has many, only count the rest."""
+        if self._refusals.take(source, REFUSED_EVENTS_PER_MINUTE):
             self._only_counted += 1
             return
         counted, self._only_counted = self._only_counted, 0
         await self._record(
             AuditKind.TOKEN_REFUSED,
-            actor=Actor(kind="unknown", key=""),
+            actor=actor,
             correlation_id=context.correlation_id.get(),
-            because=refusal.detail,
             alsoRefused=counted,
-        )
-
-    async def _tell(self, kind: AuditKind, actor: str, subject: Subject, **data: Json) -> None:
-        await self._record(
-            kind,
-            actor=Actor(kind=PrincipalKind.WORKLOAD.value, key=actor),
-            correlation_id=context.correlation_id.get(),
-            issuer=subject.issuer,
-            subject=subject.subject,
-            tokenId=subject.token_id,
             **data,
         )
 
@@ -184,6 +177,18 @@ def _no_token(error: str, refusal: Refusal) -> JSONResponse:
         media_type=PROBLEM_MEDIA_TYPE,
         headers={"Cache-Control": "no-store"},
     )
+
+
+def _workload(key: str) -> Actor:
+    return Actor(kind=PrincipalKind.WORKLOAD.value, key=key)
+
+
+def _about(subject: Subject) -> dict[str, Json]:
+    return {
+        "issuer": subject.issuer,
+        "subject": subject.subject,
+        "tokenId": subject.token_id,
+    }
 
 
 def _invalid(detail: str) -> Refusal:

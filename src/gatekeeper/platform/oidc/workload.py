@@ -6,7 +6,7 @@ and an end, and verified by the same verifier as all the rest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from joserfc import jwt
@@ -157,7 +157,7 @@ class TokenExchange:
         """
         claims = await self._verifier.claims(unverified_token)
         if isinstance(claims, Refusal):
-            return claims
+            return replace(claims, hint="ask the CI service for a token with our audience")
         subject = _subject(claims)
         rule = workload_of(self._rules[subject.issuer], claims)
         if rule is None:
