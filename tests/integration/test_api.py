@@ -62,6 +62,7 @@ class Api:
     key: TokenKey
     issuer: str
     agent_url: str
+    settings_file: Path
 
     def token(self, name: str, *groups: str) -> Secret:
         now = int(time.time())  # noqa: TID251  # a token's own times
@@ -123,7 +124,7 @@ def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
         settings = load_settings(ControlPlaneSettings, folder / "cp.toml", {})
         with serving(bootstrap.control_plane_app(settings, stop=lambda: None)) as url:
             key = TokenKey.load_or_create(folder / "keys" / "development-issuer.jwk")
-            yield Api(url, key, issuer + "/dev-issuer", agent)
+            yield Api(url, key, issuer + "/dev-issuer", agent, folder / "cp.toml")
     with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
         admin.execute("DROP DATABASE api_store WITH (FORCE)")
 

@@ -20,6 +20,7 @@ from gatekeeper.databases.jobs.ending import Ending
 from gatekeeper.databases.jobs.issuing import Issuing
 from gatekeeper.databases.reconcile import ReconcileService
 from gatekeeper.databases.service import SessionService
+from gatekeeper.databases.web.mvp import mvp_routes
 from gatekeeper.databases.web.routes import operator_routes, session_routes
 from gatekeeper.databases.web.watch import SessionWatch
 from gatekeeper.platform.audit.reader import AuditReader
@@ -101,7 +102,7 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
     app = make_app(
         title="Gatekeeper", version=__version__, random=SystemRandom(), lifespan=lifespan
     )
-    for router in _routers(parts):
+    for router in _routers(parts, mvp=settings.compat_mvp_api):
         app.include_router(router)
     return app
 
@@ -172,9 +173,11 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
     )
 
 
-def _routers(parts: _Parts) -> list[APIRouter]:
+def _routers(parts: _Parts, *, mvp: bool) -> list[APIRouter]:
     authenticate = parts.identity.authenticate
+    aliases = mvp_routes(service=parts.service, watch=parts.watch, authenticate=authenticate)
     return [
+        *([aliases] if mvp else []),
         *parts.identity.routes,
         session_routes(service=parts.service, watch=parts.watch, authenticate=authenticate),
         operator_routes(

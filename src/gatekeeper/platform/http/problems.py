@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from fastapi.responses import JSONResponse
 
@@ -14,6 +14,8 @@ from gatekeeper.wire.problems import PROBLEM_MEDIA_TYPE, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+T = TypeVar("T")
 
 PROBLEM_REFERENCE: Final = "#/components/schemas/Problem"
 
@@ -66,6 +68,13 @@ class RefusedError(Exception):
         self.refusal = refusal
 
 
+def granted(answer: T | Refusal) -> T:
+    """Return what was asked for, or carry its refusal to where problems are written."""
+    if isinstance(answer, Refusal):
+        raise RefusedError(answer)
+    return answer
+
+
 def refusal_response(refusal: Refusal) -> JSONResponse:
     """Write a refusal as a problem, with `Retry-After` and a challenge where they belong."""
     problem = Problem(
@@ -113,6 +122,7 @@ _DESCRIPTIONS: Final[Mapping[int, str]] = MappingProxyType(
         500: "Something failed on our side.",
         502: "The agent or the target refused.",
         503: "A neighbour does not answer; try again.",
+        504: "It took too long.",
     }
 )
 
