@@ -63,6 +63,7 @@ class Api:
     issuer: str
     agent_url: str
     settings_file: Path
+    store_dsn: str
 
     def token(self, name: str, *groups: str) -> Secret:
         now = int(time.time())  # noqa: TID251  # a token's own times
@@ -124,7 +125,10 @@ def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
         settings = load_settings(ControlPlaneSettings, folder / "cp.toml", {})
         with serving(bootstrap.control_plane_app(settings, stop=lambda: None)) as url:
             key = TokenKey.load_or_create(folder / "keys" / "development-issuer.jwk")
-            yield Api(url, key, issuer + "/dev-issuer", agent, folder / "cp.toml")
+            yield Api(
+                url, key, issuer + "/dev-issuer", agent, folder / "cp.toml",
+                server_18.dsn("api_store"),
+            )  # fmt: skip
     with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
         admin.execute("DROP DATABASE api_store WITH (FORCE)")
 
