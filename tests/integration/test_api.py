@@ -64,6 +64,11 @@ class Api:
     app: Any
     agent_app: Any
     folder: Path
+    store_dsn: str
+
+    @property
+    def settings_file(self) -> Path:
+        return self.folder / "cp.toml"
 
     def token(self, name: str, *groups: str) -> Secret:
         now = int(time.time())  # noqa: TID251  # a token's own times
@@ -125,7 +130,10 @@ def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
         app = bootstrap.control_plane_app(settings, stop=lambda: None)
         with serving(app) as url:
             key = TokenKey.load_or_create(folder / "keys" / "development-issuer.jwk")
-            yield Api(url, key, issuer + "/dev-issuer", agent, app, agent_app, folder)
+            yield Api(
+                url, key, issuer + "/dev-issuer", agent, app, agent_app, folder,
+                server_18.dsn("api_store"),
+            )  # fmt: skip
     with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
         admin.execute("DROP DATABASE api_store WITH (FORCE)")
 

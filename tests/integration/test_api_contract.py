@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module i
 
 INVALID: Final = "the request is not valid"
 EXAMPLES: Final = 15
-MANY_EXAMPLES: Final = 500
+MANY_EXAMPLES: Final = 200
 
 schema = schemathesis.openapi.from_path(
     REFERENCE / "openapi.json",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def verdict(done: Result) -> Any:
 def test_an_export_is_verified_without_a_server(
     api: Api, export: Path, keys: tuple[str, ...]
 ) -> None:
-    offline = Api("http://127.0.0.1:9", api.key, api.issuer, "", None, None, api.folder)
+    offline = replace(api, url="http://127.0.0.1:9")
 
     done = gk(offline, "audit", "verify", "--export", str(export), *keys)
     found = verdict(gk(offline, "audit", "verify", "--export", str(export), *keys, "--json"))

@@ -44,7 +44,6 @@ ASK: dict[str, Any] = {"target": "pg", "role": "app_read", "credential": "genera
 class Limited(Api):
     """The API for several callers, and a look at its connections to the store."""
 
-    store: str
     policy: Path
 
     def call(self, who: str, method: str, path: str, **options: Any) -> httpx.Response:
@@ -54,7 +53,7 @@ class Limited(Api):
 
     def store_work(self) -> list[tuple[Any, ...]]:
         """When each connection of the API last did something."""
-        with psycopg.connect(self.store) as store:
+        with psycopg.connect(self.store_dsn) as store:
             return store.execute(
                 "SELECT pid, state_change FROM pg_stat_activity WHERE application_name = 'gk-api'"
                 " ORDER BY pid"
@@ -86,9 +85,10 @@ def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
     app = bootstrap.control_plane_app(settings, stop=lambda: None)
     with serving(app) as url:
         key = TokenKey.load_or_create(folder / "keys" / "development-issuer.jwk")
-        limited = Limited(url, key, issuer + "/dev-issuer", "", app, None, folder)
+        limited = Limited(
+            url, key, issuer + "/dev-issuer", "", app, None, folder, server_18.dsn("limits_store")
+        )
         limited.policy = folder / "policy.yaml"
-        limited.store = server_18.dsn("limits_store")
         yield limited
     with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
         admin.execute("DROP DATABASE limits_store WITH (FORCE)")
@@ -225,7 +225,7 @@ def test_a_reload_is_seen_in_the_metrics_and_in_the_evidence(api: Limited) -> No
             for family in text_string_to_metric_families(httpx.get(f"{api.url}/metrics").text)
             for sample in family.samples
         }
-        with psycopg.connect(api.store) as store:
+        with psycopg.connect(api.store_dsn) as store:
             row = store.execute(
                 "SELECT count(*) FROM (SELECT kind FROM gatekeeper.audit_event"
                 " UNION ALL SELECT event ->> 'kind' FROM gatekeeper.audit_outbox) AS e"

@@ -1,5 +1,6 @@
-"""Write the generated pages of docs/reference: `make docs`."""
+"""Write the generated pages of docs/reference, and the pacts: `make docs`."""
 
+from published import pacts
 from published.reference import REFERENCE, pages
 
 
@@ -8,6 +9,7 @@ def write() -> None:
         path = REFERENCE / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    pacts.write(pacts.PACTS)
 
 
 write()

@@ -22,6 +22,7 @@ from gatekeeper.databases.jobs.ending import Ending
 from gatekeeper.databases.jobs.issuing import Issuing
 from gatekeeper.databases.reconcile import ReconcileService
 from gatekeeper.databases.service import SessionService
+from gatekeeper.databases.web.mvp import mvp_routes
 from gatekeeper.databases.web.routes import operator_routes, session_routes
 from gatekeeper.databases.web.watch import SessionWatch
 from gatekeeper.platform.audit.reader import AuditReader
@@ -120,7 +121,7 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
         body_limits=BODY_LIMITS,
     )
     app.state.close_waiting = parts.close_waiting
-    for router in _routers(parts):
+    for router in _routers(parts, mvp=settings.compat_mvp_api):
         app.include_router(router)
     return app
 
@@ -226,9 +227,11 @@ def _signers(settings: ControlPlaneSettings, reached: Reached) -> dict[str, Any]
     }
 
 
-def _routers(parts: _Parts) -> list[APIRouter]:
+def _routers(parts: _Parts, *, mvp: bool) -> list[APIRouter]:
     authenticate = parts.identity.authenticate
+    aliases = mvp_routes(service=parts.service, watch=parts.watch, authenticate=authenticate)
     return [
+        *([aliases] if mvp else []),
         *parts.identity.routes,
         *parts.reached.routes,
         session_routes(service=parts.service, watch=parts.watch, authenticate=authenticate),

@@ -107,6 +107,8 @@ class ControlPlaneSettings(_Settings):
     development_users: tuple[DevelopmentUser, ...] = ()
     """Who the embedded issuer knows; it runs on loopback only, and only when this is not empty."""
     operator_groups: frozenset[str] = frozenset()
+    compat_mvp_api: bool = False
+    """Also answer the first MVP's two routes, `/api/sessions` and `/api/sessions/drop`."""
     agents: dict[str, AgentOfPlane] = Field(default_factory=dict)
     targets: tuple[TargetSettings, ...] = ()
     max_ttl_minutes: PositiveInt | None = None

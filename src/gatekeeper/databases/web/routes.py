@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
@@ -19,10 +19,14 @@ from gatekeeper.kernel.ids import SESSION_ID, SessionId
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.kernel.ttl import format_ttl, parse_ttl
 from gatekeeper.platform.http import context
-from gatekeeper.platform.http.problems import OF_CALLERS, RefusedError, problems, text_answer
+from gatekeeper.platform.http.problems import (
+    OF_CALLERS,
+    RefusedError,
+    granted,
+    problems,
+    text_answer,
+)
 from gatekeeper.wire import sessions as wire
-
-T = TypeVar("T")
 
 EVENTS_MEDIA_TYPE: Final = "text/event-stream"
 
@@ -77,7 +81,7 @@ def session_routes(
         wanted = translate.new_session(
             body, idempotency_key=key, correlation_id=context.correlation_id.get()
         )
-        session = _granted(await service.create(principal, wanted))
+        session = granted(await service.create(principal, wanted))
         if wait and session.status is SessionStatus.PENDING:
             session = await watch.until_settled(session, seconds=wait)
         if session.status is SessionStatus.READY:
@@ -137,14 +141,14 @@ def session_routes(
         session_id: SessionPath, principal: Principal = caller
     ) -> wire.SessionView:
         """Show one session."""
-        return view(principal, _granted(await service.get(principal, SessionId(session_id))))
+        return view(principal, granted(await service.get(principal, SessionId(session_id))))
 
     @router.post("/sessions/{session_id}/revoke", responses=problems(404))
     async def revoke_session(
         session_id: SessionPath, wait: WaitQuery = 0, principal: Principal = caller
     ) -> wire.SessionView:
         """End a session now; with `wait`, answer when its login is proven gone."""
-        session = _granted(
+        session = granted(
             await service.revoke(principal, SessionId(session_id), context.correlation_id.get())
         )
         if wait:
@@ -159,7 +163,7 @@ def session_routes(
         session = await service.extend(
             principal, SessionId(session_id), parse_ttl(body.ttl), context.correlation_id.get()
         )
-        return view(principal, _granted(session))
+        return view(principal, granted(session))
 
     @router.get("/targets")
     async def list_targets(principal: Principal = caller) -> wire.TargetList:
@@ -203,7 +207,7 @@ def operator_routes(
     async def target_doctor(target: TargetPath, principal: Principal = caller) -> wire.DoctorReport:
         """Check everything a target needs; each failure carries the statement that mends it."""
         _operators_only(service, principal)
-        checked = _granted(service.target(target))
+        checked = granted(service.target(target))
         checks = await reconciler.doctor(checked, context.correlation_id.get())
         return wire.DoctorReport(
             target=target,
@@ -220,7 +224,7 @@ def operator_routes(
         """Compare targets with the store; with `plan: false` also end what should not be."""
         _operators_only(service, principal)
         targets = (
-            service.targets() if body.target is None else [_granted(service.target(body.target))]
+            service.targets() if body.target is None else [granted(service.target(body.target))]
         )
         drifts = await reconciler.reconcile(
             principal, targets, apply=not body.plan, correlation_id=context.correlation_id.get()
@@ -255,12 +259,6 @@ def _target_view(service: SessionService, principal: Principal, target: Target) 
             for role in target.roles
         ),
     )
-
-
-def _granted(answer: T | Refusal) -> T:
-    if isinstance(answer, Refusal):
-        raise RefusedError(answer)
-    return answer
 
 
 def _operators_only(service: SessionService, principal: Principal) -> None:

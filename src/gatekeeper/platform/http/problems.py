@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from fastapi.responses import JSONResponse
 
@@ -14,6 +14,8 @@ from gatekeeper.wire.problems import PROBLEM_MEDIA_TYPE, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+T = TypeVar("T")
 
 PROBLEM_REFERENCE: Final = "#/components/schemas/Problem"
 
@@ -64,6 +66,13 @@ class RefusedError(Exception):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.detail)
         self.refusal = refusal
+
+
+def granted(answer: T | Refusal) -> T:
+    """Return what was asked for, or carry its refusal to where problems are written."""
+    if isinstance(answer, Refusal):
+        raise RefusedError(answer)
+    return answer
 
 
 def problem_of(refusal: Refusal) -> Problem:
@@ -117,6 +126,7 @@ _DESCRIPTIONS: Final[Mapping[int, str]] = MappingProxyType(
         500: "Something failed on our side.",
         502: "The agent or the target refused.",
         503: "A neighbour does not answer; try again.",
+        504: "It took too long.",
     }
 )
 
