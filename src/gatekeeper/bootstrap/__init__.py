@@ -12,6 +12,7 @@ from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, l
 from gatekeeper.bootstrap.target import (
     DEFAULT_SHARDS,
     Setup,
+    Step,
     bootstrap_target,
     new_agent_dsn,
     prepare_sample_target,
@@ -23,6 +24,7 @@ __all__ = [
     "ControlPlaneSettings",
     "Keys",
     "Setup",
+    "Step",
     "agent_app",
     "bootstrap_target",
     "control_plane_app",

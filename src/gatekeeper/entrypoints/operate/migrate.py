@@ -10,24 +10,27 @@ import psycopg
 import typer
 
 from gatekeeper import bootstrap
-from gatekeeper.kernel.errors import GatekeeperError
+from gatekeeper.entrypoints.cli.caller import Exit, explaining, fail, show_values
 from gatekeeper.platform.postgres import migrations
 
 
 def migrate(
-    config: Annotated[Path, typer.Option(help="Settings of the control plane.", exists=True)],
+    config: Annotated[
+        Path, typer.Option(help="Settings of the control plane.", exists=True, dir_okay=False)
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Bring the store's tables up to date. Twice in a row, the second does nothing.
 
     Example:  gk migrate --config control-plane.toml
     """
-    try:
+    with explaining():
         settings = bootstrap.load_settings(bootstrap.ControlPlaneSettings, config)
-        applied = asyncio.run(migrations.migrate(settings.store_dsn))
-    except GatekeeperError as error:
-        typer.echo(f"error: {error.detail}", err=True)
-        raise typer.Exit(1) from error
-    except psycopg.OperationalError as error:
-        typer.echo("error: the store does not answer; is store_dsn right?", err=True)
-        raise typer.Exit(6) from error
-    typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+        try:
+            applied = asyncio.run(migrations.migrate(settings.store_dsn))
+        except psycopg.OperationalError:
+            fail("the store does not answer; is store_dsn right?", Exit.UNREACHABLE)
+        if as_json:
+            show_values({"applied": applied})
+        else:
+            typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")

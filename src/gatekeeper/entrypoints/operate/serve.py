@@ -12,8 +12,8 @@ import uvicorn
 
 from gatekeeper import bootstrap
 from gatekeeper.bootstrap.settings import S
+from gatekeeper.entrypoints.cli.caller import explaining
 from gatekeeper.entrypoints.commands import group
-from gatekeeper.kernel.errors import InputError
 from gatekeeper.platform.telemetry.logs import configure_logs
 
 GRACE_SECONDS = 5
@@ -69,8 +69,5 @@ def _serve(application: object, host: str, port: int) -> None:
 
 
 def _settings(model: type[S], path: Path) -> S:
-    try:
+    with explaining():
         return bootstrap.load_settings(model, path)
-    except InputError as error:
-        typer.echo(error.detail, err=True)
-        raise typer.Exit(2) from error
