@@ -14,6 +14,7 @@ from gatekeeper.bootstrap.store import migrate_store, prepare_store
 from gatekeeper.bootstrap.target import (
     DEFAULT_SHARDS,
     Setup,
+    Step,
     bootstrap_target,
     new_agent_dsn,
     prepare_sample_target,
@@ -25,6 +26,7 @@ __all__ = [
     "ControlPlaneSettings",
     "Keys",
     "Setup",
+    "Step",
     "agent_app",
     "bootstrap_target",
     "control_plane_app",

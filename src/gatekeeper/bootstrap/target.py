@@ -10,7 +10,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from gatekeeper.databases.adapters.postgresql import bootstrap
-from gatekeeper.databases.adapters.postgresql.bootstrap import DEFAULT_SHARDS, Setup
+from gatekeeper.databases.adapters.postgresql.bootstrap import DEFAULT_SHARDS, Setup, Step
 from gatekeeper.kernel import scram
 from gatekeeper.kernel.secret import Secret
 
@@ -81,6 +81,7 @@ async def _exists(connection: psycopg.AsyncConnection, query: str, value: str) -
 __all__ = [
     "DEFAULT_SHARDS",
     "Setup",
+    "Step",
     "bootstrap_target",
     "new_agent_dsn",
     "prepare_sample_target",

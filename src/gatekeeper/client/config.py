@@ -127,6 +127,14 @@ def _read(path: Path) -> dict[str, Any]:
         if key not in ("default", "profiles"):
             msg = f"{path}: unknown table [{key}]; known: [default], [profiles.NAME]"
             raise InputError(msg)
+    profiles = document.get("profiles", {})
+    tables = {"profiles": profiles, "default": document.get("default", {})}
+    if isinstance(profiles, dict):
+        tables |= {f"profiles.{name}": table for name, table in profiles.items()}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            msg = f"{path}: [{name}] is to be a table"
+            raise InputError(msg)
     return document
 
 

@@ -39,6 +39,28 @@ class ExportReport(Response):
     lines: int
 
 
+class BootstrapStep(Response):
+    database: str
+    name: str
+    sql: str | None = None
+    """With `--sql`."""
+
+
+class BootstrapReport(Response):
+    """`gk target bootstrap`: what a target still needed, and whether it was done."""
+
+    applied: bool
+    steps: tuple[BootstrapStep, ...]
+    agent_dsn: str | None = None
+    """Shown once, when something was changed."""
+
+
+class MigrateReport(Response):
+    """`gk migrate`: the files that were applied, in order."""
+
+    applied: tuple[str, ...]
+
+
 class PolicyFinding(Response):
     """Something to mend in a policy that can be read: where it stands, and how."""
 

@@ -135,7 +135,7 @@ def calling() -> Iterator[Caller]:
     caller = None
     code: object = Exit.ERROR
     try:
-        with _explaining():
+        with explaining():
             caller = Caller(options)
             yield caller
             code = Exit.OK
@@ -151,7 +151,8 @@ def calling() -> Iterator[Caller]:
 
 
 @contextmanager
-def _explaining() -> Iterator[None]:
+def explaining() -> Iterator[None]:
+    """Turn what is known to go wrong into words and an exit code."""
     try:
         yield
     except ApiError as error:

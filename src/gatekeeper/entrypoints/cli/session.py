@@ -253,12 +253,13 @@ def watch(as_json: Json = False) -> None:
     Example:  gk session watch
     """
     with calling() as caller, caller.client() as client:
-        last: str | None = None
-        note("watching, live")
+        watching = _Watch(client, as_json=caller.wants_json(as_json))
         while True:
             try:
-                last = _follow(client, last, as_json=caller.wants_json(as_json))
+                watching.follow()
             except ServerUnreachableError:
+                if not watching.connected:
+                    raise
                 note(f"connection lost; trying again every {POLL_SECONDS:.0f} s")
             time.sleep(POLL_SECONDS)
 
@@ -349,15 +350,26 @@ def environment_of(view: SessionView) -> dict[str, str]:
     }
 
 
-def _follow(client: Client, last: str | None, *, as_json: bool) -> str | None:
-    """Print events of one stream until it ends; return where to go on."""
-    with client.stream(operations.session_events(last)) as lines:
-        for line in lines:
-            if line.startswith("id: "):
-                last = line.removeprefix("id: ")
-            elif line.startswith("data: "):
-                _print_event(line.removeprefix("data: "), as_json=as_json)
-    return last
+class _Watch:
+    """Knows where it was when a stream ended, so that nothing is shown twice or missed."""
+
+    def __init__(self, client: Client, *, as_json: bool) -> None:
+        self._client = client
+        self._as_json = as_json
+        self._last: str | None = None
+        self.connected = False
+
+    def follow(self) -> None:
+        """Print the events of one stream until it ends."""
+        with self._client.stream(operations.session_events(self._last)) as lines:
+            if not self.connected:
+                note("watching, live")
+            self.connected = True
+            for line in lines:
+                if line.startswith("id: "):
+                    self._last = line.removeprefix("id: ")
+                elif line.startswith("data: "):
+                    _print_event(line.removeprefix("data: "), as_json=self._as_json)
 
 
 def _print_event(data: str, *, as_json: bool) -> None:

@@ -11,14 +11,18 @@ import psycopg
 import typer
 
 from gatekeeper import bootstrap
-from gatekeeper.kernel.errors import GatekeeperError
+from gatekeeper.entrypoints.cli.caller import Exit, explaining, fail, show
+from gatekeeper.entrypoints.output import MigrateReport
 from gatekeeper.kernel.secret import Secret
 
 OWNER_VARIABLE = "GATEKEEPER_OWNER_DSN"
 
 
 def migrate(
-    config: Annotated[Path, typer.Option(help="Settings of the control plane.", exists=True)],
+    config: Annotated[
+        Path, typer.Option(help="Settings of the control plane.", exists=True, dir_okay=False)
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Bring the store's tables up to date. Twice in a row, the second does nothing.
 
@@ -30,17 +34,17 @@ def migrate(
     Example:  GATEKEEPER_OWNER_DSN=... gk migrate --config control-plane.toml
     """
     owner = os.environ.get(OWNER_VARIABLE)
-    try:
+    with explaining():
         settings = bootstrap.load_settings(bootstrap.ControlPlaneSettings, config)
-        applied = asyncio.run(
-            bootstrap.migrate_store(Secret(owner), settings.store_dsn)
-            if owner
-            else bootstrap.migrate_store(settings.store_dsn, None)
-        )
-    except GatekeeperError as error:
-        typer.echo(f"error: {error.detail}", err=True)
-        raise typer.Exit(1) from error
-    except psycopg.OperationalError as error:
-        typer.echo("error: the store does not answer; is store_dsn right?", err=True)
-        raise typer.Exit(6) from error
-    typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")
+        try:
+            applied = asyncio.run(
+                bootstrap.migrate_store(Secret(owner), settings.store_dsn)
+                if owner
+                else bootstrap.migrate_store(settings.store_dsn, None)
+            )
+        except psycopg.OperationalError:
+            fail("the store does not answer; is store_dsn right?", Exit.UNREACHABLE)
+        if as_json:
+            show(MigrateReport(applied=tuple(applied)))
+        else:
+            typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to do")

@@ -16,8 +16,8 @@ import uvicorn
 
 from gatekeeper import bootstrap
 from gatekeeper.bootstrap.settings import S
+from gatekeeper.entrypoints.cli.caller import explaining
 from gatekeeper.entrypoints.commands import group
-from gatekeeper.kernel.errors import InputError
 from gatekeeper.platform.telemetry.logs import configure_logs
 from gatekeeper.platform.telemetry.traces import configure_traces
 
@@ -102,8 +102,5 @@ def _serve(
 
 
 def _settings(model: type[S], path: Path) -> S:
-    try:
+    with explaining():
         return bootstrap.load_settings(model, path)
-    except InputError as error:
-        typer.echo(error.detail, err=True)
-        raise typer.Exit(2) from error

@@ -19,7 +19,7 @@ import httpx
 from gatekeeper import bootstrap
 from gatekeeper.entrypoints.operate.children import Child
 from gatekeeper.entrypoints.operate.toml import write_toml
-from gatekeeper.kernel.errors import UnavailableError
+from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, UnavailableError
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.postgres.embedded import EmbeddedServer, find_binaries
 
@@ -64,12 +64,11 @@ limits: { sessionsPerPrincipal: 50, requestsPerMinute: 600 }
 """
 
 
-class AlreadyRunningError(UnavailableError):
-    """Another stack uses this folder."""
+class InTheWayError(GatekeeperError):
+    """Another stack uses the folder, or somebody else a port."""
 
-
-class PortTakenError(UnavailableError):
-    """Somebody else listens where we are to."""
+    def __init__(self, detail: str) -> None:
+        super().__init__(ErrorCode.STATE_CONFLICT, detail)
 
 
 class Stack:
@@ -229,7 +228,7 @@ async def _until_free(port: int, option: str, patience: float) -> None:
             except OSError as error:
                 if time.monotonic() >= deadline:
                     msg = f"port {port} cannot be used ({error.strerror}); choose with {option}"
-                    raise PortTakenError(msg) from error
+                    raise InTheWayError(msg) from error
             else:
                 return
         await asyncio.sleep(0.1)
@@ -250,6 +249,6 @@ def _locked(path: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             msg = f"another Gatekeeper runs in {path.parent}; stop it, or choose another --home"
-            raise AlreadyRunningError(msg) from error
+            raise InTheWayError(msg) from error
         os.set_inheritable(file.fileno(), False)
         yield

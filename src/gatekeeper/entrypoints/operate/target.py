@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gatekeeper import bootstrap as composition
-from gatekeeper.kernel.errors import GatekeeperError
+from gatekeeper.entrypoints.cli.caller import Exit, explaining, fail, note, show
+from gatekeeper.entrypoints.output import BootstrapReport, BootstrapStep
 from gatekeeper.kernel.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ADMIN_VARIABLE = "GATEKEEPER_ADMIN_DSN"
 
@@ -28,10 +32,14 @@ def bootstrap(
         int, typer.Option(min=1, max=64, help="Owners that share the work; can be raised later.")
     ] = composition.DEFAULT_SHARDS,
     packs: Annotated[
-        Path | None, typer.Option(help="Folder with your own role packs.", exists=True)
+        Path | None,
+        typer.Option(
+            help="Folder with your own role packs.", exists=True, file_okay=False, metavar="DIR"
+        ),
     ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Do it.")] = False,
     sql: Annotated[bool, typer.Option("--sql", help="Print the SQL of every step.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Set a target up: roles, helpers and role packs. Twice is a no-op.
 
@@ -41,35 +49,64 @@ def bootstrap(
 
     Example:  GATEKEEPER_ADMIN_DSN=... gk target bootstrap --database app --owner app_owner
 
-    Example:  gk target bootstrap --database app --owner app_owner --apply
+    Example:  gk target bootstrap --database app --owner app_owner --packs ./packs --apply
     """
-    text = os.environ.get(ADMIN_VARIABLE)
-    if not text:
-        typer.echo(f"error: {ADMIN_VARIABLE} is not set: it holds the admin's DSN", err=True)
-        raise typer.Exit(2)
-    setup = composition.Setup(
-        databases=tuple(database),
-        owners=tuple(owner),
-        schemas=tuple(schema or ["public"]),
-        shards=shards,
-        packs=packs,
-    )
-    try:
-        steps = asyncio.run(composition.bootstrap_target(Secret(text), setup, apply=apply))
-        dsn = asyncio.run(_agent_dsn(Secret(text), database[0])) if apply and steps else None
-    except GatekeeperError as error:
-        typer.echo(f"error: {error.detail}", err=True)
-        raise typer.Exit(1) from error
+    with explaining():
+        text = os.environ.get(ADMIN_VARIABLE)
+        if not text:
+            fail(f"{ADMIN_VARIABLE} is not set: it holds the admin's DSN", Exit.USAGE)
+        setup = composition.Setup(
+            databases=tuple(database),
+            owners=tuple(owner),
+            schemas=tuple(schema or ["public"]),
+            shards=shards,
+            packs=packs,
+        )
+        steps, dsn = asyncio.run(_carry_out(Secret(text), setup, apply=apply))
+        if as_json:
+            _show_json(steps, dsn, applied=apply, with_sql=sql)
+        else:
+            _show(steps, dsn, applied=apply, with_sql=sql)
+
+
+async def _carry_out(
+    admin: Secret, setup: composition.Setup, *, apply: bool
+) -> tuple[Sequence[composition.Step], Secret | None]:
+    """Return the steps, and the agent's new DSN when something was changed."""
+    steps = await composition.bootstrap_target(admin, setup, apply=apply)
+    if not (apply and steps):
+        return steps, None
+    return steps, await composition.new_agent_dsn(admin, setup.databases[0])
+
+
+def _show(
+    steps: Sequence[composition.Step], dsn: Secret | None, *, applied: bool, with_sql: bool
+) -> None:
     for step in steps:
-        typer.echo(f"{'done   ' if apply else 'would do'} {step.database}: {step.name}")
-        if sql:
+        typer.echo(f"{'done' if applied else 'would do'}  {step.database}: {step.name}")
+        if with_sql:
             typer.echo(step.text)
     if not steps:
-        typer.echo("nothing to do")
-    if dsn is not None:
-        typer.echo("\nThe agent logs in with (shown once):")
+        note("nothing to do")
+    elif dsn is None:
+        note("nothing was changed; --apply does it, --sql shows every statement")
+    else:
+        note("the agent logs in with this DSN, shown once:")
         typer.echo(dsn.reveal())
 
 
-async def _agent_dsn(admin: Secret, database: str) -> Secret:
-    return await composition.new_agent_dsn(admin, database)
+def _show_json(
+    steps: Sequence[composition.Step], dsn: Secret | None, *, applied: bool, with_sql: bool
+) -> None:
+    show(
+        BootstrapReport(
+            applied=applied,
+            steps=tuple(
+                BootstrapStep(
+                    database=step.database, name=step.name, sql=step.text if with_sql else None
+                )
+                for step in steps
+            ),
+            agent_dsn=None if dsn is None else dsn.reveal(),
+        )
+    )

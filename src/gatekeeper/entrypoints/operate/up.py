@@ -13,8 +13,8 @@ import typer
 
 from gatekeeper.bootstrap.settings import AGENT_PORT, CONTROL_PLANE_PORT
 from gatekeeper.client.config import load, save_profile
+from gatekeeper.entrypoints.cli.caller import explaining
 from gatekeeper.entrypoints.operate.stack import Stack
-from gatekeeper.kernel.errors import GatekeeperError
 
 DEFAULT_HOME: Final = Path("~/.gatekeeper")
 MAX_PORT: Final = 65_535
@@ -39,14 +39,8 @@ def up(
 
     Example:  gk up --home ./gatekeeper --port 4400 --agent-port 4401
     """
-    try:
+    with explaining():
         asyncio.run(_run(home.expanduser().absolute(), port, agent_port))
-    except GatekeeperError as error:
-        typer.echo(f"error: {error.detail}", err=True)
-        raise typer.Exit(1) from error
-    except OSError as error:
-        typer.echo(f"error: {error.filename or home}: {error.strerror}", err=True)
-        raise typer.Exit(1) from error
 
 
 async def _run(home: Path, port: int, agent_port: int) -> None:

@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gatekeeper.databases.adapters.postgresql.translate import translated
+from gatekeeper.databases.errors import TargetMisconfiguredError
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.kernel.ttl import parse_ttl
 
@@ -33,6 +34,9 @@ MAX_SHARDS: Final = 64
 DEFAULT_PACKS: Final = "pg-1.0.0"
 _SECOND_GRANTOR_MAJOR: Final = 16
 """From here on memberships have INHERIT and SET of their own, and creators get ADMIN."""
+
+_NO_FAULT_OF_THE_SQL: Final = ("08", "53", "57")
+"""SQLSTATE classes of connections, resources and operators."""
 
 _DIGESTS: Final = """
 CREATE SCHEMA IF NOT EXISTS gk;
@@ -111,13 +115,24 @@ async def apply(admin: Secret, steps: Sequence[Step]) -> None:
             async with await _connect(admin, step.database) as connection:
                 await connection.execute(_DIGESTS.encode())
                 async with connection.transaction():
-                    await connection.execute(step.text.encode())
+                    await _run(connection, step)
                     await connection.execute(
                         "INSERT INTO gk.installed (step, sha256) VALUES (%s, %s)"
                         " ON CONFLICT (step) DO UPDATE SET sha256 = excluded.sha256,"
                         " at = clock_timestamp()",
                         (step.name, step.sha256),
                     )
+
+
+async def _run(connection: psycopg.AsyncConnection[Any], step: Step) -> None:
+    """Run a step's SQL. What the database says of it holds nothing but the admin's own words."""
+    try:
+        await connection.execute(step.text.encode())
+    except psycopg.Error as error:
+        if not error.sqlstate or error.sqlstate.startswith(_NO_FAULT_OF_THE_SQL):
+            raise
+        msg = f"step {step.name!r} in database {step.database!r}: {error.diag.message_primary}"
+        raise TargetMisconfiguredError(msg) from None
 
 
 async def set_agent_password(admin: Secret, database: str, verifier: str) -> None:
@@ -159,8 +174,7 @@ def _steps(setup: Setup, major: int, connection: psycopg.AsyncConnection) -> Ite
             text = template.render("objects.sql", shard)
             yield Step(name=f"objects of owner {shard:02}", database=database, text=text)
         for pack in manifest.packs:
-            raw = (place / pack.file).read_text()
-            text = _pack_grants(raw, database, setup, connection)
+            text = _pack_grants(_pack_sql(place, pack), database, setup, connection)
             yield Step(name=f"grants of {pack.name}", database=database, text=text)
 
 
@@ -216,6 +230,22 @@ def _pack_role(
             for shard in range(shards)
         ]
     return sql.Composed(parts).as_string(connection)
+
+
+def _pack_sql(place: Path | Traversable, pack: Pack) -> str:
+    """Read a pack's SQL, and try the names that stand in it."""
+    try:
+        text = (place / pack.file).read_text()
+        text.format(schema="", database="", owner="")
+    except OSError as error:
+        msg = f"{place}/{pack.file}: {error.strerror}"
+        raise InputError(msg) from error
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        msg = (
+            f"{place}/{pack.file}: write {{schema}}, {{database}}, {{owner}}; other braces doubled"
+        )
+        raise InputError(msg) from error
+    return text
 
 
 def _pack_grants(
