@@ -2,7 +2,7 @@
 
 They are made where the extra `otel` is installed and the environment names a collector
 (OTEL_EXPORTER_OTLP_ENDPOINT, or the name for traces alone; every other OTEL_ variable works
-too). Otherwise each function here does nothing, and nothing of OpenTelemetry is imported.
+too). Otherwise each function here does nothing, and the SDK is not imported.
 A span holds names and ids: no value of a request, no parameter, no error's text.
 """
 
