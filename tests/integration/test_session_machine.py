@@ -298,7 +298,11 @@ class Sessions(RuleBasedStateMachine):
                 "SELECT id, due_at FROM gatekeeper.job WHERE state IN ('queued', 'running')"
             )
         )
-        ends = dict(await self._rows("SELECT id, expires_at FROM gatekeeper.session"))
+        ends = dict(
+            await self._rows(
+                "SELECT id, greatest(expires_at, clock_timestamp()) FROM gatekeeper.session"
+            )
+        )
         for session, status in current.items():
             if status is S.PENDING:
                 assert job_id(ISSUE, session) in alive
