@@ -107,7 +107,11 @@ class FakeAgents:
     ) -> Receipt[UserCreated]:
         self._answer()
         name = role_name(session)
+        if name in self.ended or name not in self.logins:
+            msg = "there is no such login, or it was ended"
+            raise TargetRefusedError(msg)
         self.logins[name] = self.now() + ttl
+        self._lose()
         return _receipt(
             UserCreated(
                 username=name,

@@ -7,7 +7,12 @@ import psycopg
 import pytest
 from test_postgresql_provider import Login, Target, target
 
-from gatekeeper.databases.model import ObjectPolicy
+from conftest import SETTINGS, binaries
+from gatekeeper.bootstrap.target import prepare_sample_target
+from gatekeeper.databases.adapters.postgresql.provider import PostgreSQLProvider
+from gatekeeper.databases.model import Failure, ObjectPolicy, UserRevoked
+from gatekeeper.kernel.secret import Secret
+from gatekeeper.platform.postgres.embedded import EmbeddedServer
 
 __all__ = ["target"]
 
@@ -64,17 +69,139 @@ async def attempt(login: Login, query: str) -> None:
         "CREATE DATABASE mine",
         "DROP TABLE orders",
         "TRUNCATE orders",
+        "CREATE RULE r AS ON SELECT TO orders DO INSTEAD NOTHING",
+        "CREATE TRIGGER t AFTER INSERT ON orders EXECUTE FUNCTION suppress_redundant_updates_trigger()",
         "ALTER TABLE orders OWNER TO {me}",
-        "BEGIN; LOCK TABLE orders IN ACCESS EXCLUSIVE MODE",
+        "GRANT SELECT ON orders TO PUBLIC",
+        "REVOKE SELECT ON orders FROM app_read",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE postgres GRANT SELECT ON TABLES TO {me}",
+        "ALTER DATABASE shop SET search_path = mine",
+        "ALTER ROLE app_read SET search_path = mine",
+        "ALTER ROLE ALL SET search_path = mine",
+        "ALTER FUNCTION gk.remains(text[]) SECURITY INVOKER",
+        "CREATE TABLE gk.mine ()",
+        "CREATE OPERATOR public.= (LEFTARG = text, RIGHTARG = text, FUNCTION = texteq)",
+        "CREATE PUBLICATION p FOR ALL TABLES",
+        "SELECT pg_create_logical_replication_slot('s', 'pgoutput')",
+        "CREATE TABLESPACE t LOCATION '/tmp'",
+        "CREATE LANGUAGE plperlu",
+        "CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw",
+        "LOAD 'auto_explain'",
+        "SELECT pg_ls_dir('/')",
+        "SELECT lo_export(1, '/tmp/stolen')",
+        "SELECT pg_logical_emit_message(true, 'x', 'y'), pg_promote()",
     ],
 )
 async def test_refused(target: Target, attack: str) -> None:
-    login = await target.login("app_read")
+    """Also to a holder who may write: all that app_read may not do is tried as app_write."""
+    login = await target.login("app_write")
 
-    with pytest.raises(DENIED):
+    with pytest.raises((DENIED, psycopg.errors.UndefinedObject)):
         await attempt(login, attack.format(me=login.name))
 
     assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone
+
+
+async def test_who_may_read_cannot_write_or_lock_out_writers(target: Target) -> None:
+    login = await target.login("app_read")
+    for attack in (
+        "INSERT INTO orders (customer, total) VALUES ('x', 1)",
+        "UPDATE orders SET total = 0",
+        "DELETE FROM orders",
+        "SELECT nextval('orders_id_seq')",
+        "SELECT setval('orders_id_seq', 1)",
+        "SELECT * FROM orders FOR UPDATE",
+        "COPY orders FROM STDIN",
+        "BEGIN; LOCK TABLE orders IN ROW EXCLUSIVE MODE",
+        "BEGIN; LOCK TABLE orders IN ACCESS EXCLUSIVE MODE",
+    ):
+        with pytest.raises(DENIED):
+            await attempt(login, attack)
+
+    assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone
+
+
+@pytest.mark.parametrize(
+    ("role", "hold"),
+    [
+        ("app_read", "BEGIN; LOCK TABLE orders IN ACCESS SHARE MODE"),
+        ("app_write", "BEGIN; LOCK TABLE orders IN ROW EXCLUSIVE MODE"),
+        ("app_read", "BEGIN; ALTER ROLE {me} PASSWORD 'mine'"),
+        ("app_read", "BEGIN; ALTER ROLE {me} SET search_path = mine"),
+        ("app_read", "BEGIN; SELECT lo_create(0)"),
+        ("app_write", "BEGIN ISOLATION LEVEL SERIALIZABLE; UPDATE orders SET total = total"),
+        ("app_read", "DECLARE c CURSOR WITH HOLD FOR SELECT * FROM orders"),
+        ("app_read", "LISTEN x; SELECT pg_advisory_lock(n) FROM generate_series(1, 1000) AS n"),
+        ("app_read", "PREPARE p AS SELECT * FROM orders"),
+    ],
+)
+async def test_nothing_it_holds_keeps_it_from_being_ended(
+    target: Target, role: str, hold: str
+) -> None:
+    login = await target.login(role)
+    connection = await login.connect()
+    for statement in hold.format(me=login.name).split("; "):
+        await connection.execute(statement.encode())
+
+    assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone
+    with pytest.raises(psycopg.OperationalError):
+        await connection.execute("SELECT 1")
+
+
+async def test_the_agents_connections_cannot_be_ended_by_it(target: Target) -> None:
+    login = await target.login("app_write")
+    await target.provider.health()
+    for (pid,) in await target.admin(
+        "SELECT pid FROM pg_stat_activity WHERE usename = 'gk_agent' AND datname = 'shop'"
+    ):
+        for attack in ("pg_terminate_backend", "pg_cancel_backend"):
+            with pytest.raises(DENIED):
+                await attempt(login, f"SELECT {attack}({pid})")
+
+    assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone
+
+
+async def test_a_prepared_transaction_is_named_and_its_login_never_called_gone(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """It outlives its backend and keeps its locks; only a superuser can end it."""
+    server = EmbeddedServer(
+        tmp_path_factory.mktemp("prepared") / "data",
+        binaries(18),
+        settings={**SETTINGS, "max_prepared_transactions": "4"},
+    )
+    await server.start()
+    try:
+        agent_dsn = await prepare_sample_target(Secret(server.dsn()), "shop")
+        world = Target(server, PostgreSQLProvider(agent_dsn), agent_dsn)
+        login, locked, other = [await world.login("app_write") for _ in range(3)]
+        await _prepare(login, "UPDATE orders SET total = total", "data")
+        await _prepare(locked, f"ALTER ROLE {locked.name} PASSWORD 'mine'", "role")
+
+        answers = await world.provider.revoke_users(
+            [login.name, locked.name, other.name], ObjectPolicy.DROP
+        )
+        plain, kept, free = answers
+        assert isinstance(plain, UserRevoked)
+        assert plain.left == ("role", "prepared transaction 'data' in shop")
+        assert isinstance(kept, Failure)
+        assert "prepared transaction 'role' in shop" in kept.message
+        assert isinstance(free, UserRevoked)
+        assert free.gone
+
+        for name in ("data", "role"):
+            await world.admin(f"ROLLBACK PREPARED '{name}'")
+        for one in (login, locked):
+            assert (await world.revoke(one.name, ObjectPolicy.DROP)).gone
+        await world.provider.close()
+    finally:
+        await server.stop()
+
+
+async def _prepare(login: Login, query: str, name: str) -> None:
+    async with await psycopg.AsyncConnection.connect(login.dsn, autocommit=True) as connection:
+        for statement in ("BEGIN", query, f"PREPARE TRANSACTION '{name}'"):
+            await connection.execute(statement.encode())
 
 
 @pytest.mark.parametrize("name", ["dblink", "postgres_fdw", "adminpack", "file_fdw"])

@@ -115,35 +115,6 @@ async def test_bootstrap_twice_is_a_no_op_and_names_its_steps_before(target: Tar
     assert "owner 16" in {step.name for step in steps}
 
 
-async def test_every_check_of_the_doctor_is_well_after_bootstrap(target: Target) -> None:
-    checks = await target.provider.doctor()
-
-    assert [c for c in checks if c.status is not CheckStatus.OK] == []
-    assert len(checks) > 20
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "GRANT EXECUTE ON FUNCTION gk.remains(text[]) TO PUBLIC",
-        "ALTER FUNCTION gk.remains(text[]) RESET search_path",
-        "REVOKE pg_signal_backend FROM gk_registry",
-        "ALTER ROLE gk_agent CREATEROLE",
-        "ALTER ROLE app_read CREATEDB",
-        "GRANT TEMP ON DATABASE shop TO PUBLIC",
-    ],
-)
-async def test_the_doctor_names_the_statement_that_mends(target: Target, damage: str) -> None:
-    await target.admin(damage)
-    bad = [c for c in await target.provider.doctor() if c.status is not CheckStatus.OK]
-    assert bad
-    for check in bad:
-        assert check.fix is not None
-        await target.admin(check.fix)
-
-    assert [c for c in await target.provider.doctor() if c.status is not CheckStatus.OK] == []
-
-
 async def test_a_login_reads_and_does_not_write(target: Target) -> None:
     login = await target.login("app_read")
     async with await login.connect() as connection:

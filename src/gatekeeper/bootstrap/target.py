@@ -58,16 +58,14 @@ async def prepare_sample_target(admin: Secret, database: str) -> Secret:
     async with await psycopg.AsyncConnection.connect(admin.reveal(), autocommit=True) as server:
         if not await _exists(server, "SELECT 1 FROM pg_database WHERE datname = %s", database):
             await server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
-        await server.execute(
-            sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database))
-        )
+        for name in (database, "postgres", "template1"):
+            await server.execute(
+                sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name))
+            )
     async with await psycopg.AsyncConnection.connect(
         make_conninfo(admin.reveal(), dbname=database), autocommit=True
     ) as shop:
         await shop.execute(_SAMPLE)
-        await shop.execute(
-            sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database))
-        )
     setup = bootstrap.Setup(databases=(database, "postgres"), owners=("postgres",))
     await bootstrap_target(admin, setup, apply=True)
     return await new_agent_dsn(admin, database)

@@ -95,11 +95,14 @@ class Ending:
         return {session.id: _proven(a) for session, a in zip(sessions, answers, strict=True)}
 
     async def _note(self, failures: Mapping[SessionId, Failure]) -> None:
-        """Keep sessions as what they are; say why once for each new reason."""
+        """Keep sessions as what they are; say why once for each new reason.
+
+        One may be cleaned by now: another run of its job was faster than a late answer.
+        """
         async with self._store.transaction() as unit:
             for session in (await unit.lock_all(list(failures))).values():
                 why = failures[session.id]
-                if session.error != why:
+                if session.status in ENDING and session.error != why:
                     noted = await unit.note_error(session, why)
                     await unit.record(
                         session_event(

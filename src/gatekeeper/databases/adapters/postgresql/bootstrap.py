@@ -178,6 +178,13 @@ def _steps(setup: Setup, major: int, connection: psycopg.AsyncConnection) -> Ite
             yield Step(name=f"grants of {pack.name}", database=database, text=text)
 
 
+def helpers_text(major: int, shards: int) -> str:
+    """Return the SQL of all helpers, as this release installs them on such a server."""
+    template = _Template(major, shards)
+    sharded = (template.render(f, n) for f in ("shard.sql", "objects.sql") for n in range(shards))
+    return "\n".join((template.render("home.sql"), *sharded))
+
+
 class _Template:
     """Puts the version's clauses and numbers of ours into the SQL files; never data."""
 

@@ -22,6 +22,7 @@ from gatekeeper.databases.model import (
     UserRevoked,
 )
 from gatekeeper.kernel.ids import RoleName
+from gatekeeper.platform.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +69,7 @@ class PostgreSQLProvider:
     async def doctor(self) -> tuple[Check, ...]:
         with translated():
             async with self._cleanup.connection() as connection:
-                return await examine(connection)
+                return await examine(connection, now=SystemClock().now())
 
     async def health(self) -> None:
         await self._issue.row("SELECT 1 AS one")

@@ -7,13 +7,14 @@ login, so that a thousand that end in one second are cut within it.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from psycopg import sql
 
 from gatekeeper.databases.adapters.postgresql.translate import error_of
 from gatekeeper.databases.model import Failure, ObjectPolicy, OwnedObjects, UserRevoked
+from gatekeeper.kernel.errors import GatekeeperError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -26,7 +27,7 @@ BACKENDS_SECONDS: Final = 10.0
 """How long to wait for told backends to be gone before the job is tried again."""
 POLL_SECONDS: Final = 0.003
 SLOWEST_POLL_SECONDS: Final = 0.05
-DISABLE_TRIES: Final = 3
+SWITCH_OFF_TRIES: Final = 2
 
 Row = dict[str, Any]
 
@@ -36,8 +37,8 @@ class _Login:
     """What is known of one login on its way out."""
 
     existed: bool = False
-    failed: str | None = None
-    """The SQLSTATE that kept it from being switched off."""
+    failed: Failure | None = None
+    """What kept it from being switched off, or its objects from being handled."""
     backends: int = 0
     cut_at: datetime | None = None
     owned: tuple[OwnedObjects, ...] = ()
@@ -54,51 +55,50 @@ class Revocation:
         self._logins = {name: _Login() for name in usernames}
 
     async def run(self) -> tuple[UserRevoked | Failure, ...]:
-        """End them all; answer in the order asked, with a proof or why there is none."""
-        await self._switch_off()
-        off = [name for name, login in self._logins.items() if login.failed is None]
-        await self._see_backends_gone(off)
-        await self._drop(off)
+        """End them all; answer in the order asked, with a proof or why there is none.
+
+        Those that could not be switched off are tried again once the others are gone: a
+        holder can keep his own role locked in an open transaction, which goes with his
+        backends; what else may keep it locked must not hold up the others.
+        """
+        pending: Collection[RoleName] = list(self._logins)
+        for _ in range(SWITCH_OFF_TRIES):
+            off = await self._switch_off(pending)
+            await self._see_backends_gone(pending, off)
+            await self._drop(off)
+            pending = [name for name in pending if name not in off]
+            if not pending:
+                break
         remains = await self._helpers.rows(
             "SELECT *, clock_timestamp() AS verified_at FROM gk.remains(%s)", list(self._logins)
         )
         proofs = {row["username"]: row for row in remains}
         return tuple(_answer(name, login, proofs[name]) for name, login in self._logins.items())
 
-    async def _switch_off(self) -> None:
-        """Take the right to log in from all of them.
+    async def _switch_off(self, names: Collection[RoleName]) -> Collection[RoleName]:
+        """Take the right to log in from them; return those that have it no more."""
+        rows = await self._helpers.patiently("SELECT * FROM gk.disable_logins(%s)", list(names))
+        for row in rows:
+            login = self._logins[row["username"]]
+            login.existed = row["existed"]
+            login.failed = row["failed"] and Failure.of(error_of(row["failed"]))
+        return [row["username"] for row in rows if not row["failed"]]
 
-        A holder can keep his own role locked in an open transaction: that goes with his
-        backends, which end also where the role could not be changed yet.
-        """
-        pending: Collection[RoleName] = list(self._logins)
-        for _ in range(DISABLE_TRIES):
-            rows = await self._helpers.patiently(
-                "SELECT * FROM gk.disable_logins(%s)", list(pending)
-            )
-            for row in rows:
-                login = self._logins[row["username"]]
-                login.existed, login.failed = row["existed"], row["failed"]
-            pending = [row["username"] for row in rows if row["failed"] is not None]
-            if not pending:
-                return
-            await self._look(pending)
+    async def _see_backends_gone(
+        self, names: Collection[RoleName], off: Collection[RoleName]
+    ) -> None:
+        """End backends, until none is seen of the logins that are off.
 
-    async def _see_backends_gone(self, names: Collection[RoleName]) -> None:
-        """End backends until none is seen.
-
-        The logins are off and that is committed, so no new one can come but a log-in that
-        was already under way: it is met by the next look, or shows in the final proof.
+        That they are is committed, so no new one can come but a log-in that was already
+        under way: it is met by the next look, or shows in the final proof.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + BACKENDS_SECONDS
-        left, pause = names, POLL_SECONDS
-        while left:
-            left = await self._look(left)
-            if not left or loop.time() > deadline:
-                return
+        left, pause = await self._look(names), POLL_SECONDS
+        while (left := [name for name in left if name in off]) and loop.time() < deadline:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, SLOWEST_POLL_SECONDS)
+            left = await self._look(left)
 
     async def _look(self, names: Collection[RoleName]) -> Collection[RoleName]:
         """Tell the backends of these logins to go; return the logins that had any."""
@@ -119,7 +119,10 @@ class Revocation:
         rows = await self._helpers.patiently("SELECT * FROM gk.drop_logins(%s)", list(names))
         owners = [row["username"] for row in rows if _owns(row["remains"])]
         for name in owners:
-            self._logins[name].owned = await self._release_objects(name)
+            try:
+                self._logins[name].owned = await self._release_objects(name)
+            except GatekeeperError as error:
+                self._logins[name].failed = Failure.of(error)
         held = [row["username"] for row in rows if row["remains"]]
         if held:
             await self._helpers.patiently("SELECT * FROM gk.drop_logins(%s)", held)
@@ -138,12 +141,12 @@ class Revocation:
 
 
 def _owns(remains: Sequence[str]) -> bool:
-    return any(what.startswith("objects in ") for what in remains)
+    return "backends" not in remains and any(what.startswith("objects in ") for what in remains)
 
 
 def _answer(username: RoleName, login: _Login, proof: Row) -> UserRevoked | Failure:
     if login.failed is not None:
-        return Failure.of(error_of(login.failed))
+        return _with_what_is_left(login.failed, proof["remains"])
     return UserRevoked(
         username=username,
         existed=login.existed,
@@ -154,3 +157,7 @@ def _answer(username: RoleName, login: _Login, proof: Row) -> UserRevoked | Fail
         owned=login.owned,
         left=tuple(proof["remains"]),
     )
+
+
+def _with_what_is_left(failure: Failure, remains: Sequence[str]) -> Failure:
+    return replace(failure, message=f"{failure.message}; still there: {'; '.join(remains)}")

@@ -111,38 +111,45 @@ BEGIN
     RETURN QUERY SELECT v_ends, clock_timestamp(), false;
 END $$;
 
+CREATE OR REPLACE FUNCTION gk.mark_ended(p_name text)
+RETURNS TABLE (existed boolean, shard integer)
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO gk.login AS l (name, role_oid, shard, pack, verifier, expires_at, ended_at)
+        VALUES (p_name, (SELECT oid FROM pg_roles WHERE rolname = p_name), 0, '', '',
+            clock_timestamp(), clock_timestamp())
+        ON CONFLICT (name) DO UPDATE SET
+            ended_at = coalesce(l.ended_at, excluded.ended_at),
+            role_oid = coalesce(l.role_oid, excluded.role_oid)
+        RETURNING l.role_oid IS NOT NULL, l.shard
+$$;
+
 -- Off, and remembered as ended even when they were never made: a late create is refused.
 -- One login that somebody holds must not hold up the others: it comes back with its
--- SQLSTATE, and alone it may wait longer.
+-- SQLSTATE, and alone it may wait longer. That it ended is kept also where its role could
+-- not be changed yet, so that its backends can be told to go.
 CREATE OR REPLACE FUNCTION gk.disable_logins(p_names text[])
 RETURNS TABLE (username text, existed boolean, failed text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
-    v_name  text;
-    v_login gk.login;
-    v_oid   oid;
+    v_shard integer;
 BEGIN
     PERFORM gk.check_names(p_names), gk.say_for_whom(p_names), gk.wait_briefly(p_names);
-    FOR v_name IN SELECT name FROM unnest(p_names) AS n (name) ORDER BY name LOOP
-        INSERT INTO gk.login AS l (name, shard, pack, verifier, expires_at, ended_at)
-            VALUES (v_name, 0, '', '', clock_timestamp(), clock_timestamp())
-            ON CONFLICT (name) DO UPDATE SET ended_at = coalesce(l.ended_at, excluded.ended_at)
-            RETURNING * INTO v_login;
-        SELECT oid INTO v_oid FROM pg_roles WHERE rolname = v_name;
-        IF v_login.role_oid IS NULL AND v_oid IS NOT NULL THEN
-            UPDATE gk.login SET role_oid = v_oid WHERE name = v_name;
-        END IF;
-        existed := coalesce(v_login.role_oid, v_oid) IS NOT NULL;
-        username := v_name;
+    FOR username IN SELECT name FROM unnest(p_names) AS n (name) ORDER BY name LOOP
+        existed := false;
         failed := NULL;
-        IF v_oid IS NOT NULL THEN
-            BEGIN
-                EXECUTE format('SELECT gk.disable_role_%s($1)', lpad(v_login.shard::text, 2, '0'))
-                    USING v_name;
-            EXCEPTION WHEN OTHERS THEN
-                failed := SQLSTATE;
-            END;
-        END IF;
+        BEGIN
+            SELECT * INTO existed, v_shard FROM gk.mark_ended(username);
+            IF EXISTS (SELECT 1 FROM pg_roles WHERE rolname = username) THEN
+                BEGIN
+                    EXECUTE format('SELECT gk.disable_role_%s($1)', lpad(v_shard::text, 2, '0'))
+                        USING username;
+                EXCEPTION WHEN OTHERS THEN
+                    failed := SQLSTATE;
+                END;
+            END IF;
+        EXCEPTION WHEN OTHERS THEN
+            failed := SQLSTATE;
+        END;
         RETURN NEXT;
     END LOOP;
 END $$;
@@ -190,7 +197,8 @@ BEGIN
     END LOOP;
 END $$;
 
--- What of each login is still there, read from the catalogue: nothing means gone.
+-- What of each login is still there, read from the catalogue: nothing means gone. A
+-- prepared transaction outlives its backend and keeps its locks: only a superuser can end it.
 CREATE OR REPLACE FUNCTION gk.remains(p_names text[]) RETURNS TABLE (username text, remains text[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -207,6 +215,8 @@ BEGIN
             || ARRAY(SELECT DISTINCT 'objects in ' || coalesce(quote_ident(d.datname), 'the server')
                 FROM pg_shdepend s LEFT JOIN pg_database d ON d.oid = s.dbid
                 WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = role)
+            || ARRAY(SELECT format('prepared transaction %L in %I', p.gid, p.database)
+                FROM pg_prepared_xacts p WHERE p.owner = logins.name)
         FROM logins;
 END $$;
 
