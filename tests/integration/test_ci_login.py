@@ -144,7 +144,7 @@ def run(world: World, home: Path, command: str, **variables: str) -> str:
     done = subprocess.run(
         ["/bin/sh", "-e", "-c", command],
         cwd=EXAMPLES, capture_output=True, text=True, check=False, timeout=60,
-        env={
+        env=os.environ | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "GATEKEEPER_HOME": str(home), "GATEKEEPER_SERVER": world.url, **variables,
         },

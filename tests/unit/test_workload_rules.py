@@ -7,9 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from gatekeeper.bootstrap.identity import make_identity
 from gatekeeper.bootstrap.settings import ControlPlaneSettings
+from gatekeeper.kernel.errors import InputError
 from gatekeeper.kernel.workload import WorkloadRule, workload_of
+from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.oidc.workload import WorkloadIssuerSettings, WorkloadRuleSettings
+from gatekeeper.platform.random import SystemRandom
 
 
 def rule(**claims: Any) -> WorkloadRule:
@@ -177,3 +181,22 @@ def test_settings_that_would_let_a_token_past_the_rules_are_refused(
     )
     with pytest.raises(ValidationError, match=words):
         ControlPlaneSettings.model_validate(SETTINGS | changes)
+
+
+def test_workloads_need_an_address_that_nobody_can_answer_in_the_place_of() -> None:
+    settings = ControlPlaneSettings.model_validate(
+        SETTINGS
+        | {"public_url": "http://10.0.0.1", "workload_issuers": [ISSUER | {"rules": RULES}]}
+    )
+
+    async def record(kind: Any, **_: Any) -> None:
+        raise AssertionError(kind)
+
+    with pytest.raises(InputError, match="public_url"):
+        make_identity(
+            settings,
+            clock=SystemClock(),
+            random=SystemRandom(),
+            per_minute=lambda: 1,
+            record=record,
+        )
