@@ -350,6 +350,24 @@ async def test_owned_objects_are_kept_for_a_human_or_dropped(server: Server) -> 
     assert name not in await listed(server)
 
 
+async def test_what_still_stands_after_its_end_is_overdue_and_what_is_gone_is_forgotten(
+    server: Server,
+) -> None:
+    alive, _ = await make(server)
+    name, _ = await make(server)
+    await server.own_something(name)
+    await end(server, name, objects=ObjectPolicy.QUARANTINE)
+
+    overdue = await server.provider.list_overdue_users(timedelta(0))
+    assert name in overdue
+    assert alive not in overdue
+    assert name not in await server.provider.list_overdue_users(HOUR)
+    assert await server.provider.forget_ended(HOUR) == 0
+
+    await end(server, name, alive)
+    assert {name, alive}.isdisjoint(await server.provider.list_overdue_users(timedelta(0)))
+
+
 # ── Extending, looking, checking ──────────────────────────────────────────────
 
 

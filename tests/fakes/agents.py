@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from gatekeeper.databases.model import Session
 
+GRACE = timedelta(seconds=30)
+"""How long an overdue login is left to the job that ends its session."""
+
 A = TypeVar("A")
 T = TypeVar("T")
 
@@ -138,6 +141,18 @@ class FakeAgents:
                 for name, ends in self.logins.items()
             )
         )
+
+    async def clean_up(self, target: Target, correlation_id: str) -> Receipt[tuple[RoleName, ...]]:
+        self._answer()
+        overdue = sorted(
+            name
+            for name, ends in self.logins.items()
+            if name not in self.stuck and (name in self.ended or ends + GRACE < self.now())
+        )
+        for name in overdue:
+            self.ended.add(name)
+            del self.logins[name]
+        return _receipt(tuple(overdue))
 
     async def doctor(self, target: Target, correlation_id: str) -> tuple[Check, ...]:
         self._answer()

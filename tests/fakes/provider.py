@@ -103,6 +103,15 @@ class FakeProvider:
         self.logins[username].expires_at = self.now() + ttl
         return self._created(username, existed=True)
 
+    async def list_overdue_users(self, grace: timedelta) -> tuple[RoleName, ...]:
+        await self.health()
+        over = self.now() - grace
+        return tuple(name for name, login in self.logins.items() if login.expires_at < over)
+
+    async def forget_ended(self, older: timedelta) -> int:
+        await self.health()
+        return 0
+
     async def list_managed_users(self) -> tuple[ManagedUser, ...]:
         await self.health()
         return tuple(
@@ -155,6 +164,7 @@ class FakeProvider:
         ended = login.connections if login else 0
         if login is not None and kept:
             login.can_login, login.connections = False, 0
+            login.expires_at = min(login.expires_at, self.now())
         else:
             self.logins.pop(name, None)
         return UserRevoked(

@@ -54,13 +54,13 @@ JOBS: Final[Mapping[str, AuditKind | str]] = {
     "extend_session": K.SESSION_EXTENDED,
     "reconcile": "lists logins; what is done about them is target.reconciled",
     "doctor": "reads the target's catalogues",
-    "cleanup": "for agents without a control plane, and none sends it; its sessions' own ends"
-    " are recorded when they are proven",
+    "cleanup": K.TARGET_CLEANED,
 }
 
 QUEUED: Final[Mapping[str, tuple[AuditKind, ...]]] = {
     "issue": (K.SESSION_READY, K.SESSION_FAILED),
     "end": (K.SESSION_EXPIRED, K.SESSION_CLEANED, K.SESSION_CLEANUP_FAILED),
+    "cleanup": (K.TARGET_CLEANED,),
 }
 
 READS: Final = "reads"

@@ -11,8 +11,9 @@ import pytest
 
 from fakes.agents import FakeAgents
 from gatekeeper.databases.adapters.dispatch import handler
-from gatekeeper.databases.adapters.store import END, ISSUE, PostgresSessionStore
+from gatekeeper.databases.adapters.store import CLEANUP, END, ISSUE, PostgresSessionStore
 from gatekeeper.databases.errors import TargetRefusedError, TargetUnreachableError
+from gatekeeper.databases.jobs.cleaning import Cleaning
 from gatekeeper.databases.jobs.ending import Ending
 from gatekeeper.databases.jobs.issuing import Issuing
 from gatekeeper.databases.model import Move, NewSession, Session, SessionFilter, Target
@@ -110,14 +111,24 @@ class World:
             )
         ]
 
+    @property
+    def cleaning(self) -> Cleaning:
+        return Cleaning(
+            store=self.store, targets={"pg": TARGET}, agents=self.agents, random=SystemRandom()
+        )
+
     @asynccontextmanager
     async def working(self, workers: int = 1) -> AsyncIterator[None]:
         using: Any = {"store": self.store, "targets": {"pg": TARGET}, "agents": self.agents}
-        handlers = {ISSUE: handler(Issuing(**using)), END: handler(Ending(**using))}
+        handlers = {
+            ISSUE: handler(Issuing(**using)),
+            END: handler(Ending(**using)),
+            CLEANUP: handler(self.cleaning),
+        }
         running = [
             asyncio.create_task(
                 Worker(
-                    pool=self.pool, dsn=self.dsn, lanes={ISSUE: 4, END: 4},
+                    pool=self.pool, dsn=self.dsn, lanes={ISSUE: 4, END: 4, CLEANUP: 4},
                     handlers=handlers, random=SystemRandom(), batch=4,
                 ).run()
             )
@@ -447,6 +458,59 @@ async def test_changes_are_told_in_order_and_from_where_one_left(world: World) -
         (first.id, S.PENDING), (second.id, S.PENDING), (first.id, S.REVOKED),
     ]  # fmt: skip
     assert list(rest) == list(changes[1:])
+
+
+async def test_an_overdue_login_that_the_store_never_knew_is_ended_and_told_of(
+    world: World,
+) -> None:
+    lost = RoleName("gk_" + "a" * 20)
+    world.agents.logins[lost] = world.agents.now() - timedelta(minutes=1)
+    async with world.working():
+        alive = await world.create()
+        await world.reach(alive.id, S.READY)
+        await world.cleaning.schedule()
+
+        async def ended() -> bool:
+            return "target.cleaned" in await world.events()
+
+        assert await eventually(ended)
+    assert list(world.agents.logins) == [role_name(alive.id)]
+    rows = await world.rows(
+        "SELECT due_at > clock_timestamp() + interval '50 s' FROM gatekeeper.job"
+        " WHERE kind = 'cleanup' AND state = 'queued'"
+    )
+    assert rows == [(True,)], "the job comes back, once"
+
+
+async def test_a_target_that_is_no_longer_configured_is_looked_after_by_nobody(
+    world: World,
+) -> None:
+    async with world.store.transaction() as unit:
+        await unit.schedule_clean_up("removed")
+    async with world.working():
+
+        async def done() -> bool:
+            rows = await world.rows("SELECT state FROM gatekeeper.job WHERE kind = 'cleanup'")
+            return rows == [("done",)]
+
+        assert await eventually(done)
+
+
+async def test_a_late_answer_does_not_lengthen_the_access(world: World) -> None:
+    original = world.agents.create
+
+    async def slowly(target: Target, sessions: Sequence[Session]) -> Any:
+        receipts = await original(target, sessions)
+        await asyncio.sleep(1.5)
+        return receipts
+
+    world.agents.create = slowly  # type: ignore[method-assign]
+    async with world.working():
+        session = await world.create(ttl=timedelta(minutes=1))
+        ready = await world.reach(session.id, S.READY)
+
+    assert ready.expires_at is not None
+    assert ready.expires_at <= world.agents.logins[role_name(session.id)]
 
 
 async def test_an_illegal_move_is_refused_by_the_store(world: World) -> None:

@@ -18,6 +18,7 @@ from gatekeeper.platform.crypto.signing import SigningKey, public_key
 from gatekeeper.platform.http.app import make_app
 from gatekeeper.platform.queue import Backoff
 from gatekeeper.platform.random import SystemRandom
+from gatekeeper.platform.tasks import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from gatekeeper.bootstrap.settings import AgentSettings
     from gatekeeper.databases.settings import AgentTargetSettings
 
+SWEEP_SECONDS: Final = 30.0
 MOST_PAUSE_SECONDS: Final = 5.0
 """Between polls while the control plane is away: a session waits no longer than that for it."""
 
@@ -42,7 +44,8 @@ def agent_app(settings: AgentSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         try:
-            yield
+            async with _sweeping(executor):
+                yield
         finally:
             await executor.close()
 
@@ -71,9 +74,27 @@ async def poll_for_jobs(settings: AgentSettings) -> None:
         random=SystemRandom(),
     )
     try:
-        await poller.run(stopping)
+        async with _sweeping(executor):
+            await poller.run(stopping)
     finally:
         await executor.close()
+
+
+@asynccontextmanager
+async def _sweeping(executor: AgentExecutor) -> AsyncIterator[None]:
+    """Sweep the targets now and then: logins end also where no control plane is left to ask."""
+
+    async def sweep() -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            await executor.sweep()
+
+    supervisor = Supervisor(failed=lambda _name: None)
+    supervisor.start_again("sweep", sweep)
+    try:
+        yield
+    finally:
+        await supervisor.stop()
 
 
 def _executor(settings: AgentSettings) -> AgentExecutor:

@@ -17,7 +17,8 @@ from gatekeeper.bootstrap.identity import Identity, make_identity
 from gatekeeper.databases.adapters.agents.gateway import AgentGateway
 from gatekeeper.databases.adapters.agents.http import BODY_LIMITS
 from gatekeeper.databases.adapters.dispatch import handler
-from gatekeeper.databases.adapters.store import CHANNEL, END, ISSUE, PostgresSessionStore
+from gatekeeper.databases.adapters.store import CHANNEL, CLEANUP, END, ISSUE, PostgresSessionStore
+from gatekeeper.databases.jobs.cleaning import Cleaning
 from gatekeeper.databases.jobs.ending import Ending
 from gatekeeper.databases.jobs.issuing import Issuing
 from gatekeeper.databases.reconcile import ReconcileService
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 
     from gatekeeper.bootstrap.settings import ControlPlaneSettings
 
-LANES: Final = {ISSUE: 64, END: 256}
+LANES: Final = {ISSUE: 64, END: 256, CLEANUP: 8}
 """Jobs at a time of each lane: however many logins end at once, issuing has its own."""
 BATCHES: Final = 2
 """Batches of one target under way at a time: one is at the agent while the next is stored."""
@@ -70,6 +71,7 @@ class _Parts:
     watch: SessionWatch
     service: SessionService
     reconciler: ReconcileService
+    cleaning: Cleaning
     worker: Worker
     sequencer: Sequencer
     listener: Listener
@@ -101,6 +103,7 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
                 closing.push_async_callback(pool.close)
             closing.push_async_callback(parts.agents.close)
             await parts.clock.read()
+            await parts.cleaning.schedule()
             await parts.keeper.started(__version__, **_signers(settings, parts.reached))
             background = {
                 "dispatcher": parts.worker.run(),
@@ -164,6 +167,7 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
         is_operator=lambda principal: bool(principal.groups & settings.operator_groups),
     )
     watch = SessionWatch(store)
+    cleaning = Cleaning(store=job_store, targets=targets, agents=agents, random=random)
     return _Parts(
         api_pool=api_pool,
         job_pool=job_pool,
@@ -173,6 +177,7 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
         watch=watch,
         service=service,
         reconciler=ReconcileService(store=store, agents=agents),
+        cleaning=cleaning,
         worker=Worker(
             pool=job_pool,
             dsn=settings.store_dsn,
@@ -186,6 +191,7 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
                         issued=keeper.session_issued,
                     )
                 ),
+                CLEANUP: handler(cleaning),
                 END: handler(
                     Ending(
                         store=job_store,

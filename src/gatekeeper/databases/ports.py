@@ -61,6 +61,20 @@ class DatabaseProvider(Protocol):
         """Move the login's end to `ttl` from now on the target's clock."""
         ...
 
+    async def list_overdue_users(self, grace: timedelta) -> tuple[RoleName, ...]:
+        """Return logins of ours that still stand this long after their end, by the target's clock.
+
+        A login that was ended and not proven gone is among them.
+        """
+        ...
+
+    async def forget_ended(self, older: timedelta) -> int:
+        """Forget logins that ended this long ago and are gone; return how many.
+
+        Until then a create that arrives late is refused.
+        """
+        ...
+
     async def list_managed_users(self) -> tuple[ManagedUser, ...]:
         """Return every login with our name pattern, with what drifted."""
         ...
@@ -120,6 +134,10 @@ class Agents(Protocol):
         self, target: Target, correlation_id: str
     ) -> Receipt[tuple[ManagedUser, ...]]: ...
 
+    async def clean_up(self, target: Target, correlation_id: str) -> Receipt[tuple[RoleName, ...]]:
+        """Have every overdue login ended; return those that were, and are proven gone."""
+        ...
+
     async def doctor(self, target: Target, correlation_id: str) -> tuple[Check, ...]: ...
 
 
@@ -128,6 +146,9 @@ class JobClaim(Protocol):
 
     @property
     def session(self) -> SessionId: ...
+
+    @property
+    def target(self) -> str: ...
 
     @property
     def attempts(self) -> int: ...
@@ -185,10 +206,14 @@ class SessionUnit(Protocol):
         """Make, or move, the one job that ends each session."""
         ...
 
-    async def settle(self, claims: Sequence[JobClaim]) -> Sequence[SessionId]:
+    async def schedule_clean_up(self, target: str) -> None:
+        """Make the one job that comes back to a target, due now."""
+        ...
+
+    async def settle(self, claims: Sequence[JobClaim]) -> Sequence[JobClaim]:
         """End these jobs if, and only if, this transaction commits.
 
-        Returns the sessions of those that are still ours: nothing may be done for others.
+        Returns those that are still ours: nothing may be done for others.
         """
         ...
 
@@ -214,8 +239,10 @@ class SessionStore(Protocol):
 
     async def get(self, session: SessionId) -> Session | None: ...
 
-    async def pending(self, sessions: Sequence[SessionId], within: timedelta) -> Sequence[Session]:
-        """Return those that are pending, and not for longer than this."""
+    async def pending(
+        self, sessions: Sequence[SessionId], within: timedelta
+    ) -> tuple[Sequence[Session], datetime]:
+        """Return those that are pending, and not for longer than this; and the store's clock."""
         ...
 
     async def find(self, wanted: SessionFilter) -> Sequence[Session]:

@@ -146,10 +146,9 @@ class SessionService:
             current = await unit.lock(session)
             if current is None or current.status is not SessionStatus.READY:
                 return errors.not_ready((found if current is None else current).status)
-            now = await unit.now()
-            remaining = receipt.value.expires_at - receipt.value.target_now
-            extended = await unit.set_expiry(current, now + remaining)
-            await unit.schedule_ends([(extended, now + remaining)])
+            ends = now + (receipt.value.expires_at - receipt.value.target_now)
+            extended = await unit.set_expiry(current, ends)
+            await unit.schedule_ends([(extended, ends)])
             await unit.record(
                 session_event(
                     AuditKind.SESSION_EXTENDED,
@@ -158,7 +157,7 @@ class SessionService:
                     actor=actor_of(principal),
                     correlation_id=correlation_id,
                     ttlSeconds=int(ttl.total_seconds()),
-                    expiresAt=timestamp(now + remaining),
+                    expiresAt=timestamp(ends),
                     receipt=receipt.signed,
                 )
             )

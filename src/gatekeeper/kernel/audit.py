@@ -42,6 +42,7 @@ class AuditKind(StrEnum):
     SESSION_CLEANED = "session.cleaned"
     SESSION_CLEANUP_FAILED = "session.cleanup_failed"
     TARGET_RECONCILED = "target.reconciled"
+    TARGET_CLEANED = "target.cleaned"
     POLICY_LOADED = "policy.loaded"
     POLICY_REJECTED = "policy.rejected"
     EVIDENCE_EXPORTED = "evidence.exported"
@@ -57,6 +58,7 @@ SPEAKING: Final = frozenset(
         AuditKind.SESSION_EXTENDED,
         AuditKind.SESSION_CLEANED,
         AuditKind.TARGET_RECONCILED,
+        AuditKind.TARGET_CLEANED,
         AuditKind.CONTROL_PLANE_STARTED,
     }
 )

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from gatekeeper.kernel.audit import AuditKind, timestamp
+from gatekeeper.kernel.audit import AuditKind
 from gatekeeper.kernel.ids import SessionId, role_name
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ RECEIPT_TYPE: Final = "gatekeeper-result+jws"
 CLOCKS_APART: Final = timedelta(days=1)
 """An agent signs by its own clock, an event tells the store's. Either may be wrong by hours,
 and what happened must still be provable; a receipt of another day is another occasion's."""
+ANSWERED_WITHIN: Final = timedelta(seconds=150)
+"""An access is counted from when the agent was asked, an event from when it had answered."""
 LAG_ROUNDING_MS: Final = 1
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
@@ -38,6 +40,7 @@ _EXPECTED: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
         AuditKind.SESSION_EXTENDED: ("extend_session", "extend", "extended"),
         AuditKind.SESSION_CLEANED: ("revoke_session", "revoke", "gone"),
         AuditKind.TARGET_RECONCILED: ("revoke_session", "revoke", "gone"),
+        AuditKind.TARGET_CLEANED: ("cleanup", "cleanup", "completed"),
     }
 )
 """By kind of event: type of the result, verb of its job, and its status."""
@@ -144,18 +147,22 @@ def _agreements(fields: Mapping[str, Any], said: _Said) -> Iterator[tuple[str, b
     data, result = fields["data"], said.result
     at, session = datetime.fromisoformat(fields["at"]), fields["session"]
     kind, verb, status = _EXPECTED[fields["kind"]]
-    job = f"{verb}:{session}"
+    job = verb if session is None else f"{verb}:{session}"
     yield "what was done", result["type"] == kind
     yield "the session", result["jobId"] == job or result["jobId"].startswith(f"{job}:")
     yield "the request", result["correlationId"] == fields["correlationId"]
     yield "the time", abs(at - said.at) <= CLOCKS_APART
     yield "the outcome", (result["status"] == status) != ("problem" in data)
+    if fields["kind"] == AuditKind.TARGET_CLEANED:
+        yield "what was cleaned", data["cleaned"] == result["cleaned"]
+        return
     username = role_name(SessionId(session))
     yield "the username", data.get("username", username) == username
     if kind != "revoke_session":
-        # Two clocks, one difference: what remains at the target remains in the store.
+        # Two clocks, one difference: in the store no more remains than at the target.
         remaining = _time(result["expiresAt"]) - _time(result["targetNow"])
-        yield "when it ends", data["expiresAt"] == timestamp(at + remaining)
+        late = at + remaining - _time(data["expiresAt"])
+        yield "when it ends", timedelta() <= late <= ANSWERED_WITHIN
     if fields["kind"] == AuditKind.SESSION_CLEANED:
         yield from _proof(data, result)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ISSUE: Final = "issue"
 END: Final = "end"
+CLEANUP: Final = "cleanup"
 CHANNEL: Final = "gatekeeper_session"
 TRACE: Final = traces.HEADER
 """Where a job's payload says to which trace it belongs."""
@@ -78,8 +79,9 @@ SELECT pg_notify(%(channel)s, session_id) FROM changed
 """
 
 _PENDING: Final = """
-SELECT * FROM gatekeeper.session WHERE id = ANY(%(ids)s) AND status = 'pending'
-  AND created_at >= clock_timestamp() - %(within)s::interval
+SELECT s.*, read_at FROM (SELECT clock_timestamp() AS read_at OFFSET 0) AS clock
+LEFT JOIN gatekeeper.session s ON s.id = ANY(%(ids)s) AND s.status = 'pending'
+  AND s.created_at >= read_at - %(within)s::interval
 """
 
 _FIND: Final = """
@@ -161,10 +163,13 @@ class PostgresSessionStore:
             )
         return None if row is None else _session(row)
 
-    async def pending(self, sessions: Sequence[SessionId], within: timedelta) -> Sequence[Session]:
+    async def pending(
+        self, sessions: Sequence[SessionId], within: timedelta
+    ) -> tuple[Sequence[Session], datetime]:
         values = {"ids": list(sessions), "within": within}
         async with self._pool.connection() as connection:
-            return [_session(row) for row in await _all(connection, _PENDING, values)]
+            rows = await _all(connection, _PENDING, values)
+        return [_session(row) for row in rows if row["id"] is not None], rows[0]["read_at"]
 
     async def find(self, wanted: SessionFilter) -> Sequence[Session]:
         before_at, before_id = wanted.before or (None, None)
@@ -319,9 +324,15 @@ class _Unit:
         jobs = [_job(END, session, due_at=at) for session, at in ends]
         await queue.enqueue_or_move(self._connection, jobs)
 
-    async def settle(self, claims: Sequence[JobClaim]) -> Sequence[SessionId]:
+    async def schedule_clean_up(self, target: str) -> None:
+        job = queue.NewJob(
+            id=f"{CLEANUP}:{target}", lane=CLEANUP, kind=CLEANUP, payload={}, target=target
+        )
+        await queue.enqueue_or_move(self._connection, [job])
+
+    async def settle(self, claims: Sequence[JobClaim]) -> Sequence[JobClaim]:
         ended = await queue.complete(self._connection, [_claimed(c) for c in claims])
-        return [claim.session for claim in claims if _claimed(claim).id in ended]
+        return [claim for claim in claims if _claimed(claim).id in ended]
 
     async def postpone(self, claim: JobClaim, at: datetime) -> None:
         await queue.postpone(self._connection, _claimed(claim), at)
@@ -375,6 +386,10 @@ class Claim:
     @property
     def session(self) -> SessionId:
         return SessionId(str(self.job.payload["sessionId"]))
+
+    @property
+    def target(self) -> str:
+        return self.job.target or ""
 
     @property
     def attempts(self) -> int:

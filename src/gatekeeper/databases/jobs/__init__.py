@@ -5,5 +5,5 @@ committed together with the end of its job, or found and finished by the next ru
 It is given jobs of one target that are due together, and answers each on its own.
 
 issuing.py     pending → ready | failed        ending.py   → expired → cleaned
-outcomes.py    what a handler says of a job
+cleaning.py    what is overdue at a target     outcomes.py what a handler says of a job
 """

@@ -119,7 +119,8 @@ class Ending:
         self, claims: Sequence[JobClaim], proofs: Mapping[SessionId, Receipt[UserRevoked]]
     ) -> None:
         async with self._store.transaction() as unit:
-            sessions = await unit.lock_all(await unit.settle(claims))
+            held = await unit.settle(claims)
+            sessions = await unit.lock_all([claim.session for claim in held])
             cleaned = await unit.move_all(
                 [
                     Move(session=session, to=SessionStatus.CLEANED)

@@ -45,24 +45,25 @@ class Issuing:
 
     async def __call__(self, claims: Sequence[JobClaim]) -> Sequence[JobOutcome]:
         """Run the jobs of some sessions of one target."""
-        wanted = await self._still_wanted(claims)
+        wanted, asked_at = await self._still_wanted(claims)
         answers = await self._make(wanted)
         final = [claim for claim in claims if _is_final(answers.get(claim.session))]
         if final:
-            await self._apply(final, answers)
+            await self._apply(final, answers, asked_at)
         return [_outcome(answers.get(claim.session)) for claim in claims]
 
-    async def _still_wanted(self, claims: Sequence[JobClaim]) -> Sequence[Session]:
-        """Return the sessions whose login is still wanted; end the jobs of the others."""
-        wanted = await self._store.pending([c.session for c in claims], PENDING_DEADLINE)
+    async def _still_wanted(self, claims: Sequence[JobClaim]) -> tuple[Sequence[Session], datetime]:
+        """Return the sessions whose login is still wanted, and when; end the jobs of the others."""
+        wanted, now = await self._store.pending([c.session for c in claims], PENDING_DEADLINE)
         known = {session.id for session in wanted}
         if unwanted := [claim for claim in claims if claim.session not in known]:
             await self._give_up(unwanted)
-        return wanted
+        return wanted, now
 
     async def _give_up(self, claims: Sequence[JobClaim]) -> None:
         async with self._store.transaction() as unit:
-            sessions = await unit.lock_all(await unit.settle(claims))
+            held = await unit.settle(claims)
+            sessions = await unit.lock_all([claim.session for claim in held])
             late = [s for s in sessions.values() if s.status is SessionStatus.PENDING]
             await _fail(unit, [(session, _took_too_long(session)) for session in late])
 
@@ -79,14 +80,16 @@ class Issuing:
             return {session.id: Failure.of(error) for session in sessions}
         return {session.id: answer for session, answer in zip(sessions, answers, strict=True)}
 
-    async def _apply(self, claims: Sequence[JobClaim], answers: Mapping[SessionId, Answer]) -> None:
+    async def _apply(
+        self, claims: Sequence[JobClaim], answers: Mapping[SessionId, Answer], asked_at: datetime
+    ) -> None:
         """Make sessions ready, or failed, unless they were ended meanwhile.
 
         The login of one that was ended is undone by the job that ends every session.
         """
         async with self._store.transaction() as unit:
             held = await unit.settle(claims)
-            sessions = await unit.lock_all(held)
+            sessions = await unit.lock_all([claim.session for claim in held])
             pending = [s for s in sessions.values() if s.status is SessionStatus.PENDING]
             made, failed = [], []
             for session in pending:
@@ -96,13 +99,13 @@ class Issuing:
                 else:
                     made.append((session, answer))
             await _fail(unit, failed)
-            ready = await _make_ready(unit, made)
+            ready = await _make_ready(unit, made, asked_at)
         for session in ready:
             self._issued(session)
 
 
 async def _make_ready(
-    unit: SessionUnit, made: Sequence[tuple[Session, Receipt[UserCreated]]]
+    unit: SessionUnit, made: Sequence[tuple[Session, Receipt[UserCreated]]], asked_at: datetime
 ) -> Sequence[Session]:
     if not made:
         return ()
@@ -112,7 +115,7 @@ async def _make_ready(
             Move(
                 session=session,
                 to=SessionStatus.READY,
-                expires_at=_ends_at(receipt.value, now),
+                expires_at=_ends_at(receipt.value, asked_at),
                 sealed_password=receipt.value.sealed_password,
             )
             for session, receipt in made
@@ -162,9 +165,13 @@ async def _fail(unit: SessionUnit, failures: Sequence[tuple[Session, Failure]]) 
     )
 
 
-def _ends_at(made: UserCreated, now: datetime) -> datetime:
-    """Two clocks, one difference: what remains on the target's clock is added to ours."""
-    return now + (made.expires_at - made.target_now)
+def _ends_at(made: UserCreated, asked_at: datetime) -> datetime:
+    """Two clocks, one difference: what remains on the target's clock is added to ours.
+
+    To ours as it was before the agent was asked: an answer that is late must not lengthen
+    the access.
+    """
+    return asked_at + (made.expires_at - made.target_now)
 
 
 def _is_final(answer: Answer | None) -> bool:

@@ -45,6 +45,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("gatekeeper.agent")
 
+OVERDUE: Final = timedelta(seconds=30)
+"""How long after its end a login is the control plane's to end, before the agent does it."""
+REMEMBERED: Final = timedelta(days=30)
+"""How long an ended login is remembered at the target, so that it is never made again."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedTarget:
@@ -94,6 +99,17 @@ class AgentExecutor:
         except ValidationError:
             return Refusal(code=ErrorCode.AGENT_REJECTED, detail="the job has the wrong shape")
         return "\n".join(self._sealed(result, opened) for result in await self._run(work))
+
+    async def sweep(self) -> None:
+        """End what is overdue at every target, asked by nobody: the control plane may be dead."""
+        for name, served in self._targets.items():
+            try:
+                gone = await _end_overdue(served)
+            except GatekeeperError as error:
+                log.warning("a target could not be swept", target=name, code=error.code)
+                continue
+            if gone:
+                log.warning("overdue logins ended", target=name, logins=len(gone))
 
     async def close(self) -> None:
         for target in self._targets.values():
@@ -231,24 +247,24 @@ class AgentExecutor:
         return hmac.digest(secret, b"generated " + purpose + job.session_id.encode(), "sha256")
 
     async def _clean_up(self, job: jobs.CleanupJob, served: ServedTarget) -> jobs.CleanupResult:
-        """End every login of ours whose time is over: works without the control plane's store."""
-        now = self._clock.now()
-        overdue = [
-            user.username
-            for user in await served.provider.list_managed_users()
-            if user.expires_at is not None and user.expires_at <= now
-        ]
-        answers = await served.provider.revoke_users(overdue, served.owned_objects)
         return jobs.CleanupResult(
             job_id=job.id,
             correlation_id=job.correlation_id,
             status="completed",
-            cleaned=tuple(
-                answer.username
-                for answer in answers
-                if isinstance(answer, UserRevoked) and answer.gone
-            ),
+            cleaned=await _end_overdue(served),
         )
+
+
+async def _end_overdue(served: ServedTarget) -> tuple[RoleName, ...]:
+    """End what is overdue by the target's own clock; return the logins proven gone."""
+    overdue = await served.provider.list_overdue_users(OVERDUE)
+    gone: list[RoleName] = []
+    for start in range(0, len(overdue), jobs.MAX_BATCH_JOBS):
+        batch = overdue[start : start + jobs.MAX_BATCH_JOBS]
+        answers = await served.provider.revoke_users(batch, served.owned_objects)
+        gone += [a.username for a in answers if isinstance(a, UserRevoked) and a.gone]
+    await served.provider.forget_ended(REMEMBERED)
+    return tuple(gone)
 
 
 def _check_name(session: str, username: str) -> None:

@@ -127,6 +127,14 @@ class AgentGateway:
         users = tuple(_managed(user) for user in receipt.value.users)
         return Receipt(value=users, agent=receipt.agent, signed=receipt.signed)
 
+    async def clean_up(self, target: Target, correlation_id: str) -> Receipt[tuple[RoleName, ...]]:
+        job = jobs.CleanupJob(
+            id=f"cleanup:{self._nonce()}", correlation_id=correlation_id, target=target.name
+        )
+        receipt = await self._call(target, job, jobs.CleanupResult)
+        cleaned = tuple(RoleName(name) for name in receipt.value.cleaned)
+        return Receipt(value=cleaned, agent=receipt.agent, signed=receipt.signed)
+
     async def doctor(self, target: Target, correlation_id: str) -> tuple[Check, ...]:
         job = jobs.DoctorJob(
             id=f"doctor:{self._nonce()}", correlation_id=correlation_id, target=target.name

@@ -62,6 +62,14 @@ class PostgreSQLProvider:
         (row,) = await self._issue.patiently("SELECT * FROM gk.extend_login(%s, %s)", username, ttl)
         return UserCreated(username=username, already_existed=True, **row)
 
+    async def list_overdue_users(self, grace: timedelta) -> tuple[RoleName, ...]:
+        rows = await self._cleanup.rows("SELECT gk.overdue_logins(%s) AS name", grace)
+        return tuple(RoleName(row["name"]) for row in rows)
+
+    async def forget_ended(self, older: timedelta) -> int:
+        row = await self._cleanup.row("SELECT gk.forget_ended(%s) AS forgotten", older)
+        return int(row["forgotten"])
+
     async def list_managed_users(self) -> tuple[ManagedUser, ...]:
         rows = await self._cleanup.rows("SELECT * FROM gk.list_logins() ORDER BY username")
         return tuple(_managed(row) for row in rows)

@@ -305,6 +305,13 @@ EXCEPTION WHEN insufficient_privilege THEN
     RETURN true;
 END $$;
 
+-- Logins that still stand though their time was over, or they were ended, a while ago.
+CREATE OR REPLACE FUNCTION gk.overdue_logins(p_grace interval) RETURNS SETOF text
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT l.name FROM gk.login l JOIN pg_roles r ON r.rolname = l.name
+    WHERE least(l.ended_at, l.expires_at) < clock_timestamp() - p_grace
+$$;
+
 CREATE OR REPLACE FUNCTION gk.forget_ended(p_older interval) RETURNS integer
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WITH gone AS (DELETE FROM gk.login WHERE ended_at < clock_timestamp() - p_older
@@ -322,6 +329,7 @@ END $$;
 GRANT EXECUTE ON FUNCTION gk.create_login(text, text, text, interval), gk.disable_logins(text[]),
     gk.end_backends(text[]), gk.drop_logins(text[]), gk.remains(text[]), gk.databases_of(text),
     gk.shard_of(text), gk.pack_names(), gk.extend_login(text, interval), gk.list_logins(),
+    gk.overdue_logins(interval),
     gk.forget_ended(interval) TO gk_agent;
 DO $$ BEGIN
     GRANT SELECT (oid, rolname, rolpassword) ON pg_authid TO gk_registry;
