@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from joserfc.jwk import KeySet, RSAKey
+
+from gatekeeper.platform.crypto.files import write_once
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,9 +27,7 @@ class TokenKey:
         """Read the key, or make it in a file that only its owner can read."""
         if not path.exists():
             key = RSAKey.generate_key(_BITS, private=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(key.as_dict(private=True), file)
+            write_once(path, json.dumps(key.as_dict(private=True)))
         return cls(RSAKey.import_key(json.loads(path.read_text())))
 
     @property
