@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from joserfc.jwk import KeySet, RSAKey
 
 from gatekeeper.kernel.errors import InputError
+from gatekeeper.platform.crypto.files import write_once
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,9 +31,7 @@ class TokenKey:
         """
         if not path.exists():
             key = RSAKey.generate_key(_BITS, private=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(key.as_dict(private=True), file)
+            write_once(path, json.dumps(key.as_dict(private=True)))
         if path.stat().st_mode & 0o077:
             msg = f"{path}: a key that others can read is not used; chmod 600 it, or make a new one"
             raise InputError(msg)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from gatekeeper.kernel.errors import InputError
+from gatekeeper.platform.crypto.files import write_once
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,9 +43,7 @@ class SigningKey:
         if not path.exists():
             private = Ed25519PrivateKey.generate()
             jwk = {**_public(private.public_key()), "d": _b64(private.private_bytes_raw())}
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(jwk, file)
+            write_once(path, json.dumps(jwk))
         return cls.load(path)
 
     def sign(self, message: bytes) -> bytes:
