@@ -39,6 +39,8 @@ def demo(
 
     Needs nothing but this package. Takes about half a minute, most of it waiting for
     the TTL to pass; leaves no process and no file behind.
+
+    Example:  gk demo
     """
     raise typer.Exit(asyncio.run(_run(home.absolute())))
 
