@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 PAGES = pages()
 API: dict[str, Any] = json.loads(PAGES["openapi.json"])
+COMMANDS = list(commands())
 OPERATIONS = [
     (f"{method.upper()} {path}", methods[method])
     for path, methods in API["paths"].items()
@@ -109,10 +110,21 @@ def test_every_operation_of_the_api_has_one_of_the_client_and_the_same_name() ->
 
 def test_every_command_that_prints_json_has_a_published_schema() -> None:
     printing = {
-        name for name, command in commands() if any("--json" in p.opts for p in command.params)
+        name for name, command in COMMANDS if any("--json" in p.opts for p in command.params)
     }
 
     assert printing == COMMAND_OUTPUTS.keys()
+
+
+@pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
+def test_every_command_has_an_example_with_options_that_exist(name: str, command: Any) -> None:
+    examples = re.findall(rf"Example:.*?gk (?:--server \S+ )?{name}\b(.*)", command.help)
+    known = {option for parameter in command.params for option in parameter.opts} | {"--"}
+
+    assert examples, "its --help has no example"
+    for example in examples:
+        own = example.split(" -- ")[0]
+        assert set(re.findall(r"(?<!\S)(?:--[a-z-]+|-[a-z]\b)", own)) <= known
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("schemas/")])
