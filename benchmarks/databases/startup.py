@@ -16,8 +16,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 STARTS = 20
 GK = [sys.executable, "-m", "gatekeeper"]

