@@ -103,8 +103,16 @@ def test_a_generated_password_is_given_to_its_requester_alone(stack: Stack) -> N
 
     assert rows(session["dsn"], "SELECT 1") == [(1,)]
     assert "dsn" not in stack.json("olga", "session", "show", session["sessionId"])
-    listed = stack.json("olga", "session", "list", "--all")["items"]
-    assert all("dsn" not in item for item in listed)
+    for person in ("dana", "olga"):
+        listed = stack.json(person, "session", "list")["items"]
+        assert session["sessionId"] in {item["sessionId"] for item in listed}
+        assert all("dsn" not in item for item in listed)
+    longer = stack.json("dana", "session", "extend", session["sessionId"], "--ttl", "10m")
+    assert "dsn" not in longer
+    assert "dsn" not in stack.json("dana", "session", "show", session["sessionId"])
+    asked = ("session", "show", session["sessionId"], "--show-credentials")
+    assert stack.json("dana", *asked)["dsn"] == session["dsn"]
+    assert "dsn" not in stack.json("olga", *asked)
 
 
 def test_extend_moves_the_end(stack: Stack) -> None:
@@ -166,14 +174,20 @@ def test_a_denial_names_its_reasons_and_what_would_be_allowed(stack: Stack) -> N
     ("arguments", "code", "words"),
     [
         (("session", "create", "-t", "nope", "-r", "app_read"), 5, "pg-local"),
+        (("session", "create", "-t", "pg-locl", "-r", "app_read"), 5, "mean 'pg-local'"),
         (("session", "create", "-t", "pg-local", "-r", "nope"), 2, "app_read"),
+        (("session", "create", "-t", "pg-local", "-r", "app_raed"), 2, "mean 'app_read'"),
         (("session", "create", "-t", "pg-local", "-r", "app_read", "--ttl", "soon"), 2, "15m"),
         (("session", "create", "-r", "app_read"), 2, "--target"),
         (("session", "show", "ses_aaaaaaaaaaaaaaaaaaaa"), 5, "gk session list"),
-        (("session", "show", "nonsense"), 2, "session_id"),
+        (("session", "show", "nonsense"), 2, "gk session list"),
         (("reconcile",), 4, "operators"),
         (("audit", "tail"), 4, "not yours"),
-        (("--server", "http://127.0.0.1:9", "session", "list"), 6, "is it running"),
+        (
+            ("--server", "http://127.0.0.1:9", "session", "list"),
+            3,
+            "at http://127.0.0.1:9; run gk login",
+        ),
         (("--profile", "nope", "session", "list"), 2, "profile"),
     ],
 )
@@ -393,6 +407,26 @@ def test_a_second_one_in_the_same_folder_is_refused(stack: Stack) -> None:
 
     assert done.returncode == 1
     assert "another Gatekeeper runs" in done.stderr
+
+
+@pytest.mark.parametrize(("option", "which"), [("--port", 0), ("--agent-port", 1)])
+def test_a_taken_port_is_named_with_the_option_that_chooses_another(
+    stack: Stack, tmp_path: Path, option: str, which: int
+) -> None:
+    taken = (int(stack.url.rpartition(":")[2]), stack.agent_port)[which]
+    done = subprocess.run(
+        [*GK, "up", "--home", str(tmp_path / "home"), option, str(taken)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert f"port {taken} cannot be used" in done.stderr
+    assert f"choose with {option}" in done.stderr
+    assert "Ready" not in done.stdout
+
+
+def test_colours_are_for_terminals_alone(stack: Stack) -> None:
+    assert "\x1b[" not in stack.gk("dana", "target", "list").stdout
 
 
 def test_it_stops_cleanly(stack: Stack) -> None:

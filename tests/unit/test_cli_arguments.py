@@ -124,6 +124,16 @@ def test_a_defect_is_said_to_be_one_without_a_traceback(
         gk.main()
 
 
+@pytest.mark.parametrize("path", ["session list", "session watch", "login", "audit verify"])
+def test_a_server_that_is_away_is_named_with_what_to_look_at(path: str) -> None:
+    result = run(*path.split())
+
+    assert result.exit_code == 6
+    assert result.stdout == ""
+    assert f"no answer from {SERVER}" in result.stderr
+    assert "is it running, is the address right?" in result.stderr
+
+
 def test_durations_are_lines_of_json_on_standard_error() -> None:
     result = run("session", "list", "--timing")
     lines = [json.loads(line) for line in result.stderr.splitlines() if line.startswith("{")]
