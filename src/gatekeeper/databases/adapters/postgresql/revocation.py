@@ -16,7 +16,7 @@ from gatekeeper.databases.adapters.postgresql.translate import error_of
 from gatekeeper.databases.model import Failure, ObjectPolicy, OwnedObjects, UserRevoked
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from gatekeeper.databases.adapters.postgresql.helpers import Helpers
@@ -26,6 +26,10 @@ BACKENDS_SECONDS: Final = 10.0
 """How long to wait for told backends to be gone before the job is tried again."""
 POLL_SECONDS: Final = 0.003
 SLOWEST_POLL_SECONDS: Final = 0.05
+PASSED_SECONDS: Final = 1.0
+"""A log-in that waits for nothing is seen this soon after it was let in. One that takes longer
+has still to prove who it is (a minute, if it likes), and will be refused: it holds up nobody."""
+LOCKED: Final = "55P03"
 DISABLE_TRIES: Final = 3
 
 Row = dict[str, Any]
@@ -37,10 +41,13 @@ class _Login:
 
     existed: bool = False
     failed: str | None = None
-    """The SQLSTATE that kept it from being switched off."""
+    """The SQLSTATE that kept it from being switched off, or seen gone."""
     backends: int = 0
     cut_at: datetime | None = None
     owned: tuple[OwnedObjects, ...] = ()
+
+    def is_cut(self) -> bool:
+        return self.failed is None and self.cut_at is not None
 
 
 class Revocation:
@@ -56,10 +63,12 @@ class Revocation:
     async def run(self) -> tuple[UserRevoked | Failure, ...]:
         """End them all; answer in the order asked, with a proof or why there is none."""
         await self._switch_off()
+        late = await self._under_way()
         off = [name for name, login in self._logins.items() if login.failed is None]
         await self._see_backends_gone(off)
-        cut = [name for name in off if self._logins[name].cut_at is not None]
-        await self._drop(cut)
+        if late:
+            await self._see_late_ones_gone(off, set(late))
+        await self._drop([name for name in off if self._logins[name].is_cut()])
         remains = await self._helpers.rows(
             "SELECT *, clock_timestamp() AS verified_at FROM gk.remains(%s)", list(self._logins)
         )
@@ -89,17 +98,40 @@ class Revocation:
         """End backends until none is seen.
 
         The logins are off and that is committed, so no new one can come but a log-in that
-        was already under way: it is met by the next look, or shows in the final proof.
+        was already under way.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + BACKENDS_SECONDS
-        left, pause = names, POLL_SECONDS
+        left, pauses = names, _pauses()
         while left:
             left = await self._look(left)
             if not left or loop.time() > deadline:
                 return
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, SLOWEST_POLL_SECONDS)
+            await asyncio.sleep(next(pauses))
+
+    async def _see_late_ones_gone(self, names: Collection[RoleName], late: set[str]) -> None:
+        """End also who was let in just before the login was off, and is seen only now.
+
+        PostgreSQL checks a log-in, then locks its database, and only then shows it. Whoever
+        holds that lock (DROP DATABASE does, for seconds) would have us prove too early.
+        """
+        loop = asyncio.get_running_loop()
+        began, pauses = loop.time(), _pauses()
+        while late:
+            if loop.time() > began + BACKENDS_SECONDS:
+                for name in names:
+                    self._logins[name].failed = LOCKED
+                return
+            await asyncio.sleep(next(pauses))
+            now = await self._under_way()
+            passing = loop.time() < began + PASSED_SECONDS
+            late = {who for who in late & now.keys() if now[who] or passing}
+        await self._see_backends_gone(names)
+
+    async def _under_way(self) -> Mapping[str, bool]:
+        """Return the log-ins of anybody that are not in yet, and whether each waits for a lock."""
+        rows = await self._helpers.rows("SELECT * FROM gk.log_ins_under_way()")
+        return {row["who"]: row["waits"] for row in rows}
 
     async def _look(self, names: Collection[RoleName]) -> Collection[RoleName]:
         """Tell the backends of these logins to go; return the logins that had any."""
@@ -132,6 +164,13 @@ class Revocation:
             objects = await self._helpers.value_in(database, query, username, self._objects.value)
             released.append(OwnedObjects(database=database, objects=tuple(objects or ())))
         return tuple(found for found in released if found.objects)
+
+
+def _pauses() -> Iterator[float]:
+    pause = POLL_SECONDS
+    while True:
+        yield pause
+        pause = min(pause * 1.5, SLOWEST_POLL_SECONDS)
 
 
 def _owns(remains: Sequence[str]) -> bool:
