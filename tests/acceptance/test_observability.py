@@ -96,6 +96,7 @@ async def test_metrics_tell_of_real_sessions(
     async with running(tmp_path, store, target) as stack:
         await session_from_start_to_end(stack)
         live = await stack.create()
+        secrets = secrets_of(stack, live)
         text = await stack.call(operations.metrics())
         await stack.revoke(live.session)
         await stack.reach(live.session)
@@ -115,6 +116,7 @@ async def test_metrics_tell_of_real_sessions(
     cleanup = found["gatekeeper_cleanup_lag_seconds_sum", "pg"]
     assert 0 < found["gatekeeper_revocation_lag_seconds_sum", "pg"] <= cleanup
     assert found["gatekeeper_cleanup_lag_seconds_count", "pg"] == 1
+    assert [secret for secret in secrets if secret in text] == []
 
 
 def secrets_of(stack: Stack, login: Login) -> list[str]:

@@ -4,6 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from gatekeeper.platform.telemetry import traces
 
@@ -45,3 +48,58 @@ def test_a_block_that_is_not_traced_runs_and_fails_as_it_would() -> None:
     with pytest.raises(ZeroDivisionError), traces.span("work"):
         1 / 0  # noqa: B018
     assert traces.traceparent() is None
+
+
+PARENT, OTHER = (f"00-{c * 32}-{c * 16}-01" for c in "ab")
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(traces, "_made", traces._Made(provider.get_tracer("test")))
+    return exporter
+
+
+def test_a_span_follows_its_first_parent_and_is_linked_to_the_others(
+    spans: InMemorySpanExporter,
+) -> None:
+    with traces.span("many", kind="consumer", parents=[None, PARENT, OTHER], target="pg"):
+        running = traces.traceparent()
+        with traces.span("one"):
+            traces.rename("renamed")
+
+    one, many = spans.get_finished_spans()
+    assert running is not None
+    assert running.split("-")[1] == "a" * 32
+    assert many.parent is not None
+    assert f"{many.parent.span_id:016x}" == "a" * 16
+    assert [f"{link.context.trace_id:032x}" for link in many.links] == ["b" * 32]
+    assert many.attributes == {"gatekeeper.target": "pg"}
+    assert one.name == "renamed"
+    assert one.parent == many.context
+
+
+def test_a_failure_is_told_by_its_kind_and_never_by_its_text(spans: InMemorySpanExporter) -> None:
+    with pytest.raises(ValueError, match="canary"), traces.span("work"):
+        raise ValueError("canary")  # noqa: EM101
+
+    (failed,) = spans.get_finished_spans()
+    assert failed.attributes == {"error.type": "ValueError"}
+    assert "canary" not in failed.to_json()
+
+
+@pytest.mark.parametrize("nonsense", ["", "x", "00-" + "0" * 32 + "-" + "0" * 16 + "-01"])
+def test_a_traceparent_that_cannot_be_read_begins_a_new_trace(
+    spans: InMemorySpanExporter, nonsense: str
+) -> None:
+    with traces.span("work", parents=[nonsense]):
+        pass
+
+    assert spans.get_finished_spans()[0].parent is None
+
+
+@pytest.mark.usefixtures("spans")
+def test_log_lines_carry_the_trace() -> None:
+    with traces.span("work", parents=[PARENT]):
+        assert traces.add_trace_id(None, "", {}) == {"trace_id": "a" * 32}

@@ -2,8 +2,9 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -51,6 +52,13 @@ def store(server_18: EmbeddedServer, store_databases: psycopg.Connection) -> Ite
         yield dsn
 
 
+@pytest.fixture
+async def provider(target: PreparedTarget) -> AsyncIterator[PostgreSQLProvider]:
+    made = PostgreSQLProvider(target.agent_dsn)
+    yield made
+    await made.close()
+
+
 async def test_ten_thousand_endings_that_are_due_hold_up_no_issue(
     target: PreparedTarget, store: str, tmp_path: Path
 ) -> None:
@@ -85,27 +93,50 @@ async def test_ten_thousand_endings_that_are_due_hold_up_no_issue(
 
 @pytest.mark.parametrize("times", [8, pytest.param(50, marks=pytest.mark.slow)])
 async def test_a_login_that_is_used_all_the_time_leaves_no_connection_when_it_is_revoked(
-    target: PreparedTarget, times: int
+    target: PreparedTarget, provider: PostgreSQLProvider, times: int
 ) -> None:
-    provider = PostgreSQLProvider(target.agent_dsn)
-    try:
-        for _ in range(times):
-            await revoke_under_fire(target, provider)
-    finally:
-        await provider.close()
+    for _ in range(times):
+        await revoke_under_fire(target, provider)
+
+
+async def test_a_log_in_that_was_under_way_when_its_login_was_switched_off_is_ended_too(
+    target: PreparedTarget, provider: PostgreSQLProvider
+) -> None:
+    """DROP DATABASE holds log-ins up after they were let in and before they are seen."""
+    await target.rows("GRANT CONNECT ON DATABASE shop TO PUBLIC")  # as PostgreSQL has it
+    login, oid, dsn = await new_login(target, provider)
+    await provider.list_managed_users()  # so that it has a connection for ending
+    dropping = asyncio.create_task(
+        rows(make_conninfo(target.server.dsn("postgres")), "DROP DATABASE shop")
+    )
+    await eventually(partial(lock, target, granted=True), "the database is locked")
+    late = asyncio.create_task(psycopg.AsyncConnection.connect(dsn, autocommit=True))
+    await eventually(partial(lock, target, granted=False), "the log-in is under way")
+
+    (proof,) = await provider.revoke_users([login.username], ObjectPolicy.DROP)
+
+    assert isinstance(proof, UserRevoked)
+    assert proof.gone, proof.left
+    with pytest.raises(psycopg.errors.ObjectInUse):
+        await dropping
+    with pytest.raises(psycopg.OperationalError):
+        await (await late).execute("SELECT 1")
+    assert await target.rows("SELECT pid FROM pg_stat_activity WHERE usesysid = %s", oid) == []
+
+
+async def lock(target: PreparedTarget, *, granted: bool) -> object:
+    return await rows(
+        target.server.dsn("postgres"),
+        "SELECT pid FROM pg_locks WHERE granted = %s AND locktype = 'object'"
+        " AND objid = (SELECT oid FROM pg_database WHERE datname = 'shop')"
+        " AND mode = %s",
+        granted,
+        "AccessExclusiveLock" if granted else "RowExclusiveLock",
+    )
 
 
 async def revoke_under_fire(target: PreparedTarget, provider: PostgreSQLProvider) -> None:
-    session = ids.session_id(secrets.token_bytes(ids.RANDOM_BYTES))
-    password = scram.make_password(secrets.token_bytes(scram.PASSWORD_BYTES))
-    login = CreateUser(
-        session=session, username=ids.role_name(session), role="app_read",
-        ttl=timedelta(hours=1), correlation_id="test",
-        verifier=scram.make_verifier(password, secrets.token_bytes(scram.SALT_BYTES), 64),
-    )  # fmt: skip
-    await provider.create_ephemeral_user(login)
-    ((oid,),) = await target.rows("SELECT oid FROM pg_roles WHERE rolname = %s", login.username)
-    dsn = make_conninfo(target.server.dsn("shop"), user=login.username, password=password.reveal())
+    login, oid, dsn = await new_login(target, provider)
     held: list[psycopg.AsyncConnection] = []
     over = asyncio.Event()
     firing = [asyncio.create_task(log_in(dsn, held, over)) for _ in range(LOGGING_IN)]
@@ -135,3 +166,19 @@ async def log_in(dsn: str, held: list[psycopg.AsyncConnection], over: asyncio.Ev
             held.append(await psycopg.AsyncConnection.connect(dsn, autocommit=True))
         except psycopg.OperationalError:
             await asyncio.sleep(0)
+
+
+async def new_login(
+    target: PreparedTarget, provider: PostgreSQLProvider
+) -> tuple[CreateUser, int, str]:
+    session = ids.session_id(secrets.token_bytes(ids.RANDOM_BYTES))
+    password = scram.make_password(secrets.token_bytes(scram.PASSWORD_BYTES))
+    login = CreateUser(
+        session=session, username=ids.role_name(session), role="app_read",
+        ttl=timedelta(hours=1), correlation_id="test",
+        verifier=scram.make_verifier(password, secrets.token_bytes(scram.SALT_BYTES), 64),
+    )  # fmt: skip
+    await provider.create_ephemeral_user(login)
+    ((oid,),) = await target.rows("SELECT oid FROM pg_roles WHERE rolname = %s", login.username)
+    dsn = make_conninfo(target.server.dsn("shop"), user=login.username, password=password.reveal())
+    return login, oid, dsn

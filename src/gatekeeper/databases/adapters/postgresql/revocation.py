@@ -17,7 +17,7 @@ from gatekeeper.databases.model import Failure, ObjectPolicy, OwnedObjects, User
 from gatekeeper.kernel.errors import GatekeeperError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from gatekeeper.databases.adapters.postgresql.helpers import Helpers
@@ -28,6 +28,10 @@ BACKENDS_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 0.003
 SLOWEST_POLL_SECONDS: Final = 0.05
 SWITCH_OFF_TRIES: Final = 2
+PASSED_SECONDS: Final = 1.0
+"""A log-in that waits for nothing is seen this soon after it was let in. One that takes longer
+has still to prove who it is (a minute, if it likes), and will be refused: it holds up nobody."""
+LOCKED: Final = "55P03"
 
 Row = dict[str, Any]
 
@@ -38,7 +42,7 @@ class _Login:
 
     existed: bool = False
     failed: Failure | None = None
-    """What kept it from being switched off, or its objects from being handled."""
+    """What kept it from being switched off or seen gone, or its objects from being handled."""
     backends: int = 0
     cut_at: datetime | None = None
     owned: tuple[OwnedObjects, ...] = ()
@@ -64,8 +68,11 @@ class Revocation:
         pending: Collection[RoleName] = list(self._logins)
         for _ in range(SWITCH_OFF_TRIES):
             off = await self._switch_off(pending)
+            late = await self._under_way()
             await self._see_backends_gone(pending, off)
-            await self._drop(off)
+            if late:
+                await self._see_late_ones_gone(off, set(late))
+            await self._drop([name for name in off if self._logins[name].failed is None])
             pending = [name for name in pending if name not in off]
             if not pending:
                 break
@@ -90,15 +97,38 @@ class Revocation:
         """End backends, until none is seen of the logins that are off.
 
         That they are is committed, so no new one can come but a log-in that was already
-        under way: it is met by the next look, or shows in the final proof.
+        under way.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + BACKENDS_SECONDS
-        left, pause = await self._look(names), POLL_SECONDS
+        left, pauses = await self._look(names), _pauses()
         while (left := [name for name in left if name in off]) and loop.time() < deadline:
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, SLOWEST_POLL_SECONDS)
+            await asyncio.sleep(next(pauses))
             left = await self._look(left)
+
+    async def _see_late_ones_gone(self, off: Collection[RoleName], late: set[str]) -> None:
+        """End also who was let in just before the login was off, and is seen only now.
+
+        PostgreSQL checks a log-in, then locks its database, and only then shows it. Whoever
+        holds that lock (DROP DATABASE does, for seconds) would have us prove too early.
+        """
+        loop = asyncio.get_running_loop()
+        began, pauses = loop.time(), _pauses()
+        while late:
+            if loop.time() > began + BACKENDS_SECONDS:
+                for name in off:
+                    self._logins[name].failed = Failure.of(error_of(LOCKED))
+                return
+            await asyncio.sleep(next(pauses))
+            now = await self._under_way()
+            passing = loop.time() < began + PASSED_SECONDS
+            late = {who for who in late & now.keys() if now[who] or passing}
+        await self._see_backends_gone(off, off)
+
+    async def _under_way(self) -> Mapping[str, bool]:
+        """Return the log-ins of anybody that are not in yet, and whether each waits for a lock."""
+        rows = await self._helpers.rows("SELECT * FROM gk.log_ins_under_way()")
+        return {row["who"]: row["waits"] for row in rows}
 
     async def _look(self, names: Collection[RoleName]) -> Collection[RoleName]:
         """Tell the backends of these logins to go; return the logins that had any."""
@@ -138,6 +168,13 @@ class Revocation:
             objects = await self._helpers.value_in(database, query, username, self._objects.value)
             released.append(OwnedObjects(database=database, objects=tuple(objects or ())))
         return tuple(found for found in released if found.objects)
+
+
+def _pauses() -> Iterator[float]:
+    pause = POLL_SECONDS
+    while True:
+        yield pause
+        pause = min(pause * 1.5, SLOWEST_POLL_SECONDS)
 
 
 def _owns(remains: Sequence[str]) -> bool:

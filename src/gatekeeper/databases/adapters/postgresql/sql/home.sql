@@ -170,6 +170,16 @@ BEGIN
         FROM ended LEFT JOIN told ON told.name = ended.name GROUP BY ended.name;
 END $$;
 
+-- Log-ins of anybody that are not in yet: they hold a transaction, and have no user or database
+-- to show. `waits`: for a lock, which nobody does who has still to prove who he is.
+CREATE OR REPLACE FUNCTION gk.log_ins_under_way() RETURNS TABLE (who text, waits boolean)
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT l.virtualtransaction, bool_or(NOT l.granted)
+    FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+    WHERE l.pid IS NOT NULL AND a.datid IS NULL AND a.usesysid IS NULL
+    GROUP BY l.virtualtransaction HAVING bool_or(l.locktype = 'virtualxid')
+$$;
+
 -- Drop ended logins that have no backend and own nothing; say what still stands of the
 -- others, which keep no membership either.
 CREATE OR REPLACE FUNCTION gk.drop_logins(p_names text[]) RETURNS TABLE (username text, remains text[])
@@ -327,10 +337,9 @@ DO $$ DECLARE helper regprocedure; BEGIN
     END LOOP;
 END $$;
 GRANT EXECUTE ON FUNCTION gk.create_login(text, text, text, interval), gk.disable_logins(text[]),
-    gk.end_backends(text[]), gk.drop_logins(text[]), gk.remains(text[]), gk.databases_of(text),
-    gk.shard_of(text), gk.pack_names(), gk.extend_login(text, interval), gk.list_logins(),
-    gk.overdue_logins(interval),
-    gk.forget_ended(interval) TO gk_agent;
+    gk.end_backends(text[]), gk.log_ins_under_way(), gk.drop_logins(text[]), gk.remains(text[]),
+    gk.databases_of(text), gk.shard_of(text), gk.pack_names(), gk.extend_login(text, interval),
+    gk.list_logins(), gk.overdue_logins(interval), gk.forget_ended(interval) TO gk_agent;
 DO $$ BEGIN
     GRANT SELECT (oid, rolname, rolpassword) ON pg_authid TO gk_registry;
 EXCEPTION WHEN insufficient_privilege THEN
