@@ -347,6 +347,49 @@ async def test_an_unreachable_server_is_named_as_that(monkeypatch: pytest.Monkey
     assert "canary" not in str(caught.value)
 
 
+@pytest.mark.parametrize("target_server", ["18"], indirect=True)
+async def test_a_pack_of_ones_own_brings_its_limit_and_its_settings(
+    target: Target, tmp_path: Path
+) -> None:
+    (tmp_path / "own_read.sql").write_text(
+        "GRANT CONNECT ON DATABASE {database} TO own_read;"
+        " GRANT USAGE ON SCHEMA {schema} TO own_read;"
+        " GRANT SELECT ON orders TO own_read;"
+    )
+    (tmp_path / "manifest.toml").write_text(
+        """
+        version = "own-1"
+        [[packs]]
+        name = "own_read"
+        file = "own_read.sql"
+        about = "SELECT on orders."
+        max_ttl = "1h"
+        connection_limit = 2
+        settings = ["search_path=public, pg_catalog", "statement_timeout=5s",
+                    "idle_in_transaction_session_timeout=7s"]
+        """
+    )
+    setup = Setup(databases=("shop",), owners=("postgres",), packs=tmp_path)
+    await bootstrap_target(Secret(target.server.dsn()), setup, apply=True)
+    assert await bootstrap_target(Secret(target.server.dsn()), setup, apply=False) == ()
+
+    login = await target.login("own_read")
+    first = await login.connect()
+    seen = [
+        (await (await first.execute(f"SHOW {name}".encode())).fetchone() or ("?",))[0]
+        for name in ("search_path", "statement_timeout", "idle_in_transaction_session_timeout")
+    ]
+    await first.execute("SELECT * FROM orders")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        await first.execute("SELECT * FROM customers")
+    await login.connect()
+    with pytest.raises(psycopg.OperationalError, match="too many connections"):
+        await login.connect()
+
+    assert seen == ["public, pg_catalog", "5s", "7s"]
+    assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone
+
+
 def test_a_pack_folder_that_cannot_be_used_is_refused_with_words(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="manifest.toml"):
         bootstrap.load_packs(tmp_path)

@@ -506,7 +506,7 @@ def _drive(
 def test_sessions_hold_their_promises_in_any_order_of_events(
     store_databases: psycopg.Connection, server_18: EmbeddedServer, tmp_path: Path
 ) -> None:
-    _drive(30, 25, store_databases, server_18, tmp_path / "key")
+    _drive(20, 25, store_databases, server_18, tmp_path / "key")
 
 
 @pytest.mark.slow

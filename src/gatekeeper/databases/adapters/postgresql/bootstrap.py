@@ -10,7 +10,7 @@ import hashlib
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import psycopg
 from psycopg import sql
@@ -57,7 +57,7 @@ class Pack(BaseModel):
     about: str
     max_ttl: str
     connection_limit: int = Field(ge=1, le=1000)
-    settings: tuple[str, ...] = ()
+    settings: tuple[Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_.]*=.+$")], ...] = ()
     """Role settings, as `name=value`; a holder can change them, so they are no limits."""
 
 

@@ -12,8 +12,10 @@ BEGIN
         p_name, p_connections, p_verifier, p_ends);
     EXECUTE format('GRANT %I TO %I __MEMBERSHIP__', p_pack, p_name);
     FOREACH v_setting IN ARRAY p_settings LOOP
-        EXECUTE format('ALTER ROLE %I SET %I = %L', p_name,
-            split_part(v_setting, '=', 1), substr(v_setting, strpos(v_setting, '=') + 1));
+        -- A list is a list of literals: as one literal, 'a, b' would be one schema's name.
+        EXECUTE format('ALTER ROLE %I SET %I = %s', p_name, split_part(v_setting, '=', 1),
+            (SELECT string_agg(quote_literal(btrim(v)), ', ' ORDER BY n) FROM unnest(string_to_array(
+                substr(v_setting, strpos(v_setting, '=') + 1), ',')) WITH ORDINALITY AS p (v, n)));
     END LOOP;
 END $$;
 
