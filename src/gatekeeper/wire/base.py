@@ -1,8 +1,7 @@
 """The two base models of everything on the wire.
 
 What we are sent is strict: an unknown field is an error. What we read back from
-a server is tolerant, so an older client outlives a newer server. A model is built when
-it is first used: a command of `gk` uses two of them, and building all takes longer than it runs.
+a server is tolerant, so an older client outlives a newer server.
 """
 
 from __future__ import annotations
@@ -15,15 +14,13 @@ class Request(BaseModel):
     """Sent to us: strict, frozen, camelCase."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True,
-        defer_build=True,
-    )  # fmt: skip
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True
+    )
 
 
 class Response(BaseModel):
     """Sent by us: frozen, camelCase, unknown fields ignored."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True,
-        defer_build=True,
-    )  # fmt: skip
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True
+    )
