@@ -280,7 +280,11 @@ class ChainVerifier:
         if chain != self._chain:
             return "it belongs to another chain"
         if self._receipts is not None and kind in SPEAKING:
-            return self._receipts(json.loads(canonical))
+            try:
+                fields = json.loads(canonical)
+            except (ValueError, RecursionError):
+                return "it is not an event"
+            return self._receipts(fields)
         return None
 
     def _checkpoint_fault(self, checkpoint: Checkpoint) -> str | None:

@@ -2,8 +2,7 @@
 
 What we are sent is strict: an unknown field is an error, and so is a value of another type
 (`"plan": 0` is not a no). What we read back from a server is tolerant, so an older client
-outlives a newer server. A response is built when it is first used: a command of `gk` uses two of
-them, and building all takes longer than it runs.
+outlives a newer server.
 """
 
 from __future__ import annotations
@@ -18,17 +17,16 @@ class Request(BaseModel):
     """Sent to us: strict, frozen, camelCase."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, strict=True,
-    )  # fmt: skip
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True, strict=True
+    )
 
 
 class Response(BaseModel):
     """Sent by us: frozen, camelCase, unknown fields ignored."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True,
-        defer_build=True,
-    )  # fmt: skip
+        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True
+    )
 
 
 def _whole(value: object) -> object:
