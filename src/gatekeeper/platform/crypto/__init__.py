@@ -2,4 +2,5 @@
 
 signing.py    Ed25519 keys and signatures     envelope.py   signed messages
 sealing.py    secrets for one reader          keys.py       token keys and JWKS
+files.py      how a key file is made
 """

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from joserfc.jwk import KeySet, RSAKey
+
+from gatekeeper.platform.crypto.files import read_or_make
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,12 +25,7 @@ class TokenKey:
     @classmethod
     def load_or_create(cls, path: Path) -> TokenKey:
         """Read the key, or make it in a file that only its owner can read."""
-        if not path.exists():
-            key = RSAKey.generate_key(_BITS, private=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(key.as_dict(private=True), file)
-        return cls(RSAKey.import_key(json.loads(path.read_text())))
+        return cls(RSAKey.import_key(json.loads(read_or_make(path, _new_key))))
 
     @property
     def key_id(self) -> str:
@@ -42,3 +38,7 @@ class TokenKey:
         """Return the public key set as JSON."""
         public = self.private.as_dict(private=False)
         return {"keys": [{**public, "use": "sig", "alg": "RS256", "kid": self.key_id}]}
+
+
+def _new_key() -> str:
+    return json.dumps(RSAKey.generate_key(_BITS, private=True).as_dict(private=True))

@@ -10,6 +10,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from gatekeeper.kernel.errors import InputError, IntegrityError
+from gatekeeper.platform.crypto.files import read_or_make
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,12 +43,7 @@ class SealingKey:
     @classmethod
     def load_or_create(cls, path: Path) -> SealingKey:
         """Read the key, or make it in a file that only its owner can read."""
-        if path.exists():
-            return cls(OKPKey.import_key(json.loads(path.read_text())))
-        key = OKPKey.generate_key("X25519", private=True)
-        path.touch(mode=0o600, exist_ok=False)
-        path.write_text(json.dumps(key.as_dict(private=True)))
-        return cls(key)
+        return cls(OKPKey.import_key(json.loads(read_or_make(path, _new_key))))
 
     @property
     def public_key(self) -> str:
@@ -64,3 +60,7 @@ class SealingKey:
             msg = "a sealed password is empty"
             raise IntegrityError(msg)
         return opened.plaintext.decode()
+
+
+def _new_key() -> str:
+    return json.dumps(OKPKey.generate_key("X25519", private=True).as_dict(private=True))

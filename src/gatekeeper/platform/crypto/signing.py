@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from gatekeeper.kernel.errors import InputError
+from gatekeeper.platform.crypto.files import read_or_make
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,12 +40,7 @@ class SigningKey:
     @classmethod
     def load_or_create(cls, path: Path) -> SigningKey:
         """Read the key, or make it in a file that only its owner can read."""
-        if not path.exists():
-            private = Ed25519PrivateKey.generate()
-            jwk = {**_public(private.public_key()), "d": _b64(private.private_bytes_raw())}
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as file:
-                json.dump(jwk, file)
+        read_or_make(path, _new_key)
         return cls.load(path)
 
     def sign(self, message: bytes) -> bytes:
@@ -53,6 +48,11 @@ class SigningKey:
 
     def public_jwk(self) -> str:
         return public_jwk(self.private.public_key())
+
+
+def _new_key() -> str:
+    private = Ed25519PrivateKey.generate()
+    return json.dumps({**_public(private.public_key()), "d": _b64(private.private_bytes_raw())})
 
 
 def public_jwk(key: Ed25519PublicKey) -> str:
