@@ -121,7 +121,11 @@ class Stack:
                 await self.client(plane=plane).call(operations.readiness())
             return await _listens(self.agent_port)
 
-        await eventually(up, "the stack is ready")
+        await eventually(up, "the stack is ready", self.last_words)
+
+    def last_words(self) -> list[str]:
+        """Return the ends of the logs of those that died."""
+        return [p.log.read_text()[-2000:] for p in self.processes if p.exit_code is not None]
 
     async def create(
         self,
