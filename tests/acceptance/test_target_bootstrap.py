@@ -58,6 +58,9 @@ def admin(target_server: EmbeddedServer) -> str:
             "CREATE TABLE ledger (amount int); INSERT INTO ledger VALUES (1), (2);"
             "CREATE VIEW report AS SELECT sum(amount) AS total FROM ledger"
         )
+    with psycopg.connect(target_server.dsn(), autocommit=True) as server:
+        if server.execute("SELECT 1 FROM pg_roles WHERE rolname = 'gk_agent'").fetchone():
+            server.execute("ALTER ROLE gk_agent PASSWORD NULL")
     return target_server.dsn(DATABASE)
 
 
@@ -110,6 +113,8 @@ def test_a_dry_run_names_everything_and_changes_nothing_and_twice_is_a_no_op(
     again = bootstrap(admin, "--packs", str(packs), "--apply")
     assert again.stdout == ""
     assert "nothing to do" in again.stderr
+    more = bootstrap(admin, "--packs", str(packs), "--shards", "3", "--apply")
+    assert more.stdout.count("done  ") == len(more.stdout.splitlines()) > 0, "no second password"
 
 
 def test_a_session_with_an_own_pack_may_what_the_pack_says(

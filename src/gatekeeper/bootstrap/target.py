@@ -43,6 +43,11 @@ async def bootstrap_target(
     return steps
 
 
+async def agent_can_log_in(admin: Secret, database: str) -> bool:
+    """Tell whether the agent's login has a password already: it is not changed again."""
+    return await bootstrap.agent_can_log_in(admin, database)
+
+
 async def new_agent_dsn(admin: Secret, database: str) -> Secret:
     """Give the agent's login a new password; return the DSN it logs in with."""
     password = scram.make_password(secrets.token_bytes(scram.PASSWORD_BYTES))
@@ -80,6 +85,7 @@ __all__ = [
     "DEFAULT_SHARDS",
     "Setup",
     "Step",
+    "agent_can_log_in",
     "bootstrap_target",
     "new_agent_dsn",
     "prepare_sample_target",

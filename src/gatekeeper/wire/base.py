@@ -2,7 +2,8 @@
 
 What we are sent is strict: an unknown field is an error, and so is a value of another type
 (`"plan": 0` is not a no). What we read back from a server is tolerant, so an older client
-outlives a newer server.
+outlives a newer server. A response is built when it is first used: a command of `gk` uses two
+of them, and building all takes longer than it runs.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ class Response(BaseModel):
     """Sent by us: frozen, camelCase, unknown fields ignored."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        defer_build=True,
     )
 
 

@@ -72,9 +72,9 @@ def bootstrap(
 async def _carry_out(
     admin: Secret, setup: composition.Setup, *, apply: bool
 ) -> tuple[Sequence[composition.Step], Secret | None]:
-    """Return the steps, and the agent's new DSN when something was changed."""
+    """Return the steps, and the DSN of the agent's login when it had no password before."""
     steps = await composition.bootstrap_target(admin, setup, apply=apply)
-    if not (apply and steps):
+    if not apply or await composition.agent_can_log_in(admin, setup.databases[0]):
         return steps, None
     return steps, await composition.new_agent_dsn(admin, setup.databases[0])
 
@@ -88,9 +88,9 @@ def _show(
             typer.echo(step.text)
     if not steps:
         note("nothing to do")
-    elif dsn is None:
+    elif not applied:
         note("nothing was changed; --apply does it, --sql shows every statement")
-    else:
+    if dsn is not None:
         note("the agent logs in with this DSN, shown once:")
         typer.echo(dsn.reveal())
 

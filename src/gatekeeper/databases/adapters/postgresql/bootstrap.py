@@ -38,6 +38,10 @@ _SECOND_GRANTOR_MAJOR: Final = 16
 _NO_FAULT_OF_THE_SQL: Final = ("08", "53", "57")
 """SQLSTATE classes of connections, resources and operators."""
 
+_IS_THERE: Final = "SELECT 1 FROM pg_roles WHERE rolname = 'gk_agent'"
+_CAN_LOG_IN: Final = (
+    "SELECT 1 FROM pg_authid WHERE rolname = 'gk_agent' AND rolpassword IS NOT NULL"
+)
 _DIGESTS: Final = """
 CREATE SCHEMA IF NOT EXISTS gk;
 REVOKE ALL ON SCHEMA gk FROM PUBLIC;
@@ -133,6 +137,17 @@ async def _run(connection: psycopg.AsyncConnection[Any], step: Step) -> None:
             raise
         msg = f"step {step.name!r} in database {step.database!r}: {error.diag.message_primary}"
         raise TargetMisconfiguredError(msg) from None
+
+
+async def agent_can_log_in(admin: Secret, database: str) -> bool:
+    """Tell whether the agent's login is there and, as far as `admin` may see, has a password."""
+    with translated():
+        async with await _connect(admin, database) as connection:
+            try:
+                cursor = await connection.execute(_CAN_LOG_IN)
+            except psycopg.errors.InsufficientPrivilege:  # managed servers
+                cursor = await connection.execute(_IS_THERE)
+            return await cursor.fetchone() is not None
 
 
 async def set_agent_password(admin: Secret, database: str, verifier: str) -> None:
