@@ -13,6 +13,7 @@ from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, l
 from gatekeeper.bootstrap.store import migrate_store, prepare_store
 from gatekeeper.bootstrap.target import (
     DEFAULT_SHARDS,
+    MAX_SHARDS,
     Setup,
     Step,
     agent_can_log_in,
@@ -23,6 +24,7 @@ from gatekeeper.bootstrap.target import (
 
 __all__ = [
     "DEFAULT_SHARDS",
+    "MAX_SHARDS",
     "AgentSettings",
     "ControlPlaneSettings",
     "Keys",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.session import SessionStatus
 
 ROLE_PACK_VERSION: Final = "pg-1.0.0"
+"""The role packs of this release."""
 
 
 class ObjectPolicy(StrEnum):

@@ -391,10 +391,6 @@ class Claim:
     def target(self) -> str:
         return self.job.target or ""
 
-    @property
-    def attempts(self) -> int:
-        return self.job.attempts
-
 
 async def _one(
     connection: AsyncConnection, query: LiteralString, values: Mapping[str, object]

@@ -101,7 +101,7 @@ def explanation(decision: policy.Decision) -> wire.Explanation:
         allowed=False,
         needs_approval=isinstance(decision, policy.NeedsApproval),
         reasons=decision.explain(),
-        alternatives=decision.instead(),
+        alternatives=decision.alternatives,
     )
 
 

@@ -29,7 +29,12 @@ def bootstrap(
     ],
     schema: Annotated[list[str] | None, typer.Option(help="Schema. Repeatable.")] = None,
     shards: Annotated[
-        int, typer.Option(min=1, max=64, help="Owners that share the work; can be raised later.")
+        int,
+        typer.Option(
+            min=1,
+            max=composition.MAX_SHARDS,
+            help="Owners that share the work; can be raised later.",
+        ),
     ] = composition.DEFAULT_SHARDS,
     packs: Annotated[
         Path | None,

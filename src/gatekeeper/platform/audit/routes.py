@@ -11,7 +11,13 @@ from fastapi.responses import StreamingResponse
 from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.kernel.identity import Principal
 from gatekeeper.platform.http import context
-from gatekeeper.platform.http.problems import OF_CALLERS, RefusedError, problems, text_answer
+from gatekeeper.platform.http.problems import (
+    OF_CALLERS,
+    RefusedError,
+    granted,
+    problems,
+    text_answer,
+)
 from gatekeeper.wire import audit as wire
 
 if TYPE_CHECKING:
@@ -76,10 +82,7 @@ def audit_routes(
     ) -> wire.Proof:
         """Show that an event is in the chain that was signed."""
         permit(principal)
-        found = await reader.proof(seq)
-        if isinstance(found, Refusal):
-            raise RefusedError(found)
-        return found
+        return granted(await reader.proof(seq))
 
     @router.get(
         "/export",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from psycopg.rows import tuple_row
 
-from gatekeeper.kernel.audit import CHAIN, GENESIS, checkpoint_message, link
+from gatekeeper.kernel.audit import CHAIN, GENESIS, checkpoint_message, link, timestamp
 from gatekeeper.kernel.errors import GatekeeperError
 from gatekeeper.platform.audit.outbox import CHANNEL
 from gatekeeper.platform.postgres.notifications import Listener
@@ -105,7 +105,7 @@ class Sequencer:
         return len(rows)
 
     async def _sign(self, connection: AsyncConnection, size: int, head: str) -> None:
-        at = self._clock.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        at = timestamp(self._clock.now())
         key_id = self._key.key_id
         message = checkpoint_message(chain=CHAIN, size=size, head=head, at=at, key_id=key_id)
         signature = self._key.sign(message).hex()

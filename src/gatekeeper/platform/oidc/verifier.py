@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeGuard
 
 from joserfc import jwt
@@ -23,6 +22,7 @@ from gatekeeper.platform.oidc.keysource import is_safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from gatekeeper.kernel.clock import Clock
     from gatekeeper.platform.oidc.keysource import KeySource
@@ -152,8 +152,6 @@ def _principal(claims: Mapping[str, Any], settings: IssuerSettings) -> Principal
         kind=settings.kind,
         email=email if believed else None,
         groups=frozenset(g for g in listed[:MAX_GROUPS] if is_plain(g)),
-        authenticated_at=datetime.fromtimestamp(claims["iat"], UTC),
-        strength=claims["acr"] if isinstance(claims.get("acr"), str) else None,
     )
 
 

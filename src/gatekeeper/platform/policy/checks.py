@@ -302,7 +302,7 @@ def _run(checked: policy.Policy, case: _Case) -> str | None:
     if isinstance(decision, policy.Allowed):
         return _allowed_otherwise(decision, case)
     return _lacks("reason", case.because, decision.explain()) or _lacks(
-        "alternative", case.instead, decision.instead()
+        "alternative", case.instead, decision.alternatives
     )
 
 
