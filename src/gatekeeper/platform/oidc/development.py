@@ -9,7 +9,6 @@ be anyone on the list, so it is made for loopback alone and refuses anything els
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import hmac
 import html
@@ -23,6 +22,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Resp
 from joserfc import jwt
 from pydantic import BaseModel, ConfigDict
 
+from gatekeeper.kernel import base64url
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.platform.oidc.keysource import is_safe
 
@@ -364,8 +364,7 @@ def _is_loopback(redirect_uri: str) -> bool:
 
 
 def _challenge(verifier: str) -> bytes:
-    digest = hashlib.sha256(verifier.encode()).digest()
-    return base64.urlsafe_b64encode(digest).rstrip(b"=")
+    return base64url.encode(hashlib.sha256(verifier.encode()).digest()).encode()
 
 
 def _page(people: Sequence[DevelopmentUser], user_code: str) -> HTMLResponse:
