@@ -16,6 +16,7 @@ from gatekeeper.kernel.audit import CHAIN, GENESIS, checkpoint_message, link, ti
 from gatekeeper.kernel.errors import GatekeeperError
 from gatekeeper.platform.audit.outbox import CHANNEL
 from gatekeeper.platform.postgres.notifications import Listener
+from gatekeeper.platform.tasks import within
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -79,12 +80,8 @@ class Sequencer:
                     pass
             except GatekeeperError as error:
                 log.warning("the store does not answer", code=error.code)
-            try:
-                async with asyncio.timeout(LOOK_AGAIN_SECONDS):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
-            await asyncio.sleep(PAUSE_SECONDS)
+            if await within(self._wake, LOOK_AGAIN_SECONDS):
+                await asyncio.sleep(PAUSE_SECONDS)
 
     async def sequence(self) -> int:
         """Append one batch; return how many events it had."""
