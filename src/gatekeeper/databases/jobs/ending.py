@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from gatekeeper.databases.evidence import SYSTEM, session_event
+from gatekeeper.databases.evidence import session_event
 from gatekeeper.databases.jobs.outcomes import FINISHED, TryAgain, target_removed
 from gatekeeper.databases.model import EndUser, Failure, Move
-from gatekeeper.kernel.audit import AuditKind
+from gatekeeper.kernel.audit import SYSTEM, AuditKind
 from gatekeeper.kernel.errors import GatekeeperError
 from gatekeeper.kernel.session import ENDING, SessionStatus
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatekeeper.databases.evidence import SYSTEM, session_event
+from gatekeeper.databases.evidence import session_event
 from gatekeeper.databases.jobs.outcomes import FINISHED, TryAgain, target_removed
 from gatekeeper.databases.model import Failure, Move
 from gatekeeper.databases.settings import PENDING_DEADLINE
-from gatekeeper.kernel.audit import AuditKind, timestamp
+from gatekeeper.kernel.audit import SYSTEM, AuditKind, timestamp
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
 from gatekeeper.kernel.session import SessionStatus
 

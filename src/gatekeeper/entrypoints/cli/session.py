@@ -7,7 +7,6 @@ import secrets
 import shlex
 import time
 from typing import TYPE_CHECKING, Annotated, Final
-from urllib.parse import quote
 
 import typer
 
@@ -28,7 +27,7 @@ from gatekeeper.entrypoints.cli.completion import (
     complete_target,
 )
 from gatekeeper.entrypoints.cli.tables import table
-from gatekeeper.entrypoints.commands import group
+from gatekeeper.entrypoints.commands import Json, group
 from gatekeeper.entrypoints.output import CreatedSession
 from gatekeeper.kernel import ids, scram
 from gatekeeper.kernel.secret import Secret
@@ -42,6 +41,7 @@ from gatekeeper.wire.sessions import (
     SessionEvent,
     SessionPage,
     SessionView,
+    dsn,
 )
 
 if TYPE_CHECKING:
@@ -66,7 +66,6 @@ Ttl = Annotated[
     str | None, typer.Option(help="For how long: 90s, 15m, 4h. Without it the policy chooses.")
 ]
 Reason = Annotated[str, typer.Option(help="What for; it is kept in the evidence.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _session_id(text: str) -> str:
@@ -308,11 +307,11 @@ def dsn_of(view: SessionView, password: Secret | None) -> str:
     place = view.connection
     if place is None:
         fail("the server does not say where the target is", Exit.ERROR)
-    host = f"[{place.host}]" if ":" in place.host else place.host
-    return (
-        f"postgresql://{view.username}:{password.reveal()}@{host}:{place.port}"
-        f"/{quote(place.database, safe='')}?sslmode={place.sslmode}"
-        f"&application_name={quote('gk/' + view.session_id, safe='')}"
+    return dsn(
+        place,
+        session=view.session_id,
+        username=view.username or "",
+        password=password.reveal(),
     )
 
 

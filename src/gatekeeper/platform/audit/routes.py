@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.kernel.identity import Principal
 from gatekeeper.platform.http import context
+from gatekeeper.platform.http.context import Authenticate
 from gatekeeper.platform.http.problems import (
     OF_CALLERS,
     RefusedError,
@@ -22,8 +23,6 @@ from gatekeeper.wire import audit as wire
 
 if TYPE_CHECKING:
     from gatekeeper.platform.audit.reader import AuditReader
-
-Authenticate = Callable[..., Awaitable[Principal]]
 
 EXPORT_MEDIA_TYPE: Final = "application/x-ndjson"
 MAX_SEQ: Final = 2**53 - 1
