@@ -6,6 +6,7 @@ bootstrap.py   installs both; twice is a no-op; a dry run names every object
 provider.py    the `DatabaseProvider` port
 helpers.py     calls of the helpers, over a pool
 revocation.py  the end of logins, step by step, proven
-doctor.py      checks a target, with the statement that mends each failure
+doctor.py      looks at a target
+checks.py      what it says of what it saw, with the statement that mends each failure
 translate.py   driver errors to ours
 """
