@@ -120,8 +120,9 @@ def test_every_command_that_prints_json_has_a_published_schema() -> None:
 @pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
 def test_every_command_has_an_example_with_options_that_exist(name: str, command: Any) -> None:
     examples = re.findall(rf"Example:.*?gk (?:--server \S+ )?{name}\b(.*)", command.help)
-    known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
-    known |= {"--", *(f"--{name}" for name in SHARED)}
+    parameters = command.params
+    known = {option for p in parameters for option in (*p.opts, *p.secondary_opts)} | {"--"}
+    known |= {f"--{option}" for option in SHARED}
 
     assert examples, "its --help has no example"
     for example in examples:

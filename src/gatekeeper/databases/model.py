@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.session import SessionStatus
 
 ROLE_PACK_VERSION: Final = "pg-1.0.0"
-"""The role packs of this release."""
 
 
 class ObjectPolicy(StrEnum):
