@@ -10,7 +10,8 @@ from gatekeeper.platform.crypto.keys import TokenKey
 from gatekeeper.platform.http.rates import CallRates
 from gatekeeper.platform.oidc import development
 from gatekeeper.platform.oidc.callers import authenticator, identity_routes
-from gatekeeper.platform.oidc.development import DevelopmentIssuer, development_routes
+from gatekeeper.platform.oidc.development import DevelopmentIssuer
+from gatekeeper.platform.oidc.development_routes import development_routes
 from gatekeeper.platform.oidc.exchange import TokenEndpoint, exchange_routes
 from gatekeeper.platform.oidc.keysource import KeySource, RemoteKeys, StaticKeys, is_safe
 from gatekeeper.platform.oidc.verifier import IssuerSettings, TokenVerifier

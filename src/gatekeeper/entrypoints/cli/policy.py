@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from gatekeeper.client import operations
+from gatekeeper.entrypoints.cli.asking import Reason, Role, Ttl
 from gatekeeper.entrypoints.cli.caller import Exit, calling, show
-from gatekeeper.entrypoints.cli.session import Reason, Role, Ttl
 from gatekeeper.entrypoints.commands import Json, group
 from gatekeeper.wire.sessions import ExplainRequest
 
