@@ -24,7 +24,7 @@ from gatekeeper.databases.jobs.issuing import Issuing
 from gatekeeper.databases.reconcile import ReconcileService
 from gatekeeper.databases.service import SessionService
 from gatekeeper.databases.web.mvp import mvp_routes
-from gatekeeper.databases.web.routes import operator_routes, session_routes
+from gatekeeper.databases.web.routes import access_routes, operator_routes, session_routes
 from gatekeeper.databases.web.watch import SessionWatch
 from gatekeeper.platform.audit.reader import AuditReader
 from gatekeeper.platform.audit.routes import audit_routes
@@ -245,6 +245,7 @@ def _routers(parts: _Parts, *, mvp: bool) -> list[APIRouter]:
         *parts.identity.routes,
         *parts.reached.routes,
         session_routes(service=parts.service, watch=parts.watch, authenticate=authenticate),
+        access_routes(service=parts.service, authenticate=authenticate),
         operator_routes(
             service=parts.service,
             reconciler=parts.reconciler,

@@ -49,7 +49,7 @@ KeyHeader = Annotated[
 def session_routes(
     *, service: SessionService, watch: SessionWatch, authenticate: Authenticate
 ) -> APIRouter:
-    """Make the routes of sessions, targets and the policy's answers."""
+    """Make the routes of sessions."""
     router = APIRouter(responses=problems(*OF_CALLERS))
     caller = Depends(authenticate)
 
@@ -158,6 +158,14 @@ def session_routes(
             principal, SessionId(session_id), parse_ttl(body.ttl), context.correlation_id.get()
         )
         return view(principal, granted(session))
+
+    return router
+
+
+def access_routes(*, service: SessionService, authenticate: Authenticate) -> APIRouter:
+    """Make the routes that say what a caller may ask for, and why."""
+    router = APIRouter(responses=problems(*OF_CALLERS))
+    caller = Depends(authenticate)
 
     @router.get("/targets")
     async def list_targets(principal: Principal = caller) -> wire.TargetList:
