@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,15 +14,11 @@ from typing import Any
 
 import httpx
 
+from factories.installation import free_port
+
 GK = [sys.executable, "-m", "gatekeeper"]
 START_SECONDS = 60
 BROWSER = Path(__file__).parents[1] / "fakes" / "browser.py"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

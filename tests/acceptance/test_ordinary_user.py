@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import gatekeeper
-from acceptance.local_stack import free_port
+from factories.installation import free_port
 
 USER = "nobody"
 

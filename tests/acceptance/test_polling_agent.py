@@ -19,17 +19,25 @@ from typing import TYPE_CHECKING, Final
 import httpx
 import psycopg
 import pytest
-from joserfc import jwt
 
+from factories.installation import (
+    AGENT,
+    agent_settings,
+    control_plane_settings,
+    database,
+    free_port,
+    issuer_key,
+    policy,
+    request,
+    target_settings,
+    token,
+)
 from gatekeeper import bootstrap
 from gatekeeper.client import operations
 from gatekeeper.client.api import Client
 from gatekeeper.entrypoints.operate.toml import write_toml
-from gatekeeper.kernel import scram
 from gatekeeper.kernel.secret import Secret
-from gatekeeper.platform.crypto.keys import TokenKey
 from gatekeeper.platform.postgres.migrations import migrate
-from gatekeeper.wire import sessions as wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,14 +46,7 @@ if TYPE_CHECKING:
     from gatekeeper.platform.postgres.embedded import EmbeddedServer
 
 PATIENCE_SECONDS: Final = 60.0
-ISSUER: Final = "http://127.0.0.1:1"
-POLICY: Final = """
-apiVersion: gatekeeper/v1
-kind: Policy
-grants:
-  - {name: eng, who: {groups: [eng]}, plane: databases, targets: ["*"], roles: [app_read], maxTtl: 1h}
-limits: {sessionsPerPrincipal: 100, requestsPerMinute: 10000}
-"""
+POLICY: Final = policy(sessions=100, requests=10_000)
 
 
 class Front(socketserver.ThreadingTCPServer):
@@ -128,27 +129,15 @@ class Installation:
     planes: list[Process] = field(default_factory=list)
 
     def client(self, plane: int) -> Client:
-        key = TokenKey.load_or_create(self.folder / "keys" / "development-issuer.jwk")
-        now = int(time.time())  # noqa: TID251  # a token's own times
-        claims = {
-            "iss": f"{ISSUER}/dev-issuer", "aud": "gatekeeper", "sub": "dana", "iat": now,
-            "exp": now + 600, "groups": ["eng"],
-        }  # fmt: skip
-        token = jwt.encode({"alg": "RS256", "kid": key.key_id}, claims, key.private)
-        return Client(self.urls[plane], Secret(token), correlation_id="cor_test")
+        known = token(issuer_key(self.folder), "dana", "eng")
+        return Client(self.urls[plane], known, correlation_id="cor_test")
 
     def ask(self, plane: int, ttl: str = "5m") -> str:
-        verifier = scram.make_verifier(Secret("pw"), b"s" * scram.SALT_BYTES, 64)
-        asked = wire.CreateSession.model_validate(
-            {
-                "target": "pg", "role": "app_read", "ttl": ttl, "reason": "why",
-                "credential": {"kind": "scram-sha-256", "verifier": verifier},
-            }
-        )  # fmt: skip
+        operation = operations.create_session(
+            request(ttl=ttl), idempotency_key=secrets.token_hex(8)
+        )
         with self.client(plane) as client:
-            return client.call(
-                operations.create_session(asked, idempotency_key=secrets.token_hex(8))
-            ).session_id
+            return client.call(operation).session_id
 
     def end(self, plane: int, session: str) -> None:
         with self.client(plane) as client:
@@ -172,9 +161,10 @@ class Installation:
             time.sleep(0.05)
 
     def logins(self) -> int:
-        with psycopg.connect(self.server.dsn(), autocommit=True) as admin:
-            row = admin.execute(
-                "SELECT count(*) FROM pg_roles WHERE rolname ~ '^gk_[a-z2-7]{20}$'"
+        """Count those that are there of our own sessions: others use the server too."""
+        with psycopg.connect(self.server.dsn("polling_store")) as store:
+            row = store.execute(
+                "SELECT count(*) FROM pg_roles JOIN gatekeeper.session ON rolname = username"
             ).fetchone()
         assert row is not None
         return int(row[0])
@@ -185,17 +175,15 @@ def installation(
     server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
     folder = tmp_path_factory.mktemp("polling")
-    with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
-        admin.execute("CREATE DATABASE polling_store")
-    asyncio.run(migrate(Secret(server_18.dsn("polling_store"))))
-    agent_dsn = asyncio.run(bootstrap.prepare_sample_target(Secret(server_18.dsn()), "shop"))
-    keys = bootstrap.make_keys(folder / "keys")
-    (folder / "policy.yaml").write_text(POLICY)
-    with Front() as front:
+    with database(server_18, "polling_store") as store, Front() as front:
+        asyncio.run(migrate(Secret(store)))
+        agent_dsn = asyncio.run(bootstrap.prepare_sample_target(Secret(server_18.dsn()), "shop"))
+        keys = bootstrap.make_keys(folder / "keys")
+        (folder / "policy.yaml").write_text(POLICY)
         threading.Thread(target=front.serve_forever, daemon=True).start()
         made = Installation(folder, front, server_18, _agent(folder, front, keys, agent_dsn))
         for number in range(2):
-            made.planes.append(_plane(folder, number, keys, server_18, made))
+            made.planes.append(_plane(store, number, keys, made))
         everything = [*made.planes, made.agent]
         try:
             for process in everything:
@@ -207,53 +195,38 @@ def installation(
             for process in everything:
                 process.end(signal.SIGKILL)
             front.shutdown()
-    with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
-        admin.execute("DROP DATABASE polling_store WITH (FORCE)")
 
 
 def _agent(folder: Path, front: Front, keys: bootstrap.Keys, dsn: Secret) -> Process:
     write_toml(
         folder / "agent.toml",
-        {
-            "name": "a", "mode": "poll", "poll_interval_ms": 100,
-            "control_plane_url": f"http://127.0.0.1:{front.server_address[1]}",
-            "key_file": str(keys.agent_file), "control_planes": {"cp": keys.control_plane_public},
-            "targets": [{"name": "pg", "dsn": dsn.reveal(), "owned_objects": "drop"}],
-        },
-    )  # fmt: skip
+        agent_settings(
+            keys,
+            dsn,
+            mode="poll",
+            poll_interval_ms=100,
+            control_plane_url=f"http://127.0.0.1:{front.server_address[1]}",
+        ),
+    )
     return Process("agent", folder / "agent.toml")
 
 
-def _plane(
-    folder: Path, number: int, keys: bootstrap.Keys, server: EmbeddedServer, made: Installation
-) -> Process:
-    port = _free_port()
+def _plane(store: str, number: int, keys: bootstrap.Keys, made: Installation) -> Process:
+    port = free_port()
     made.front.ports.append(port)
     made.urls.append(f"http://127.0.0.1:{port}")
-    config = folder / f"control-plane-{number}.toml"
+    config = made.folder / f"control-plane-{number}.toml"
     write_toml(
         config,
-        {
-            "name": "cp", "store_dsn": server.dsn("polling_store"), "public_url": ISSUER,
-            "listen_port": port, "key_folder": str(folder / "keys"),
-            "policy": str(folder / "policy.yaml"),
-            "development_users": [{"name": "dana", "email": "d@x", "groups": ["eng"]}],
-            "agents": {"a": {"mode": "poll", "public_key": keys.agent_public}},
-            "targets": [
-                {
-                    "name": "pg", "agent": "a", "host": "127.0.0.1", "port": server.port,
-                    "database": "shop", "sslmode": "disable", "min_ttl_seconds": 1,
-                }
-            ],
-        },
-    )  # fmt: skip
+        control_plane_settings(
+            made.folder,
+            store,
+            listen_port=port,
+            agents={AGENT: {"mode": "poll", "public_key": keys.agent_public}},
+            targets=[target_settings(made.server)],
+        ),
+    )
     return Process("control-plane", config)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_sessions_of_either_control_plane_become_ready_and_end(installation: Installation) -> None:

@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +11,25 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-import uvicorn
-from joserfc import jwt
 
+from factories.installation import (
+    AGENT,
+    ISSUER,
+    agent_settings,
+    control_plane_settings,
+    database,
+    issuer_key,
+    policy,
+    request,
+    serving,
+    target_settings,
+    token,
+)
 from gatekeeper import bootstrap
 from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
 from gatekeeper.client import operations
 from gatekeeper.client.api import ApiError, AsyncClient, Client, Operation, ServerUnreachableError
 from gatekeeper.entrypoints.operate.toml import write_toml
-from gatekeeper.kernel import scram
 from gatekeeper.kernel.errors import ErrorCode, InputError
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.kernel.session import SessionStatus
@@ -29,37 +37,13 @@ from gatekeeper.platform.crypto.keys import TokenKey
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
 from gatekeeper.wire import sessions as wire
 
-POLICY = """
-apiVersion: gatekeeper/v1
-kind: Policy
-grants:
-  - {name: eng, who: {groups: [eng]}, plane: databases, targets: ["*"], roles: [app_read], maxTtl: 1h}
-limits: {sessionsPerPrincipal: 1000, requestsPerMinute: 100000}
-"""
-
-
-@contextmanager
-def serving(app: Any) -> Iterator[str]:
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=2)
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
+POLICY = policy()
 
 
 @dataclass
 class Api:
     url: str
     key: TokenKey
-    issuer: str
     agent_url: str
     app: Any
     agent_app: Any
@@ -71,14 +55,7 @@ class Api:
         return self.folder / "cp.toml"
 
     def token(self, name: str, *groups: str) -> Secret:
-        now = int(time.time())  # noqa: TID251  # a token's own times
-        claims = {
-            "iss": self.issuer, "aud": "gatekeeper", "sub": name, "iat": now, "exp": now + 600,
-            "groups": list(groups),
-        }  # fmt: skip
-        return Secret(
-            jwt.encode({"alg": "RS256", "kid": self.key.key_id}, claims, self.key.private)
-        )
+        return token(self.key, name, *groups)
 
     def client(self, name: str = "dana", *groups: str) -> Client:
         return Client(self.url, self.token(name, *(groups or ("eng",))), correlation_id="cor_test")
@@ -92,61 +69,33 @@ class Api:
 @pytest.fixture(scope="module")
 def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     folder = tmp_path_factory.mktemp("api")
-    with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
-        admin.execute("CREATE DATABASE api_store")
-    store_dsn = asyncio.run(bootstrap.prepare_store(Secret(server_18.dsn("api_store"))))
-    agent_dsn = asyncio.run(bootstrap.prepare_sample_target(Secret(server_18.dsn()), "shop"))
-    keys = bootstrap.make_keys(folder / "keys")
-    (folder / "policy.yaml").write_text(POLICY)
-    write_toml(
-        folder / "agent.toml",
-        {
-            "name": "a", "key_file": str(keys.agent_file),
-            "control_planes": {"cp": keys.control_plane_public},
-            "targets": [{"name": "pg", "dsn": agent_dsn.reveal(), "owned_objects": "drop"}],
-        },
-    )  # fmt: skip
-    issuer = "http://127.0.0.1:1"
-    agent_app = bootstrap.agent_app(load_settings(AgentSettings, folder / "agent.toml", {}))
-    with serving(agent_app) as agent:
-        write_toml(
-            folder / "cp.toml",
-            {
-                "name": "cp", "store_dsn": store_dsn.reveal(), "public_url": issuer,
-                "key_folder": str(folder / "keys"), "policy": str(folder / "policy.yaml"),
-                "operator_groups": ["operators"],
-                "development_users": [{"name": "dana", "email": "d@x", "groups": ["eng"]}],
-                "agents": {"a": {"url": agent, "public_key": keys.agent_public}},
-                "targets": [
-                    {
-                        "name": name, "agent": agent_name, "host": "127.0.0.1", "port": server_18.port,
-                        "database": "shop", "sslmode": "disable", "min_ttl_seconds": 1,
-                    }
-                    for name, agent_name in (("pg", "a"), ("lost", "nobody"))
-                ],
-            },
-        )  # fmt: skip
-        settings = load_settings(ControlPlaneSettings, folder / "cp.toml", {})
-        app = bootstrap.control_plane_app(settings, stop=lambda: None)
-        with serving(app) as url:
-            key = TokenKey.load_or_create(folder / "keys" / "development-issuer.jwk")
-            yield Api(
-                url, key, issuer + "/dev-issuer", agent, app, agent_app, folder,
-                server_18.dsn("api_store"),
-            )  # fmt: skip
-    with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
-        admin.execute("DROP DATABASE api_store WITH (FORCE)")
+    with database(server_18, "api_store") as owner:
+        store = asyncio.run(bootstrap.prepare_store(Secret(owner)))
+        agent_dsn = asyncio.run(bootstrap.prepare_sample_target(Secret(server_18.dsn()), "shop"))
+        keys = bootstrap.make_keys(folder / "keys")
+        (folder / "policy.yaml").write_text(POLICY)
+        write_toml(folder / "agent.toml", agent_settings(keys, agent_dsn))
+        agent_app = bootstrap.agent_app(load_settings(AgentSettings, folder / "agent.toml", {}))
+        with serving(agent_app) as agent:
+            write_toml(
+                folder / "cp.toml",
+                control_plane_settings(
+                    folder,
+                    store.reveal(),
+                    agents={AGENT: {"url": agent, "public_key": keys.agent_public}},
+                    targets=[
+                        target_settings(server_18),
+                        target_settings(server_18, name="lost", agent="nobody"),
+                    ],
+                ),
+            )
+            settings = load_settings(ControlPlaneSettings, folder / "cp.toml", {})
+            app = bootstrap.control_plane_app(settings, stop=lambda: None)
+            with serving(app) as url:
+                yield Api(url, issuer_key(folder), agent, app, agent_app, folder, owner)
 
 
-def body(**changes: Any) -> wire.CreateSession:
-    values: dict[str, Any] = {
-        "target": "pg", "role": "app_read", "ttl": "5m", "reason": "why",
-        "credential": {
-            "kind": "scram-sha-256",
-            "verifier": scram.make_verifier(Secret("pw"), b"s" * 16, 64),
-        },
-    }  # fmt: skip
-    return wire.CreateSession.model_validate(values | changes)
+body = request
 
 
 def test_a_session_from_request_to_proof(api: Api) -> None:
@@ -232,7 +181,7 @@ def test_what_one_may_have_and_why_not(api: Api) -> None:
     assert not explained.allowed
     assert allowed.allowed
     assert (who.subject, who.groups) == ("dana", ("eng",))
-    assert [i.issuer for i in issuers] == [api.issuer]
+    assert [i.issuer for i in issuers] == [ISSUER]
 
 
 def test_operators_check_reconcile_and_read_the_evidence(api: Api) -> None:

@@ -11,8 +11,18 @@ import httpx
 import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from test_api import Api, serving
+from test_api import Api
 
+from factories.installation import (
+    AGENT,
+    PUBLIC_URL,
+    control_plane_settings,
+    database,
+    issuer_key,
+    policy,
+    serving,
+    target_settings,
+)
 from gatekeeper import bootstrap
 from gatekeeper.bootstrap.identity import CALLS_PER_REQUEST
 from gatekeeper.bootstrap.settings import ControlPlaneSettings, load_settings
@@ -27,13 +37,7 @@ from gatekeeper.platform.postgres.migrations import migrate
 from gatekeeper.wire.sessions import MAX_IDEMPOTENCY_KEY_CHARS, MAX_REASON_CHARS, MAX_TTL_MINUTES
 
 REQUESTS, SESSIONS = 6, 2
-POLICY = f"""
-apiVersion: gatekeeper/v1
-kind: Policy
-grants:
-  - {{name: eng, who: {{groups: [eng]}}, plane: databases, targets: [pg], roles: [app_read], maxTtl: 1h}}
-limits: {{sessionsPerPrincipal: {SESSIONS}, requestsPerMinute: {REQUESTS}}}
-"""
+POLICY = policy(sessions=SESSIONS, requests=REQUESTS)
 PUBLIC = {
     "/healthz", "/readyz", "/metrics", "/auth/config", "/auth/token", "/.well-known/jwks.json",
 }  # fmt: skip
@@ -63,35 +67,26 @@ class Limited(Api):
 @pytest.fixture(scope="module")
 def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Limited]:
     folder = tmp_path_factory.mktemp("limits")
-    with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
-        admin.execute("CREATE DATABASE limits_store")
-    asyncio.run(migrate(Secret(server_18.dsn("limits_store"))))
-    keys = bootstrap.make_keys(folder / "keys")
-    (folder / "policy.yaml").write_text(POLICY)
-    issuer = "http://127.0.0.1:1"
-    write_toml(
-        folder / "cp.toml",
-        {
-            "store_dsn": server_18.dsn("limits_store"), "public_url": issuer,
-            "key_folder": str(folder / "keys"), "policy": str(folder / "policy.yaml"),
-            "operator_groups": ["operators"],
-            "development_users": [{"name": "dana", "email": "d@x"}],
-            # An agent that is away: what is asked for stays open.
-            "agents": {"away": {"url": issuer, "public_key": keys.agent_public}},
-            "targets": [{"name": "pg", "agent": "away", "host": "127.0.0.1", "database": "x"}],
-        },
-    )  # fmt: skip
-    settings = load_settings(ControlPlaneSettings, folder / "cp.toml", {})
-    app = bootstrap.control_plane_app(settings, stop=lambda: None)
-    with serving(app) as url:
-        key = TokenKey.load_or_create(folder / "keys" / "development-issuer.jwk")
-        limited = Limited(
-            url, key, issuer + "/dev-issuer", "", app, None, folder, server_18.dsn("limits_store")
+    with database(server_18, "limits_store") as store:
+        asyncio.run(migrate(Secret(store)))
+        keys = bootstrap.make_keys(folder / "keys")
+        (folder / "policy.yaml").write_text(POLICY)
+        write_toml(
+            folder / "cp.toml",
+            control_plane_settings(
+                folder,
+                store,
+                # An agent that is away: what is asked for stays open.
+                agents={AGENT: {"url": PUBLIC_URL, "public_key": keys.agent_public}},
+                targets=[target_settings(server_18)],
+            ),
         )
-        limited.policy = folder / "policy.yaml"
-        yield limited
-    with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
-        admin.execute("DROP DATABASE limits_store WITH (FORCE)")
+        settings = load_settings(ControlPlaneSettings, folder / "cp.toml", {})
+        app = bootstrap.control_plane_app(settings, stop=lambda: None)
+        with serving(app) as url:
+            limited = Limited(url, issuer_key(folder), "", app, None, folder, store)
+            limited.policy = folder / "policy.yaml"
+            yield limited
 
 
 def refusal_of(answers: list[httpx.Response]) -> httpx.Response:

@@ -11,11 +11,9 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,18 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-import uvicorn
 import yaml
 from joserfc.jwk import RSAKey
 
+from factories.installation import (
+    AGENT,
+    CONTROL_PLANE,
+    address,
+    agent_settings,
+    database,
+    serving,
+    target_settings,
+)
 from fakes.ci_issuer import PERMIT, PROJECT, CiIssuer
 from gatekeeper import bootstrap
 from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
@@ -42,25 +48,6 @@ from gatekeeper.platform.postgres.migrations import migrate
 from gatekeeper.wire.identity import ACCESS_TOKEN_TYPE, JWT_TYPE, TOKEN_EXCHANGE
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "ci"
-
-
-@contextmanager
-def serving(app: Any, listener: socket.socket) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=2))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    try:
-        yield address(listener)
-    finally:
-        server.should_exit = True
-        thread.join(20)
-
-
-def address(listener: socket.socket) -> str:
-    return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 @dataclass
@@ -87,27 +74,17 @@ class World:
 @pytest.fixture(scope="module")
 def world(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("ci")
-    with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
-        admin.execute("CREATE DATABASE ci_store")
-    asyncio.run(migrate(Secret(server_18.dsn("ci_store"))))
-    agent_dsn = asyncio.run(bootstrap.prepare_sample_target(Secret(server_18.dsn()), "ci_shop"))
-    keys = bootstrap.make_keys(folder / "keys")
-    write_toml(
-        folder / "agent.toml",
-        {
-            "name": "a", "key_file": str(keys.agent_file),
-            "control_planes": {"cp": keys.control_plane_public},
-            "targets": [{"name": "shop", "dsn": agent_dsn.reveal(), "owned_objects": "drop"}],
-        },
-    )  # fmt: skip
-    agent_app = bootstrap.agent_app(load_settings(AgentSettings, folder / "agent.toml", {}))
     with (
+        database(server_18, "ci_store") as store,
         CiIssuer(TokenKey(RSAKey.generate_key(2048))).serving() as gitlab,
         CiIssuer(TokenKey(RSAKey.generate_key(2048))).serving() as github,
-        socket.create_server(("127.0.0.1", 0)) as agent_socket,
         socket.create_server(("127.0.0.1", 0)) as listener,
-        serving(agent_app, agent_socket) as agent,
     ):
+        asyncio.run(migrate(Secret(store)))
+        dsn = asyncio.run(bootstrap.prepare_sample_target(Secret(server_18.dsn()), "ci_shop"))
+        keys = bootstrap.make_keys(folder / "keys")
+        write_toml(folder / "agent.toml", agent_settings(keys, dsn, target="shop"))
+        agent_app = bootstrap.agent_app(load_settings(AgentSettings, folder / "agent.toml", {}))
         url = address(listener)
         example = (EXAMPLES / "control-plane.toml").read_text()
         for said, real in (
@@ -117,26 +94,20 @@ def world(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -
         ):
             assert said in example
             example = example.replace(said, real)
-        write_toml(
-            folder / "cp.toml",
-            {
-                "name": "cp", "store_dsn": server_18.dsn("ci_store"), "public_url": url,
-                "key_folder": str(folder / "keys"), "policy": str(EXAMPLES / "policy.yaml"),
-                "agents": {"a": {"url": agent, "public_key": keys.agent_public}},
-                "targets": [
-                    {
-                        "name": "shop", "agent": "a", "host": "127.0.0.1", "port": server_18.port,
-                        "database": "ci_shop", "sslmode": "disable", "min_ttl_seconds": 1,
-                    }
-                ],
-                **tomllib.loads(example),
-            },
-        )  # fmt: skip
-        settings = load_settings(ControlPlaneSettings, folder / "cp.toml", {})
-        with serving(bootstrap.control_plane_app(settings, stop=lambda: None), listener):
-            yield World(url, server_18.dsn("ci_store"), gitlab, github, folder)
-    with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
-        admin.execute("DROP DATABASE ci_store WITH (FORCE)")
+        with serving(agent_app) as agent:
+            write_toml(
+                folder / "cp.toml",
+                {
+                    "name": CONTROL_PLANE, "store_dsn": store, "public_url": url,
+                    "key_folder": str(folder / "keys"), "policy": str(EXAMPLES / "policy.yaml"),
+                    "agents": {AGENT: {"url": agent, "public_key": keys.agent_public}},
+                    "targets": [target_settings(server_18, name="shop", database="ci_shop")],
+                    **tomllib.loads(example),
+                },
+            )  # fmt: skip
+            settings = load_settings(ControlPlaneSettings, folder / "cp.toml", {})
+            with serving(bootstrap.control_plane_app(settings, stop=lambda: None), listener):
+                yield World(url, store, gitlab, github, folder)
 
 
 def run(world: World, home: Path, command: str, **variables: str) -> str:

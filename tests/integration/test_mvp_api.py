@@ -7,8 +7,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from test_api import Api, api, serving  # noqa: F401  # `api` is a fixture
+from test_api import Api, api  # noqa: F401  # `api` is a fixture
 
+from factories.installation import serving
 from gatekeeper import bootstrap
 from gatekeeper.bootstrap.settings import ControlPlaneSettings, load_settings
 from gatekeeper.client import operations

@@ -15,6 +15,7 @@ from pact._server import HandlerHttpServer
 from pact.types import Message
 from test_api import Api, api, body  # noqa: F401  # `api` is a fixture
 
+from factories.installation import ISSUER
 from fakes.provider import FakeProvider
 from gatekeeper.client import operations
 from gatekeeper.client.api import ApiError, Client
@@ -107,7 +108,7 @@ def test_the_api_keeps_the_pact_with_its_client(api: Api) -> None:  # noqa: F811
 
 def make_session(api: Api, session: SessionId) -> None:  # noqa: F811
     """Put a session of this id into the store; the control plane has its login made as ever."""
-    draft = a_session(session, requester=f"{api.issuer}#dana")
+    draft = a_session(session, requester=f"{ISSUER}#dana")
 
     async def add() -> None:
         pool = Pool(Secret(api.store_dsn), name="pact", max_size=1)

@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -14,11 +13,21 @@ from typing import Any, Final, TypeVar
 
 import psycopg
 import pytest
-from joserfc import jwt
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from acceptance.faults.processes import Prepare, Process, Role
+from factories.installation import (
+    AGENT,
+    TARGET,
+    agent_settings,
+    control_plane_settings,
+    free_port,
+    issuer_key,
+    policy,
+    target_settings,
+    token,
+)
 from gatekeeper import bootstrap
 from gatekeeper.client import operations
 from gatekeeper.client.api import ApiError, AsyncClient, Operation
@@ -27,7 +36,6 @@ from gatekeeper.entrypoints.operate.toml import write_toml
 from gatekeeper.kernel import scram
 from gatekeeper.kernel.errors import GatekeeperError
 from gatekeeper.kernel.secret import Secret
-from gatekeeper.platform.crypto.keys import TokenKey
 from gatekeeper.platform.postgres.embedded import EmbeddedServer, find_binaries
 from gatekeeper.wire import sessions as wire
 from gatekeeper.wire.problems import Problem
@@ -37,15 +45,7 @@ T = TypeVar("T")
 PATIENCE: Final = 60.0
 """Seconds that nothing needs when all is well, on a machine that has other things to do."""
 FAST: Final = {"fsync": "off", "full_page_writes": "off"}
-ISSUER: Final = "http://127.0.0.1:1"
-TARGET: Final = "pg"
-POLICY: Final = """
-apiVersion: gatekeeper/v1
-kind: Policy
-grants:
-  - {name: eng, who: {groups: [eng]}, plane: databases, targets: ["*"], roles: [app_read, app_write], maxTtl: 1h}
-limits: {sessionsPerPrincipal: 100000, requestsPerMinute: 1000000}
-"""
+POLICY: Final = policy(roles="app_read, app_write", sessions=100_000, requests=1_000_000)
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ class Stack:
         """Return a client for somebody: one for each, for making one is dear."""
         if (name, plane) not in self.clients:
             groups = ["eng", "operators"] if name == "olga" else ["eng"]
-            token = _token(self.folder / "keys", name, groups)
+            known = token(issuer_key(self.folder), name, *groups)
             self.clients[name, plane] = AsyncClient(
-                self.url(plane), token, correlation_id="cor_test"
+                self.url(plane), known, correlation_id="cor_test"
             )
         return self.clients[name, plane]
 
@@ -234,27 +234,22 @@ async def running(
 ) -> AsyncIterator[Stack]:
     """Run a stack over a store and a target; nothing of it is left at the end."""
     keys = bootstrap.make_keys(folder / "keys")
-    TokenKey.load_or_create(folder / "keys" / "development-issuer.jwk")
+    issuer_key(folder)
     (folder / "policy.yaml").write_text(POLICY)
     ports, agent_port = [free_port() for _ in range(planes)], free_port()
-    write_toml(folder / "agent.toml", _agent_settings(target, keys, agent_port))
+    write_toml(
+        folder / "agent.toml", agent_settings(keys, target.agent_dsn, listen_port=agent_port)
+    )
+    agent = {"url": f"http://127.0.0.1:{agent_port}", "public_key": keys.agent_public}
     for number, port in enumerate(ports):
-        write_toml(
-            folder / f"plane-{number}.toml",
-            {
-                "listen_port": port,
-                "store_dsn": store,
-                "key_folder": str(folder / "keys"),
-                "policy": str(folder / "policy.yaml"),
-                "agents": {
-                    "a": {
-                        "url": f"http://127.0.0.1:{agent_port}",
-                        "public_key": keys.agent_public,
-                    }
-                },
-                **_plane_settings(target),
-            },
+        settings = control_plane_settings(
+            folder,
+            store,
+            listen_port=port,
+            agents={AGENT: agent},
+            targets=[target_settings(target.server)],
         )
+        write_toml(folder / f"plane-{number}.toml", settings)
     stack = Stack(
         folder=folder, store=store, target=target, ports=ports, agent_port=agent_port,
         planes=[
@@ -332,44 +327,3 @@ async def _listens(port: int) -> bool:
         return False
     writer.close()
     return True
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _token(keys: Path, name: str, groups: Sequence[str]) -> Secret:
-    key = TokenKey.load_or_create(keys / "development-issuer.jwk")
-    now = int(time.time())  # noqa: TID251  # a token's own times
-    claims = {
-        "iss": ISSUER + "/dev-issuer", "aud": "gatekeeper", "sub": name, "iat": now,
-        "exp": now + 600, "groups": list(groups),
-    }  # fmt: skip
-    return Secret(jwt.encode({"alg": "RS256", "kid": key.key_id}, claims, key.private))
-
-
-def _agent_settings(target: PreparedTarget, keys: bootstrap.Keys, port: int) -> dict[str, Any]:
-    return {
-        "name": "a",
-        "listen_port": port,
-        "key_file": str(keys.agent_file),
-        "control_planes": {"cp": keys.control_plane_public},
-        "targets": [{"name": TARGET, "dsn": target.agent_dsn.reveal(), "owned_objects": "drop"}],
-    }
-
-
-def _plane_settings(target: PreparedTarget) -> dict[str, Any]:
-    return {
-        "name": "cp",
-        "public_url": ISSUER,
-        "operator_groups": ["operators"],
-        "development_users": [{"name": "dana", "email": "d@x", "groups": ["eng"]}],
-        "targets": [
-            {
-                "name": TARGET, "agent": "a", "host": "127.0.0.1", "port": target.server.port,
-                "database": "shop", "sslmode": "disable", "min_ttl_seconds": 1,
-            }
-        ],
-    }  # fmt: skip

@@ -21,11 +21,11 @@ from acceptance.faults.stacks import (
     PreparedTarget,
     Stack,
     eventually,
-    free_port,
     fresh_store,
     rows,
     running,
 )
+from factories.installation import free_port
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.postgres.embedded import EmbeddedServer, find_binaries
