@@ -15,7 +15,9 @@ import psycopg
 import pytest
 import uvicorn
 from joserfc import jwt
+from joserfc.jwk import RSAKey
 
+from fakes.ci_issuer import PROJECT, CiIssuer
 from gatekeeper import bootstrap
 from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
 from gatekeeper.client import operations
@@ -65,6 +67,7 @@ class Api:
     agent_app: Any
     folder: Path
     store_dsn: str
+    ci: CiIssuer | None = None
 
     @property
     def settings_file(self) -> Path:
@@ -108,7 +111,7 @@ def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
     )  # fmt: skip
     issuer = "http://127.0.0.1:1"
     agent_app = bootstrap.agent_app(load_settings(AgentSettings, folder / "agent.toml", {}))
-    with serving(agent_app) as agent:
+    with serving(agent_app) as agent, CiIssuer(TokenKey(RSAKey.generate_key(2048))).serving() as ci:
         write_toml(
             folder / "cp.toml",
             {
@@ -116,6 +119,12 @@ def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
                 "key_folder": str(folder / "keys"), "policy": str(folder / "policy.yaml"),
                 "operator_groups": ["operators"],
                 "development_users": [{"name": "dana", "email": "d@x", "groups": ["eng"]}],
+                "workload_issuers": [
+                    {
+                        "issuer": ci.url, "audience": issuer, "algorithms": ["RS256"],
+                        "rules": [{"name": "report", "groups": ["ci"], "claims": PROJECT}],
+                    }
+                ],
                 "agents": {"a": {"url": agent, "public_key": keys.agent_public}},
                 "targets": [
                     {
@@ -132,7 +141,7 @@ def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
             key = TokenKey.load_or_create(folder / "keys" / "development-issuer.jwk")
             yield Api(
                 url, key, issuer + "/dev-issuer", agent, app, agent_app, folder,
-                server_18.dsn("api_store"),
+                server_18.dsn("api_store"), ci,
             )  # fmt: skip
     with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
         admin.execute("DROP DATABASE api_store WITH (FORCE)")

@@ -7,12 +7,12 @@ import psycopg
 import pytest
 from test_postgresql_provider import Login, Target, target
 
-from conftest import SETTINGS, binaries
 from gatekeeper.bootstrap.target import prepare_sample_target
 from gatekeeper.databases.adapters.postgresql.provider import PostgreSQLProvider
 from gatekeeper.databases.model import Failure, ObjectPolicy, UserRevoked
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
+from servers import SETTINGS, binaries
 
 __all__ = ["target"]
 

@@ -11,11 +11,13 @@ import pytest
 import yaml
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
+from typer.main import get_command
 
 from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings
 from gatekeeper.client import config, operations
 from gatekeeper.client.api import Operation
 from gatekeeper.entrypoints.cli.caller import Exit
+from gatekeeper.entrypoints.gk import root
 from gatekeeper.kernel.errors import ErrorCode
 from gatekeeper.platform.http.problems import STATUS
 from gatekeeper.platform.telemetry.metrics import Metrics
@@ -116,10 +118,15 @@ def test_every_command_that_prints_json_has_a_published_schema() -> None:
     assert printing == COMMAND_OUTPUTS.keys()
 
 
+EVERYWHERE = {option for parameter in get_command(root).params for option in parameter.opts}
+"""What stands before or after any command that calls the API."""
+
+
 @pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
 def test_every_command_has_an_example_with_options_that_exist(name: str, command: Any) -> None:
     examples = re.findall(rf"Example:.*?gk (?:--server \S+ )?{name}\b(.*)", command.help)
-    known = {option for parameter in command.params for option in parameter.opts} | {"--"}
+    own_options = (o for p in command.params for o in (*p.opts, *p.secondary_opts))
+    known = {"--", *own_options, *EVERYWHERE}
 
     assert examples, "its --help has no example"
     for example in examples:
