@@ -131,11 +131,11 @@ async def test_neither_statements_nor_rows_nor_the_password_reach_the_log(
     assert [
         line for line in log.splitlines() if canary in line and "invalid input" not in line
     ] == []
-    assert server._beside("password").read_text() not in log
+    assert server.folder.beside("password").read_text() not in log
 
 
 async def test_the_password_is_in_no_command_line(server: EmbeddedServer) -> None:
-    password = server._beside("password").read_text()
+    password = server.folder.beside("password").read_text()
 
     assert password not in Path(f"/proc/{server.pid}/cmdline").read_text()
     assert password not in Path(f"/proc/{server.pid}/environ").read_text()
@@ -200,7 +200,7 @@ async def test_two_of_ours_do_not_share_a_folder(server: EmbeddedServer) -> None
 
 
 async def test_a_live_server_on_the_folder_is_refused(server: EmbeddedServer) -> None:
-    server._release_lock()  # as if someone else had started it
+    server.folder.release()  # as if someone else had started it
 
     with pytest.raises(UnavailableError, match=rf"\(pid {server.pid}\) is running"):
         await EmbeddedServer(server.data, server.binaries).start()
@@ -291,7 +291,7 @@ async def test_stop_ends_a_server_with_a_busy_client(server: EmbeddedServer) -> 
 
 async def test_a_lost_password_file_is_reported(server: EmbeddedServer) -> None:
     await server.stop()
-    server._beside("password").unlink()
+    server.folder.beside("password").unlink()
 
     with pytest.raises(IntegrityError, match="password file"):
         await server.start()

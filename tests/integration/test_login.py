@@ -24,8 +24,8 @@ from gatekeeper.platform.crypto.keys import TokenKey
 from gatekeeper.platform.oidc.development import (
     DevelopmentIssuer,
     DevelopmentUser,
-    development_routes,
 )
+from gatekeeper.platform.oidc.development_routes import development_routes
 from gatekeeper.platform.random import SystemRandom
 from gatekeeper.wire.identity import LoginIssuer
 

@@ -10,7 +10,8 @@ import pytest
 from test_postgresql_provider import Target, target
 
 from gatekeeper.bootstrap.target import Setup, bootstrap_target, prepare_sample_target
-from gatekeeper.databases.adapters.postgresql.doctor import BOOTSTRAP, examine
+from gatekeeper.databases.adapters.postgresql.checks import BOOTSTRAP
+from gatekeeper.databases.adapters.postgresql.doctor import examine
 from gatekeeper.databases.adapters.postgresql.provider import PostgreSQLProvider
 from gatekeeper.databases.model import Check, CheckStatus
 from gatekeeper.kernel.secret import Secret

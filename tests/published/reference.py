@@ -16,7 +16,7 @@ from gatekeeper.client import config
 from gatekeeper.entrypoints import output
 from gatekeeper.entrypoints.gk import COMMANDS, load, root
 from gatekeeper.kernel.secret import Secret
-from gatekeeper.platform.policy.files import PolicyFile
+from gatekeeper.platform.policy.format import PolicyFile
 from gatekeeper.wire import audit, jobs, problems, sessions
 
 if TYPE_CHECKING:

@@ -91,7 +91,7 @@ def test_a_message_opens_once_for_its_reader() -> None:
     seen = ReplayGuard()
     message = sealed()
     assert opened(message, seen=seen) == Opened(
-        payload=CANARY.encode(), sender="plane", message_id="m1", in_reply_to=None, issued_at=NOW
+        payload=CANARY.encode(), sender="plane", message_id="m1", in_reply_to=None
     )
     assert why(opened(message, seen=seen)) == "it was seen before, or too many were"
 

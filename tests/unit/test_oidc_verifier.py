@@ -81,7 +81,6 @@ async def test_a_good_token_names_its_principal(verifier: TokenVerifier) -> None
 
     assert isinstance(found, Principal)
     assert (found.key, found.email, found.groups) == (f"{ISSUER}#dana", "d@x", frozenset({"eng"}))
-    assert found.authenticated_at == NOW
 
 
 async def test_an_address_the_issuer_did_not_verify_is_not_believed(

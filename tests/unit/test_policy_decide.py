@@ -165,7 +165,7 @@ def test_a_grant_with_approval_answers_what_is_too_long_for_the_others() -> None
 
     assert isinstance(decision, NeedsApproval)
     assert decision.grant == "long"
-    assert decision.instead() == ("ask for 1h or less",)
+    assert decision.alternatives == ("ask for 1h or less",)
 
 
 def test_a_denial_says_when_a_condition_could_not_be_evaluated() -> None:
@@ -362,7 +362,7 @@ def test_what_is_said_to_be_allowed_instead_is(
 ) -> None:
     decision = policy.decide(rules, request, NOW)
 
-    alternatives = () if isinstance(decision, Allowed) else decision.instead()
+    alternatives = () if isinstance(decision, Allowed) else decision.alternatives
     for text in alternatives:
         words = text.split()
         if words[0] == "ask":

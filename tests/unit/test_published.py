@@ -11,13 +11,12 @@ import pytest
 import yaml
 from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
-from typer.main import get_command
 
 from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings
 from gatekeeper.client import config, operations
 from gatekeeper.client.api import Operation
 from gatekeeper.entrypoints.cli.caller import Exit
-from gatekeeper.entrypoints.gk import root
+from gatekeeper.entrypoints.gk import SHARED
 from gatekeeper.kernel.errors import ErrorCode
 from gatekeeper.platform.http.problems import STATUS
 from gatekeeper.platform.telemetry.metrics import Metrics
@@ -118,15 +117,12 @@ def test_every_command_that_prints_json_has_a_published_schema() -> None:
     assert printing == COMMAND_OUTPUTS.keys()
 
 
-EVERYWHERE = {option for parameter in get_command(root).params for option in parameter.opts}
-"""What stands before or after any command that calls the API."""
-
-
 @pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
 def test_every_command_has_an_example_with_options_that_exist(name: str, command: Any) -> None:
     examples = re.findall(rf"Example:.*?gk (?:--server \S+ )?{name}\b(.*)", command.help)
-    own_options = (o for p in command.params for o in (*p.opts, *p.secondary_opts))
-    known = {"--", *own_options, *EVERYWHERE}
+    parameters = command.params
+    known = {option for p in parameters for option in (*p.opts, *p.secondary_opts)} | {"--"}
+    known |= {f"--{option}" for option in SHARED}
 
     assert examples, "its --help has no example"
     for example in examples:

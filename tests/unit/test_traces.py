@@ -57,7 +57,7 @@ PARENT, OTHER = (f"00-{c * 32}-{c * 16}-01" for c in "ab")
 def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(traces, "_made", traces._Made(provider.get_tracer("test")))
+    monkeypatch.setattr(traces, "_tracer", provider.get_tracer("test"))
     return exporter
 
 

@@ -3,7 +3,8 @@
 settings.py        what the processes are told      keys.py      key files of a local stack
 control_plane.py   the control plane, wired         agent.py     an agent, wired
 agents.py          the agents as it reaches them    target.py    setting up and checking a target
-store.py           setting up the store
+identity.py        who may call it, wired           store.py     setting up the store
+housekeeping.py    what it counts and tells         aliases.py   settings' names of the first design
 """
 
 from gatekeeper.bootstrap.agent import agent_app, poll_for_jobs
@@ -13,6 +14,7 @@ from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, l
 from gatekeeper.bootstrap.store import migrate_store, prepare_store
 from gatekeeper.bootstrap.target import (
     DEFAULT_SHARDS,
+    MAX_SHARDS,
     Setup,
     Step,
     agent_can_log_in,
@@ -23,6 +25,7 @@ from gatekeeper.bootstrap.target import (
 
 __all__ = [
     "DEFAULT_SHARDS",
+    "MAX_SHARDS",
     "AgentSettings",
     "ControlPlaneSettings",
     "Keys",

@@ -179,34 +179,13 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
         service=service,
         reconciler=ReconcileService(store=store, agents=agents),
         cleaning=cleaning,
-        worker=Worker(
+        worker=_worker(
+            settings,
+            store=job_store,
+            agents=agents,
+            cleaning=cleaning,
+            keeper=keeper,
             pool=job_pool,
-            dsn=settings.store_dsn,
-            lanes=LANES,
-            handlers={
-                ISSUE: handler(
-                    Issuing(
-                        store=job_store,
-                        targets=targets,
-                        agents=agents,
-                        issued=keeper.session_issued,
-                    )
-                ),
-                CLEANUP: handler(cleaning),
-                END: handler(
-                    Ending(
-                        store=job_store,
-                        targets=targets,
-                        agents=agents,
-                        cleaned=keeper.session_cleaned,
-                    )
-                ),
-            },
-            batch=MAX_BATCH_JOBS,
-            batches=BATCHES,
-            random=random,
-            finished=keeper.job_finished,
-            on_dead=keeper.job_given_up,
         ),
         sequencer=Sequencer(pool=job_pool, dsn=settings.store_dsn, key=evidence_key, clock=clock),
         listener=Listener(settings.store_dsn, CHANNEL, watch.heard, name="gk-watch"),
@@ -221,6 +200,31 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
         evidence=AuditReader(api_pool, public_key=evidence_key.public_jwk()),
         keeper=keeper,
         metrics=metrics,
+    )
+
+
+def _worker(
+    settings: ControlPlaneSettings,
+    *,
+    store: PostgresSessionStore,
+    agents: AgentGateway,
+    cleaning: Cleaning,
+    keeper: Housekeeper,
+    pool: Pool,
+) -> Worker:
+    targets = settings.targets_by_name()
+    issuing = Issuing(store=store, targets=targets, agents=agents, issued=keeper.session_issued)
+    ending = Ending(store=store, targets=targets, agents=agents, cleaned=keeper.session_cleaned)
+    return Worker(
+        pool=pool,
+        dsn=settings.store_dsn,
+        lanes=LANES,
+        handlers={ISSUE: handler(issuing), END: handler(ending), CLEANUP: handler(cleaning)},
+        batch=MAX_BATCH_JOBS,
+        batches=BATCHES,
+        random=SystemRandom(),
+        finished=keeper.job_finished,
+        on_dead=keeper.job_given_up,
     )
 
 

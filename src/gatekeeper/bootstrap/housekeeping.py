@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gatekeeper.kernel import ids
-from gatekeeper.kernel.audit import Actor, AuditEvent, AuditKind
+from gatekeeper.kernel.audit import SYSTEM, Actor, AuditEvent, AuditKind
 from gatekeeper.platform import queue
 from gatekeeper.platform.audit import outbox
 from gatekeeper.platform.policy.holder import FIRST_GENERATION
@@ -30,7 +30,6 @@ log = structlog.get_logger("gatekeeper.control_plane")
 MAX_PROBLEMS: Final = 20
 MAX_PROBLEM_CHARS: Final = 500
 """What an event tells of a policy that was not taken; the log has all of it."""
-SYSTEM: Final = Actor(kind="system", key="gatekeeper")
 
 
 class Housekeeper:
@@ -124,7 +123,7 @@ class Housekeeper:
     async def evidence_exported(self, principal: Principal, correlation_id: str) -> None:
         await self.record(
             AuditKind.EVIDENCE_EXPORTED,
-            actor=Actor(kind=principal.kind.value, key=principal.key),
+            actor=Actor.of(principal),
             correlation_id=correlation_id,
         )
 

@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
-from fastapi import APIRouter, Depends
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-
-from gatekeeper.kernel.errors import ErrorCode, InputError, Refusal
-from gatekeeper.kernel.identity import Principal
+from gatekeeper.kernel.errors import InputError
 from gatekeeper.platform.crypto.keys import TokenKey
-from gatekeeper.platform.http.problems import OF_CALLERS, RefusedError, problems
 from gatekeeper.platform.http.rates import CallRates
 from gatekeeper.platform.oidc import development
-from gatekeeper.platform.oidc.development import DevelopmentIssuer, development_routes
+from gatekeeper.platform.oidc.callers import authenticator, identity_routes
+from gatekeeper.platform.oidc.development import DevelopmentIssuer
+from gatekeeper.platform.oidc.development_routes import development_routes
 from gatekeeper.platform.oidc.exchange import TokenEndpoint, exchange_routes
 from gatekeeper.platform.oidc.keysource import KeySource, RemoteKeys, StaticKeys, is_safe
 from gatekeeper.platform.oidc.verifier import IssuerSettings, TokenVerifier
 from gatekeeper.platform.oidc.workload import AccessTokens, TokenExchange
-from gatekeeper.wire.identity import AuthConfig, LoginIssuer
-from gatekeeper.wire.sessions import WhoAmI
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from fastapi import APIRouter
 
     from gatekeeper.bootstrap.settings import ControlPlaneSettings
     from gatekeeper.kernel.clock import Clock
     from gatekeeper.kernel.random import Random
+    from gatekeeper.platform.http.context import Authenticate
     from gatekeeper.platform.oidc.exchange import Record
     from gatekeeper.platform.oidc.workload import WorkloadIssuerSettings
 
-BEARER: Final = HTTPBearer(
-    scheme_name="bearer", description="An identity token of a known issuer.", auto_error=False
-)
-
-Authenticate = Callable[..., Awaitable[Principal]]
 Known = tuple[IssuerSettings, KeySource]
 
 CALLS_PER_REQUEST: Final = 20
@@ -66,25 +58,12 @@ def make_identity(
 
     Raises `InputError` for a public address that others could answer in the place of.
     """
-    issuers: dict[str, Known] = _remote(settings.issuers)
+    issuers = _remote(settings.issuers)
     routers = []
     if settings.development_users:
-        key = TokenKey.load_or_create(settings.key_folder / "development-issuer.jwk")
-        issuer = DevelopmentIssuer(
-            public_url=settings.public_url,
-            users=settings.development_users,
-            key=key,
-            clock=clock,
-            random=random,
-        )
-        known = IssuerSettings(
-            issuer=issuer.issuer,
-            audience=development.AUDIENCE,
-            algorithms=("RS256",),
-            client_id=development.CLIENT_ID,
-        )
-        issuers[issuer.issuer] = (known, StaticKeys(key.public()))
-        routers.append(development_routes(issuer, key))
+        known, router = _development(settings, clock=clock, random=random)
+        issuers[known[0].issuer] = known
+        routers.append(router)
     rates = CallRates()
     endpoint = None
     if settings.workload_issuers:
@@ -98,19 +77,39 @@ def make_identity(
             record=record,
         )
     verifier = TokenVerifier(issuers, clock=clock)
-    authenticate = _authenticator(
+    authenticate = authenticator(
         verifier, rates, lambda: per_minute() * CALLS_PER_REQUEST, bucket="calls"
     )
     public = [found for found, _keys in issuers.values()]
     return Identity(
         authenticate=authenticate,
-        authenticate_costly=_authenticator(verifier, rates, per_minute, bucket="costly calls"),
-        routes=(*routers, exchange_routes(endpoint), _identity_routes(public, authenticate)),
+        authenticate_costly=authenticator(verifier, rates, per_minute, bucket="costly calls"),
+        routes=(*routers, exchange_routes(endpoint), identity_routes(public, authenticate)),
     )
 
 
 def _remote(issuers: Sequence[IssuerSettings]) -> dict[str, Known]:
     return {one.issuer: (one, RemoteKeys(one.issuer, one.jwks_uri)) for one in issuers}
+
+
+def _development(
+    settings: ControlPlaneSettings, *, clock: Clock, random: Random
+) -> tuple[Known, APIRouter]:
+    key = TokenKey.load_or_create(settings.key_folder / "development-issuer.jwk")
+    issuer = DevelopmentIssuer(
+        public_url=settings.public_url,
+        users=settings.development_users,
+        key=key,
+        clock=clock,
+        random=random,
+    )
+    known = IssuerSettings(
+        issuer=issuer.issuer,
+        audience=development.AUDIENCE,
+        algorithms=("RS256",),
+        client_id=development.CLIENT_ID,
+    )
+    return (known, StaticKeys(key.public())), development_routes(issuer, key)
 
 
 def _access_tokens(settings: ControlPlaneSettings, *, clock: Clock, random: Random) -> AccessTokens:
@@ -130,56 +129,3 @@ def _exchange(
         rules={one.issuer: tuple(rule.rule() for rule in one.rules) for one in issuers},
         tokens=tokens,
     )
-
-
-def _authenticator(
-    verifier: TokenVerifier, rates: CallRates, per_minute: Callable[[], int], *, bucket: str
-) -> Authenticate:
-    async def authenticate(
-        given: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)],
-    ) -> Principal:
-        if given is None:
-            raise RefusedError(
-                Refusal(
-                    code=ErrorCode.AUTHENTICATION_ERROR,
-                    detail="this needs a bearer token",
-                    hint="gk login gets one",
-                )
-            )
-        found = await verifier.verify(given.credentials.strip())
-        if isinstance(found, Refusal):
-            raise RefusedError(found)
-        if (refusal := rates.refuse(f"{bucket} {found.key}", per_minute())) is not None:
-            raise RefusedError(refusal)
-        return found
-
-    return authenticate
-
-
-def _identity_routes(issuers: list[IssuerSettings], authenticate: Authenticate) -> APIRouter:
-    router = APIRouter()
-    caller = Depends(authenticate)
-
-    @router.get("/auth/config")
-    async def auth_config() -> AuthConfig:
-        """Say where to log in."""
-        return AuthConfig(
-            issuers=tuple(
-                LoginIssuer(issuer=issuer.issuer, client_id=issuer.client_id)
-                for issuer in issuers
-                if issuer.client_id is not None
-            )
-        )
-
-    @router.get("/whoami", responses=problems(*OF_CALLERS))
-    async def who_am_i(principal: Principal = caller) -> WhoAmI:
-        """Say who the token is about."""
-        return WhoAmI(
-            issuer=principal.issuer,
-            subject=principal.subject,
-            kind=principal.kind.value,
-            email=principal.email,
-            groups=tuple(sorted(principal.groups)),
-        )
-
-    return router

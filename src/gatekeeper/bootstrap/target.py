@@ -10,7 +10,12 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from gatekeeper.databases.adapters.postgresql import bootstrap
-from gatekeeper.databases.adapters.postgresql.bootstrap import DEFAULT_SHARDS, Setup, Step
+from gatekeeper.databases.adapters.postgresql.bootstrap import (
+    DEFAULT_SHARDS,
+    MAX_SHARDS,
+    Setup,
+    Step,
+)
 from gatekeeper.kernel import scram
 from gatekeeper.kernel.secret import Secret
 
@@ -83,6 +88,7 @@ async def _exists(connection: psycopg.AsyncConnection, query: str, value: str) -
 
 __all__ = [
     "DEFAULT_SHARDS",
+    "MAX_SHARDS",
     "Setup",
     "Step",
     "agent_can_log_in",

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from gatekeeper.client.files import write_private
 from gatekeeper.kernel.errors import InputError
 
 if TYPE_CHECKING:
@@ -100,11 +101,7 @@ def save_profile(folder: Path, name: str, values: Mapping[str, Any]) -> None:
     document = _read(folder / FILE)
     document.setdefault("profiles", {}).setdefault(name, {}).update(values)
     document.setdefault("default", dict(values))
-    draft = folder / f"{FILE}.new"
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(_toml(document))
-    draft.replace(folder / FILE)
+    write_private(folder / FILE, _toml(document))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import ValidationError
 
+from gatekeeper.kernel import base64url
 from gatekeeper.kernel.audit import Broken, ChainVerifier, Checkpoint
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.kernel.receipts import ReceiptVerifier, key_id
@@ -154,8 +154,7 @@ def _public(jwk: str, whose: str) -> str:
 
 @lru_cache
 def _key(public: str) -> Ed25519PublicKey:
-    raw = base64.urlsafe_b64decode(public + "=" * (-len(public) % 4))
-    return Ed25519PublicKey.from_public_bytes(raw)
+    return Ed25519PublicKey.from_public_bytes(base64url.decode(public))
 
 
 def _verify(public: str, signature: bytes, message: bytes) -> bool:

@@ -6,7 +6,6 @@ loopback (RFC 8252). In a browser anywhere: the device flow (RFC 8628).
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import secrets
@@ -18,6 +17,7 @@ import httpx
 
 from gatekeeper.client.loopback import Loopback
 from gatekeeper.client.tokens import Tokens, claims_of
+from gatekeeper.kernel import base64url
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, UnavailableError
 from gatekeeper.kernel.secret import Secret
 
@@ -178,8 +178,7 @@ class Issuer:
 
 def challenge_of(verifier: str) -> str:
     """Return the S256 challenge of a verifier (RFC 7636 section 4.2)."""
-    digest = hashlib.sha256(verifier.encode()).digest()
-    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    return base64url.encode(hashlib.sha256(verifier.encode()).digest())
 
 
 def renew(tokens: Tokens) -> Tokens | None:

@@ -6,15 +6,15 @@ a command, is asked only when it holds them.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import fcntl
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from gatekeeper.client.files import write_private
+from gatekeeper.kernel import base64url
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.kernel.secret import Secret
 
@@ -43,8 +43,7 @@ class Tokens:
 def claims_of(identity: str) -> Mapping[str, Any]:
     """Read a token's claims. They are not verified: the server does that."""
     try:
-        part = identity.split(".")[1]
-        claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        claims: dict[str, Any] = json.loads(base64url.decode(identity.split(".")[1]))
         float(claims["exp"])
     except (ValueError, KeyError, IndexError, TypeError) as error:
         msg = "the issuer gave a token that is none"
@@ -57,7 +56,9 @@ def save(folder: Path, server: str, tokens: Tokens) -> bool:
     from gatekeeper.client import keyring  # noqa: PLC0415  # slow, and seldom needed
 
     kept = keyring.save(_account(folder, server), _text(tokens))
-    _write(_path(folder, server), json.dumps(_IN_KEYRING) if kept else _text(tokens))
+    path = _path(folder, server)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(path, json.dumps(_IN_KEYRING) if kept else _text(tokens))
     return kept
 
 
@@ -128,15 +129,6 @@ def _tokens(stored: Mapping[str, Any]) -> Tokens:
         client_id=stored["clientId"],
         expires_at=float(stored["expiresAt"]),
     )
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_suffix(".new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    draft.replace(path)
 
 
 def _path(folder: Path, server: str) -> Path:

@@ -147,5 +147,5 @@ def denied(decision: Denied | NeedsApproval) -> Refusal:
         code=ErrorCode.POLICY_DENIED,
         detail="the policy does not allow this",
         reasons=decision.explain(),
-        hint="; ".join(decision.instead()) or None,
+        hint="; ".join(decision.alternatives) or None,
     )

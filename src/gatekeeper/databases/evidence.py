@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from gatekeeper.kernel.audit import Actor, AuditEvent
+from gatekeeper.kernel.audit import AuditEvent
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from gatekeeper.databases.model import Session
-    from gatekeeper.kernel.audit import AuditKind, Json
-    from gatekeeper.kernel.identity import Principal
+    from gatekeeper.kernel.audit import Actor, AuditKind, Json
 
 PLANE: Final = "databases"
-SYSTEM: Final = Actor(kind="system", key="gatekeeper")
-
-
-def actor_of(principal: Principal) -> Actor:
-    return Actor(kind=principal.kind.value, key=principal.key)
 
 
 def session_event(

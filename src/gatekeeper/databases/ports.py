@@ -150,9 +150,6 @@ class JobClaim(Protocol):
     @property
     def target(self) -> str: ...
 
-    @property
-    def attempts(self) -> int: ...
-
 
 class SessionUnit(Protocol):
     """One transaction over the session store, its jobs and its evidence.

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from gatekeeper.databases.evidence import actor_of, target_event
+from gatekeeper.databases.evidence import target_event
 from gatekeeper.databases.model import EndUser, Failure, Move
-from gatekeeper.kernel.audit import AuditKind
+from gatekeeper.kernel.audit import Actor, AuditKind
 from gatekeeper.kernel.ids import session_of
 from gatekeeper.kernel.session import ENDING, SessionStatus
 
@@ -166,18 +166,19 @@ class ReconcileService:
             evidence = await self._end(target, drift.session, correlation_id)
         async with self._store.transaction() as unit:
             session = await unit.lock(drift.session)
+            now = await unit.now()
             if drift.action is not Action.END and session is not None:
                 if drift.action is Action.END_SESSION and session.status is SessionStatus.READY:
                     (session,) = await unit.move_all(
                         [Move(session=session, to=SessionStatus.REVOKED)]
                     )
-                await unit.schedule_ends([(session, await unit.now())])
+                await unit.schedule_ends([(session, now)])
             await unit.record(
                 target_event(
                     AuditKind.TARGET_RECONCILED,
                     target.name,
-                    at=await unit.now(),
-                    actor=actor_of(principal),
+                    at=now,
+                    actor=Actor.of(principal),
                     correlation_id=correlation_id,
                     session=drift.session,
                     drift=drift.kind,

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatekeeper.databases import errors
-from gatekeeper.databases.evidence import PLANE, actor_of, session_event, target_event
+from gatekeeper.databases.evidence import PLANE, session_event, target_event
 from gatekeeper.databases.model import Move, Session
 from gatekeeper.kernel import ids, policy
-from gatekeeper.kernel.audit import AuditKind, timestamp
+from gatekeeper.kernel.audit import Actor, AuditKind, timestamp
 from gatekeeper.kernel.scram import is_verifier
 from gatekeeper.kernel.session import OPEN, SessionStatus
 
@@ -110,13 +110,14 @@ class SessionService:
             if found.status not in OPEN:
                 return found
             (revoked,) = await unit.move_all([Move(session=found, to=SessionStatus.REVOKED)])
-            await unit.schedule_ends([(revoked, await unit.now())])
+            now = await unit.now()
+            await unit.schedule_ends([(revoked, now)])
             await unit.record(
                 session_event(
                     AuditKind.SESSION_REVOKED,
                     revoked,
-                    at=await unit.now(),
-                    actor=actor_of(principal),
+                    at=now,
+                    actor=Actor.of(principal),
                     correlation_id=correlation_id,
                 )
             )
@@ -154,7 +155,7 @@ class SessionService:
                     AuditKind.SESSION_EXTENDED,
                     extended,
                     at=now,
-                    actor=actor_of(principal),
+                    actor=Actor.of(principal),
                     correlation_id=correlation_id,
                     ttlSeconds=int(ttl.total_seconds()),
                     expiresAt=timestamp(ends),
@@ -212,7 +213,7 @@ class SessionService:
                     AuditKind.SESSION_DENIED,
                     wanted.target,
                     at=await unit.now(),
-                    actor=actor_of(principal),
+                    actor=Actor.of(principal),
                     correlation_id=wanted.correlation_id,
                     role=wanted.role,
                     reason=wanted.reason,
@@ -267,7 +268,7 @@ class SessionService:
                 AuditKind.SESSION_CREATED,
                 session,
                 at=session.created_at,
-                actor=actor_of(principal),
+                actor=Actor.of(principal),
                 grant=session.grant,
                 ttlSeconds=int(session.ttl.total_seconds()),
                 reason=session.reason,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
@@ -31,6 +31,8 @@ class Chosen:
 
 
 chosen: ContextVar[Chosen] = ContextVar("chosen")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def group(**options: Any) -> typer.Typer:  # noqa: ANN401  # Typer's own

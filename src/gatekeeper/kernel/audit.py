@@ -21,6 +21,8 @@ import rfc8785
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from gatekeeper.kernel.identity import Principal
+
 Json = str | int | bool | None | list["Json"] | dict[str, "Json"]
 
 CHAIN: Final = "gatekeeper"
@@ -76,6 +78,13 @@ class Actor:
 
     kind: str
     key: str
+
+    @classmethod
+    def of(cls, principal: Principal) -> Actor:
+        return cls(kind=principal.kind.value, key=principal.key)
+
+
+SYSTEM: Final = Actor(kind="system", key="gatekeeper")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 
 class PrincipalKind(StrEnum):
@@ -21,7 +17,7 @@ class Principal:
     """A caller whose token was verified.
 
     `issuer` and `subject` together name it for ever (OpenID Connect Core 1.0,
-    section 2); `email` and `groups` are what the issuer said at `authenticated_at`.
+    section 2); `email` and `groups` are what the issuer says of it.
     """
 
     issuer: str
@@ -29,8 +25,6 @@ class Principal:
     kind: PrincipalKind
     email: str | None = None
     groups: frozenset[str] = frozenset()
-    authenticated_at: datetime | None = None
-    strength: str | None = None
 
     @property
     def key(self) -> str:

@@ -128,9 +128,6 @@ class NeedsApproval:
     def explain(self) -> tuple[str, ...]:
         return (f"grant {self.grant!r} needs an approval, which cannot be given yet",)
 
-    def instead(self) -> tuple[str, ...]:
-        return self.alternatives
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denied:
@@ -141,9 +138,6 @@ class Denied:
 
     def explain(self) -> tuple[str, ...]:
         return self.reasons
-
-    def instead(self) -> tuple[str, ...]:
-        return self.alternatives
 
 
 Decision = Allowed | NeedsApproval | Denied

@@ -7,7 +7,6 @@ that starts names them. So control plane and agent must lie together to be belie
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
@@ -16,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from gatekeeper.kernel import base64url
 from gatekeeper.kernel.audit import AuditKind
 from gatekeeper.kernel.ids import SessionId, role_name
 
@@ -50,7 +50,7 @@ def key_id(public: str) -> str:
     """Name an Ed25519 public key (the `x` of its JWK): RFC 7638 over what RFC 8037 requires."""
     named = json.dumps({"crv": "Ed25519", "kty": "OKP", "x": public}, separators=(",", ":"))
     digest = hashlib.sha256(named.encode()).digest()
-    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    return base64url.encode(digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ class ReceiptVerifier:
         parts = _COMPACT.fullmatch(receipt)
         if parts is None:
             return "it is not a signed result"
-        head, body, signature = (_unb64(part) for part in parts.groups())
+        head, body, signature = (base64url.decode(part) for part in parts.groups())
         header, claims = json.loads(head), json.loads(body)
         if header.keys() != {"alg", "typ", "kid"} or header["alg"] != RECEIPT_ALGORITHM:
             return "its header is not ours"
@@ -179,7 +179,3 @@ def _proof(data: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator[tuple
 
 def _time(text: str) -> datetime:
     return datetime.fromisoformat(text)
-
-
-def _unb64(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -12,6 +12,7 @@ import hmac
 import re
 from typing import Final
 
+from gatekeeper.kernel import base64url
 from gatekeeper.kernel.secret import Secret
 
 SALT_BYTES: Final = 16
@@ -36,7 +37,7 @@ def make_password(random: bytes) -> Secret:
     if len(random) != PASSWORD_BYTES:
         msg = f"a password is made from {PASSWORD_BYTES} random bytes, not {len(random)}"
         raise ValueError(msg)
-    return Secret(base64.urlsafe_b64encode(random).decode().rstrip("="))
+    return Secret(base64url.encode(random))
 
 
 def make_verifier(password: Secret, salt: bytes, iterations: int = DEFAULT_ITERATIONS) -> str:

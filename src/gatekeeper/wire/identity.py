@@ -1,4 +1,4 @@
-"""How a client finds out where to log in."""
+"""Where people log in, and how a job's token is exchanged for one of ours (RFC 8693)."""
 
 from __future__ import annotations
 

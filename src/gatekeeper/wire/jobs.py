@@ -7,14 +7,15 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, TypeAdapter
 
+from gatekeeper.kernel.ids import ROLE_NAME, SESSION_ID
 from gatekeeper.wire.base import Request
 
 MAX_JOB_BYTES: Final = 65_536
 """A job or result larger than this is refused unread."""
 
 JobIdText = Annotated[str, Field(min_length=1, max_length=128)]
-SessionIdText = Annotated[str, Field(pattern=r"^ses_[a-z2-7]{20}$")]
-Username = Annotated[str, Field(pattern=r"^gk_[a-z2-7]{20}$")]
+SessionIdText = Annotated[str, Field(pattern=f"^{SESSION_ID.pattern}$")]
+Username = Annotated[str, Field(pattern=f"^{ROLE_NAME.pattern}$")]
 TargetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,62}$")]
 RoleText = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
+from gatekeeper.kernel.ids import ROLE_NAME
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.wire.base import WHOLE, Request, Response
 from gatekeeper.wire.sessions import MAX_TTL_MINUTES, PRINTABLE, RoleText, TargetText
@@ -25,7 +26,7 @@ class MvpCreateSession(Request):
 
 class MvpDropSession(Request):
     db: TargetText
-    username: Annotated[str, Field(pattern=r"^gk_[a-z2-7]{20}$")]
+    username: Annotated[str, Field(pattern=f"^{ROLE_NAME.pattern}$")]
 
 
 class MvpSession(Response):

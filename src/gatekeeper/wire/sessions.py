@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Final, Literal, Self
+from urllib.parse import quote
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -88,6 +89,16 @@ class ConnectionView(Response):
     port: int
     database: str
     sslmode: str
+
+
+def dsn(place: ConnectionView, *, session: str, username: str, password: str) -> str:
+    """Write the URL that logs in (PostgreSQL documentation, section 32.1.1.2)."""
+    host = f"[{place.host}]" if ":" in place.host else place.host
+    return (
+        f"postgresql://{username}:{quote(password, safe='')}@{host}:{place.port}"
+        f"/{quote(place.database, safe='')}?sslmode={place.sslmode}"
+        f"&application_name={quote(f'gk/{session}', safe='')}"
+    )
 
 
 class SessionError(Response):

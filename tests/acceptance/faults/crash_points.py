@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from acceptance.faults.processes import Role
-from gatekeeper.databases.adapters import store
 from gatekeeper.databases.adapters.agents.executor import AgentExecutor
 from gatekeeper.databases.adapters.postgresql.provider import PostgreSQLProvider
 from gatekeeper.databases.adapters.postgresql.revocation import Revocation
+from gatekeeper.databases.adapters.store.unit import Unit
 from gatekeeper.databases.jobs import ending, issuing
 from gatekeeper.databases.service import SessionService
 from gatekeeper.platform.audit.sequencer import Sequencer
@@ -57,11 +57,11 @@ POINTS: Final = (
     Point("issue: job received", AGENT, AgentExecutor, "_create", ISSUE, before=True),
     Point("issue: login made", AGENT, PostgreSQLProvider, "create_ephemeral_user", ISSUE),
     Point("issue: result signed, not sent", AGENT, AgentExecutor, "handle", ISSUE),
-    Point("issue: result received", CP, issuing.Issuing, "_make", ISSUE),
+    Point("issue: result received", CP, issuing, "answers_of", ISSUE),
     Point("issue: ready, not committed", CP, issuing, "_make_ready", ISSUE),
     Point("issue: ready, committed", CP, issuing.Issuing, "_apply", ISSUE),
     Point("evidence: linked, not committed", CP, Sequencer, "_sign", ISSUE + REVOKE),
-    Point("revoke: written, not committed", CP, store._Unit, "record", REVOKE),
+    Point("revoke: written, not committed", CP, Unit, "record", REVOKE),
     Point("revoke: committed, not answered", CP, SessionService, "revoke", REVOKE),
     Point("end: job claimed", CP, ending.Ending, "__call__", END, before=True),
     Point("end: expired, not committed", CP, ending, "_expire", EXPIRE),

@@ -9,11 +9,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from gatekeeper.databases.evidence import SYSTEM, target_event
+from gatekeeper.databases.evidence import target_event
 from gatekeeper.databases.jobs.outcomes import FINISHED, TryAgain
 from gatekeeper.databases.model import Failure
 from gatekeeper.kernel import ids
-from gatekeeper.kernel.audit import AuditKind
+from gatekeeper.kernel.audit import SYSTEM, AuditKind
 from gatekeeper.kernel.errors import GatekeeperError
 
 if TYPE_CHECKING:

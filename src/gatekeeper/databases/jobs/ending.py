@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from gatekeeper.databases.evidence import SYSTEM, session_event
-from gatekeeper.databases.jobs.outcomes import FINISHED, TryAgain, target_removed
+from gatekeeper.databases.evidence import session_event
+from gatekeeper.databases.jobs.asking import answers_of
+from gatekeeper.databases.jobs.outcomes import FINISHED, TryAgain
 from gatekeeper.databases.model import EndUser, Failure, Move
-from gatekeeper.kernel.audit import AuditKind
-from gatekeeper.kernel.errors import GatekeeperError
+from gatekeeper.kernel.audit import SYSTEM, AuditKind
 from gatekeeper.kernel.session import ENDING, SessionStatus
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ class Ending:
 
     async def __call__(self, claims: Sequence[JobClaim]) -> Sequence[JobOutcome]:
         """Run the jobs of some sessions of one target."""
-        answers = await self._revoke(await self._begin(claims))
+        ending = await self._begin(claims)
+        answers = await answers_of(self._revoke, ending, self._targets, target_may_return=True)
         failures = {name: why for name, why in answers.items() if isinstance(why, Failure)}
         proofs = {name: a for name, a in answers.items() if not isinstance(a, Failure)}
         if proofs:
@@ -78,21 +79,9 @@ class Ending:
                 await unit.settle(done)
         return list(ending.values())
 
-    async def _revoke(self, sessions: Sequence[Session]) -> Mapping[SessionId, Answer]:
-        if not sessions:
-            return {}
-        target = self._targets.get(sessions[0].target)
-        if target is None:
-            why = target_removed(sessions[0].target, retryable=True)
-            return {session.id: why for session in sessions}
-        try:
-            answers = await self._agents.revoke(
-                target,
-                [EndUser(session=s.id, correlation_id=s.correlation_id) for s in sessions],
-            )
-        except GatekeeperError as error:
-            return {session.id: Failure.of(error) for session in sessions}
-        return {session.id: _proven(a) for session, a in zip(sessions, answers, strict=True)}
+    async def _revoke(self, target: Target, sessions: Sequence[Session]) -> Sequence[Answer]:
+        ended = [EndUser(session=s.id, correlation_id=s.correlation_id) for s in sessions]
+        return [_proven(answer) for answer in await self._agents.revoke(target, ended)]
 
     async def _note(self, failures: Mapping[SessionId, Failure]) -> None:
         """Keep sessions as what they are; say why once for each new reason.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatekeeper.databases.evidence import SYSTEM, session_event
-from gatekeeper.databases.jobs.outcomes import FINISHED, TryAgain, target_removed
+from gatekeeper.databases.evidence import session_event
+from gatekeeper.databases.jobs.asking import answers_of
+from gatekeeper.databases.jobs.outcomes import FINISHED, TryAgain
 from gatekeeper.databases.model import Failure, Move
 from gatekeeper.databases.settings import PENDING_DEADLINE
-from gatekeeper.kernel.audit import AuditKind, timestamp
-from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
+from gatekeeper.kernel.audit import SYSTEM, AuditKind, timestamp
+from gatekeeper.kernel.errors import ErrorCode
 from gatekeeper.kernel.session import SessionStatus
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ class Issuing:
     async def __call__(self, claims: Sequence[JobClaim]) -> Sequence[JobOutcome]:
         """Run the jobs of some sessions of one target."""
         wanted, asked_at = await self._still_wanted(claims)
-        answers = await self._make(wanted)
+        answers = await answers_of(
+            self._agents.create, wanted, self._targets, target_may_return=False
+        )
         final = [claim for claim in claims if _is_final(answers.get(claim.session))]
         if final:
             await self._apply(final, answers, asked_at)
@@ -66,19 +69,6 @@ class Issuing:
             sessions = await unit.lock_all([claim.session for claim in held])
             late = [s for s in sessions.values() if s.status is SessionStatus.PENDING]
             await _fail(unit, [(session, _took_too_long(session)) for session in late])
-
-    async def _make(self, sessions: Sequence[Session]) -> Mapping[SessionId, Answer]:
-        if not sessions:
-            return {}
-        target = self._targets.get(sessions[0].target)
-        if target is None:
-            why = target_removed(sessions[0].target, retryable=False)
-            return {session.id: why for session in sessions}
-        try:
-            answers = await self._agents.create(target, sessions)
-        except GatekeeperError as error:
-            return {session.id: Failure.of(error) for session in sessions}
-        return {session.id: answer for session, answer in zip(sessions, answers, strict=True)}
 
     async def _apply(
         self, claims: Sequence[JobClaim], answers: Mapping[SessionId, Answer], asked_at: datetime

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from gatekeeper.databases.model import Failure
-from gatekeeper.kernel.errors import ErrorCode
+if TYPE_CHECKING:
+    from gatekeeper.databases.model import Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +24,3 @@ class TryAgain:
 JobOutcome = Finished | TryAgain
 
 FINISHED: Final = Finished()
-
-
-def target_removed(name: str, *, retryable: bool) -> Failure:
-    return Failure(
-        code=ErrorCode.TARGET_MISCONFIGURED,
-        message=f"target {name!r} is no longer configured; add it again to prove its logins gone",
-        retryable=retryable,
-    )

@@ -6,13 +6,12 @@ session that failed is a problem instead of a status.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from fastapi import APIRouter, Depends
 
 from gatekeeper.databases import errors
-from gatekeeper.databases.model import NewSession, Session, Target
+from gatekeeper.databases.model import NewSession, Session
 from gatekeeper.databases.service import SessionService
 from gatekeeper.databases.web import translate
 from gatekeeper.databases.web.watch import SessionWatch
@@ -21,11 +20,10 @@ from gatekeeper.kernel.identity import Principal
 from gatekeeper.kernel.ids import RoleName, session_of
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.platform.http import context
+from gatekeeper.platform.http.context import Authenticate
 from gatekeeper.platform.http.problems import OF_CALLERS, RefusedError, granted, problems
 from gatekeeper.wire import mvp as wire
 from gatekeeper.wire.sessions import MAX_WAIT_SECONDS
-
-Authenticate = Callable[..., Awaitable[Principal]]
 
 
 def mvp_routes(
@@ -36,12 +34,7 @@ def mvp_routes(
     caller = Depends(authenticate)
 
     def view(principal: Principal, session: Session) -> wire.MvpSession:
-        target = service.target(session.target)
-        shown = translate.session_view(
-            session,
-            target if isinstance(target, Target) else None,
-            service.password(principal, session),
-        )
+        shown = translate.shown(service, principal, session)
         return wire.MvpSession(
             status=shown.status,
             dsn=shown.dsn,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
@@ -19,6 +19,7 @@ from gatekeeper.kernel.ids import SESSION_ID, SessionId
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.kernel.ttl import format_ttl, parse_ttl
 from gatekeeper.platform.http import context
+from gatekeeper.platform.http.context import Authenticate
 from gatekeeper.platform.http.problems import (
     OF_CALLERS,
     RefusedError,
@@ -29,8 +30,6 @@ from gatekeeper.platform.http.problems import (
 from gatekeeper.wire import sessions as wire
 
 EVENTS_MEDIA_TYPE: Final = "text/event-stream"
-
-Authenticate = Callable[..., Awaitable[Principal]]
 
 SessionPath = Annotated[str, Path(pattern=f"^{SESSION_ID.pattern}$")]
 TargetPath = Annotated[str, Path(min_length=1, max_length=63, pattern=wire.PRINTABLE)]
@@ -55,12 +54,7 @@ def session_routes(
     caller = Depends(authenticate)
 
     def view(principal: Principal, session: Session) -> wire.SessionView:
-        target = service.target(session.target)
-        return translate.session_view(
-            session,
-            target if isinstance(target, Target) else None,
-            service.password(principal, session),
-        )
+        return translate.shown(service, principal, session)
 
     @router.post(
         "/sessions",

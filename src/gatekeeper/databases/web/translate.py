@@ -7,17 +7,18 @@ import hashlib
 import json
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from gatekeeper.databases.model import NewSession
 from gatekeeper.kernel import policy
-from gatekeeper.kernel.errors import InputError
+from gatekeeper.kernel.errors import InputError, Refusal
 from gatekeeper.kernel.ids import is_session_id
 from gatekeeper.kernel.ttl import format_ttl, parse_ttl
 from gatekeeper.wire import sessions as wire
 
 if TYPE_CHECKING:
     from gatekeeper.databases.model import Session, SessionChange, Target
+    from gatekeeper.databases.service import SessionService
+    from gatekeeper.kernel.identity import Principal
 
 
 def new_session(
@@ -33,6 +34,16 @@ def new_session(
         idempotency_key=idempotency_key,
         body_sha256=_fingerprint(body),
         correlation_id=correlation_id,
+    )
+
+
+def shown(service: SessionService, principal: Principal, session: Session) -> wire.SessionView:
+    """Show a session to a caller, with its password if it is theirs to have."""
+    target = service.target(session.target)
+    return session_view(
+        session,
+        None if isinstance(target, Refusal) else target,
+        service.password(principal, session),
     )
 
 
@@ -101,7 +112,7 @@ def explanation(decision: policy.Decision) -> wire.Explanation:
         allowed=False,
         needs_approval=isinstance(decision, policy.NeedsApproval),
         reasons=decision.explain(),
-        alternatives=decision.instead(),
+        alternatives=decision.alternatives,
     )
 
 
@@ -134,12 +145,7 @@ def _dsn(
 ) -> str | None:
     if password is None or connection is None:
         return None
-    host = f"[{connection.host}]" if ":" in connection.host else connection.host
-    return (
-        f"postgresql://{session.username}:{quote(password, safe='')}@{host}:{connection.port}"
-        f"/{quote(connection.database, safe='')}?sslmode={connection.sslmode}"
-        f"&application_name={quote(f'gk/{session.id}', safe='')}"
-    )
+    return wire.dsn(connection, session=session.id, username=session.username, password=password)
 
 
 def _error(session: Session) -> wire.SessionError | None:

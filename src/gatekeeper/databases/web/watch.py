@@ -7,11 +7,11 @@ missed one costs a moment and never an event.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.databases.web import translate
 from gatekeeper.kernel.session import SessionStatus
+from gatekeeper.platform.tasks import Waiting, within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -24,6 +24,8 @@ LOOK_AGAIN_SECONDS: Final = 2.0
 KEEP_ALIVE_SECONDS: Final = 15.0
 """A comment is sent this often, so proxies keep the stream open and dead ones are noticed."""
 PAGE_CHANGES: Final = 200
+_ANY_SESSION: Final = ""
+"""What streams wait for."""
 
 
 class SessionWatch:
@@ -31,15 +33,13 @@ class SessionWatch:
 
     def __init__(self, store: SessionStore) -> None:
         self._store = store
-        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
-        self._streams: set[asyncio.Event] = set()
+        self._waiting = Waiting()
         self._closing = False
 
     def heard(self, session: str | None) -> None:
         """Wake whoever waits for this session; None wakes everyone."""
-        waiting = self._waiting.get(session, set()) if session is not None else self._everyone()
-        for event in (*waiting, *self._streams):
-            event.set()
+        self._waiting.wake(session)
+        self._waiting.wake(_ANY_SESSION)
 
     def close(self) -> None:
         """End every stream, so the server can stop."""
@@ -62,9 +62,7 @@ class SessionWatch:
         self, requester: str | None, after: tuple[int, int] | None
     ) -> AsyncIterator[str]:
         """Yield server-sent events; `requester` None is for those who see all."""
-        event = asyncio.Event()
-        self._streams.add(event)
-        try:
+        with self._waiting.woken(_ANY_SESSION) as event:
             yield "retry: 1000\n\n"
             while not self._closing:
                 event.clear()
@@ -72,32 +70,22 @@ class SessionWatch:
                 for change in changes:
                     if requester is None or change.requester == requester:
                         yield _server_sent_event(change)
-                if not changes and not await _within(event, KEEP_ALIVE_SECONDS):
+                if not changes and not await within(event, KEEP_ALIVE_SECONDS):
                     yield ": still here\n\n"
-        finally:
-            self._streams.discard(event)
 
     async def _until(
         self, session: Session, done: Callable[[Session], bool], *, seconds: float
     ) -> Session:
-        event = asyncio.Event()
-        self._waiting[session.id].add(event)
-        deadline = asyncio.get_running_loop().time() + seconds
-        try:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        with self._waiting.woken(session.id) as event:
             while True:
                 event.clear()
                 session = await self._store.get(session.id) or session
-                left = deadline - asyncio.get_running_loop().time()
+                left = deadline - loop.time()
                 if done(session) or left <= 0 or self._closing:
                     return session
-                await _within(event, min(left, LOOK_AGAIN_SECONDS))
-        finally:
-            self._waiting[session.id].discard(event)
-            if not self._waiting[session.id]:
-                del self._waiting[session.id]
-
-    def _everyone(self) -> set[asyncio.Event]:
-        return {event for events in self._waiting.values() for event in events}
+                await within(event, min(left, LOOK_AGAIN_SECONDS))
 
 
 def _server_sent_event(change: SessionChange) -> str:
@@ -105,11 +93,3 @@ def _server_sent_event(change: SessionChange) -> str:
     data = translate.session_event(change).model_dump_json(by_alias=True)
     xid, seq = change.cursor
     return f"id: {xid}-{seq}\nevent: session\ndata: {data}\n\n"
-
-
-async def _within(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return False
-    return True

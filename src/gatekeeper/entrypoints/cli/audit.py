@@ -19,7 +19,7 @@ from gatekeeper.client.evidence import (
     verify_lines,
 )
 from gatekeeper.entrypoints.cli.caller import Exit, calling, note, show
-from gatekeeper.entrypoints.commands import group
+from gatekeeper.entrypoints.commands import Json, group
 from gatekeeper.entrypoints.output import ExportReport, FirstBroken, VerifyReport
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.wire.audit import EventFields
@@ -37,8 +37,6 @@ PAGE_EVENTS: Final = 1_000
 PROGRESS_LINES: Final = 20_000
 
 app = group(no_args_is_help=True, help="Read, export and verify the evidence.")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()

@@ -15,6 +15,7 @@ from gatekeeper.client import login as flows
 from gatekeeper.client import operations, tokens
 from gatekeeper.client import workload as jobs
 from gatekeeper.entrypoints.cli.caller import Caller, Exit, calling, fail, note, show
+from gatekeeper.entrypoints.commands import Json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,7 +75,7 @@ def logout() -> None:
 
 
 def whoami(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show who you are to the server.
 

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from gatekeeper.client import operations
+from gatekeeper.entrypoints.cli.asking import Reason, Role, Ttl
 from gatekeeper.entrypoints.cli.caller import Exit, calling, show
-from gatekeeper.entrypoints.cli.session import Reason, Role, Ttl
-from gatekeeper.entrypoints.commands import group
+from gatekeeper.entrypoints.commands import Json, group
 from gatekeeper.wire.sessions import ExplainRequest
 
 app = group(no_args_is_help=True, help="Check, test and explain the policy.")
@@ -22,7 +22,7 @@ def explain(
     role: Role,
     ttl: Ttl = None,
     reason: Reason = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what the policy would answer you, and why; nothing is asked for.
 

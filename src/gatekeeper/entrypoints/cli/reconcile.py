@@ -10,6 +10,7 @@ from gatekeeper.client import operations
 from gatekeeper.entrypoints.cli.caller import calling, note, show
 from gatekeeper.entrypoints.cli.completion import complete_target
 from gatekeeper.entrypoints.cli.tables import table
+from gatekeeper.entrypoints.commands import Json
 from gatekeeper.wire.sessions import ReconcileReport, ReconcileRequest
 
 
@@ -18,7 +19,7 @@ def reconcile(
     target: Annotated[
         str | None, typer.Option(help="Only this one.", autocompletion=complete_target)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare every target with the store, and repair what differs. For operators.
 

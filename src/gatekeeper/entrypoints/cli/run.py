@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 import typer
 
 from gatekeeper.client import operations
+from gatekeeper.entrypoints.cli.asking import Reason, Role, Target, Ttl, ask, environment_of
 from gatekeeper.entrypoints.cli.caller import Exit, calling, fail, note
-from gatekeeper.entrypoints.cli.session import Reason, Role, Target, Ttl, ask, environment_of
 from gatekeeper.kernel.errors import GatekeeperError
 
 if TYPE_CHECKING:

@@ -3,42 +3,43 @@
 from __future__ import annotations
 
 import json
-import secrets
 import shlex
 import time
 from typing import TYPE_CHECKING, Annotated, Final
-from urllib.parse import quote
 
 import typer
 
 from gatekeeper.client import operations
 from gatekeeper.client.api import ServerUnreachableError
+from gatekeeper.entrypoints.cli.asking import (
+    WAIT_SECONDS,
+    Reason,
+    Role,
+    Target,
+    Ttl,
+    ask,
+    dsn_of,
+    environment_of,
+)
 from gatekeeper.entrypoints.cli.caller import (
-    Exit,
     calling,
-    fail,
     note,
     show,
     waiting,
 )
 from gatekeeper.entrypoints.cli.completion import (
     complete_open_session,
-    complete_role,
     complete_session,
-    complete_target,
 )
 from gatekeeper.entrypoints.cli.tables import table
-from gatekeeper.entrypoints.commands import group
+from gatekeeper.entrypoints.commands import Json, group
 from gatekeeper.entrypoints.output import CreatedSession
-from gatekeeper.kernel import ids, scram
-from gatekeeper.kernel.secret import Secret
+from gatekeeper.kernel import ids
 from gatekeeper.kernel.session import OPEN, SessionStatus
 from gatekeeper.wire.sessions import (
     DEFAULT_PAGE_ITEMS,
     MAX_PAGE_ITEMS,
-    CreateSession,
     ExtendSession,
-    ScramCredential,
     SessionEvent,
     SessionPage,
     SessionView,
@@ -48,25 +49,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gatekeeper.client.api import Client
-    from gatekeeper.entrypoints.cli.caller import Caller
 
-WAIT_SECONDS: Final = 20
 POLL_SECONDS: Final = 2.0
 
 app = group(no_args_is_help=True, help="Ask for, see, extend and end database logins.")
-
-Target = Annotated[
-    str | None,
-    typer.Option("--target", "-t", help="Where to.", autocompletion=complete_target),
-]
-Role = Annotated[
-    str, typer.Option("--role", "-r", help="Which role pack.", autocompletion=complete_role)
-]
-Ttl = Annotated[
-    str | None, typer.Option(help="For how long: 90s, 15m, 4h. Without it the policy chooses.")
-]
-Reason = Annotated[str, typer.Option(help="What for; it is kept in the evidence.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _session_id(text: str) -> str:
@@ -264,63 +250,6 @@ def watch(as_json: Json = False) -> None:
             time.sleep(POLL_SECONDS)
 
 
-def ask(
-    caller: Caller,
-    client: Client,
-    target: str | None,
-    role: str,
-    ttl: str | None,
-    reason: str,
-    *,
-    generated: bool,
-) -> tuple[SessionView, Secret | None]:
-    """Create a session and wait until it is ready; return it with the password made here."""
-    wanted = target or caller.settings.default_target
-    if wanted is None:
-        fail("no --target given, and no default_target configured", Exit.USAGE)
-    if caller.settings.require_reason and not reason:
-        fail("this profile asks for a --reason", Exit.USAGE)
-    password = None if generated else scram.make_password(secrets.token_bytes(scram.PASSWORD_BYTES))
-    body = CreateSession(
-        target=wanted,
-        role=role,
-        ttl=ttl or caller.settings.default_ttl,
-        reason=reason,
-        credential="generated" if password is None else _credential(password),
-    )
-    operation = operations.create_session(
-        body, idempotency_key=secrets.token_urlsafe(24), wait=WAIT_SECONDS
-    )
-    with waiting(f"waiting for {wanted} to make the login"):
-        view = client.call(operation)
-    if view.status is SessionStatus.PENDING:
-        fail(f"session {view.session_id} is not ready after {WAIT_SECONDS} s", Exit.TIMED_OUT)
-    if view.status is not SessionStatus.READY:
-        why = "" if view.error is None else f": {view.error.message} ({view.error.code})"
-        fail(f"session {view.session_id} is {view.status.value}{why}", Exit.ERROR)
-    return view, password
-
-
-def dsn_of(view: SessionView, password: Secret | None) -> str:
-    """Build the DSN here, from the password made here; or take the generated one."""
-    if password is None:
-        return view.dsn or ""
-    place = view.connection
-    if place is None:
-        fail("the server does not say where the target is", Exit.ERROR)
-    host = f"[{place.host}]" if ":" in place.host else place.host
-    return (
-        f"postgresql://{view.username}:{password.reveal()}@{host}:{place.port}"
-        f"/{quote(place.database, safe='')}?sslmode={place.sslmode}"
-        f"&application_name={quote('gk/' + view.session_id, safe='')}"
-    )
-
-
-def _credential(password: Secret) -> ScramCredential:
-    verifier = scram.make_verifier(password, secrets.token_bytes(scram.SALT_BYTES))
-    return ScramCredential(kind="scram-sha-256", verifier=verifier)
-
-
 def _print_created(view: SessionView, dsn: str, *, as_json: bool, as_env: bool, bare: bool) -> None:
     if as_env:
         for name, value in environment_of(view).items():
@@ -333,21 +262,6 @@ def _print_created(view: SessionView, dsn: str, *, as_json: bool, as_env: bool, 
     else:
         note(f"session {view.session_id} is ready; it ends at {_when(view)}")
         typer.echo(dsn)
-
-
-def environment_of(view: SessionView) -> dict[str, str]:
-    """Return the libpq variables of a session, without its password."""
-    place = view.connection
-    if place is None:
-        return {}
-    return {
-        "PGHOST": place.host,
-        "PGPORT": str(place.port),
-        "PGDATABASE": place.database,
-        "PGUSER": view.username or "",
-        "PGSSLMODE": place.sslmode,
-        "PGAPPNAME": f"gk/{view.session_id}",
-    }
 
 
 class _Watch:

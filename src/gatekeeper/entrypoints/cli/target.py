@@ -11,11 +11,9 @@ from gatekeeper.client import operations
 from gatekeeper.entrypoints.cli.caller import Exit, calling, show
 from gatekeeper.entrypoints.cli.completion import complete_target
 from gatekeeper.entrypoints.cli.tables import table
-from gatekeeper.entrypoints.commands import group
+from gatekeeper.entrypoints.commands import Json, group
 
 app = group(no_args_is_help=True, help="See, set up and check targets.")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -297,9 +297,7 @@ def _shown(argument: str, home: Path) -> str:
 
 
 def _free_port() -> int:
-    import socket  # noqa: PLC0415  # this one function
-
-    with contextlib.closing(socket.socket()) as probe:
+    with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 

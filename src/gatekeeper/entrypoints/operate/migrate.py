@@ -12,6 +12,7 @@ import typer
 
 from gatekeeper import bootstrap
 from gatekeeper.entrypoints.cli.caller import Exit, explaining, fail, show
+from gatekeeper.entrypoints.commands import Json
 from gatekeeper.entrypoints.output import MigrateReport
 from gatekeeper.kernel.secret import Secret
 
@@ -22,7 +23,7 @@ def migrate(
     config: Annotated[
         Path, typer.Option(help="Settings of the control plane.", exists=True, dir_okay=False)
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Bring the store's tables up to date. Twice in a row, the second does nothing.
 

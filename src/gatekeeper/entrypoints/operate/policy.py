@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gatekeeper.entrypoints.cli.caller import show
+from gatekeeper.entrypoints.commands import Json
 from gatekeeper.entrypoints.output import (
     PolicyCase,
     PolicyProblems,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.policy import Policy
 
 Place = Annotated[Path, typer.Argument(help="Policy file or folder.", exists=True)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def validate(

@@ -11,6 +11,7 @@ import typer
 
 from gatekeeper import bootstrap as composition
 from gatekeeper.entrypoints.cli.caller import Exit, explaining, fail, note, show
+from gatekeeper.entrypoints.commands import Json
 from gatekeeper.entrypoints.output import BootstrapReport, BootstrapStep
 from gatekeeper.kernel.secret import Secret
 
@@ -29,7 +30,12 @@ def bootstrap(
     ],
     schema: Annotated[list[str] | None, typer.Option(help="Schema. Repeatable.")] = None,
     shards: Annotated[
-        int, typer.Option(min=1, max=64, help="Owners that share the work; can be raised later.")
+        int,
+        typer.Option(
+            min=1,
+            max=composition.MAX_SHARDS,
+            help="Owners that share the work; can be raised later.",
+        ),
     ] = composition.DEFAULT_SHARDS,
     packs: Annotated[
         Path | None,
@@ -39,7 +45,7 @@ def bootstrap(
     ] = None,
     apply: Annotated[bool, typer.Option("--apply", help="Do it.")] = False,
     sql: Annotated[bool, typer.Option("--sql", help="Print the SQL of every step.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Set a target up: roles, helpers and role packs. Twice is a no-op.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
+
+from gatekeeper.client.files import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -12,12 +13,7 @@ if TYPE_CHECKING:
 
 
 def write_toml(path: Path, values: Mapping[str, Any]) -> None:
-    """Replace the file as a whole; a reader sees the old one or the new one."""
-    draft = path.with_suffix(".new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.writelines(_lines(values))
-    draft.replace(path)
+    write_private(path, "".join(_lines(values)))
 
 
 def _lines(values: Mapping[str, Any]) -> Iterator[str]:

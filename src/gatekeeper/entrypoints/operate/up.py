@@ -25,10 +25,10 @@ def up(
         Path, typer.Option(help="Folder for state and configuration.", envvar="GATEKEEPER_HOME")
     ] = DEFAULT_HOME,
     port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Port of the control plane.")
+        int, typer.Option(min=1, max=MAX_PORT, help="Port of the control plane.")
     ] = CONTROL_PLANE_PORT,
     agent_port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Port of the agent.")
+        int, typer.Option(min=1, max=MAX_PORT, help="Port of the agent.")
     ] = AGENT_PORT,
 ) -> None:
     """Run a control plane, an agent, their PostgreSQL and a sample target on this machine.

@@ -11,13 +11,18 @@ from fastapi.responses import StreamingResponse
 from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.kernel.identity import Principal
 from gatekeeper.platform.http import context
-from gatekeeper.platform.http.problems import OF_CALLERS, RefusedError, problems, text_answer
+from gatekeeper.platform.http.context import Authenticate
+from gatekeeper.platform.http.problems import (
+    OF_CALLERS,
+    RefusedError,
+    granted,
+    problems,
+    text_answer,
+)
 from gatekeeper.wire import audit as wire
 
 if TYPE_CHECKING:
     from gatekeeper.platform.audit.reader import AuditReader
-
-Authenticate = Callable[..., Awaitable[Principal]]
 
 EXPORT_MEDIA_TYPE: Final = "application/x-ndjson"
 MAX_SEQ: Final = 2**53 - 1
@@ -76,10 +81,7 @@ def audit_routes(
     ) -> wire.Proof:
         """Show that an event is in the chain that was signed."""
         permit(principal)
-        found = await reader.proof(seq)
-        if isinstance(found, Refusal):
-            raise RefusedError(found)
-        return found
+        return granted(await reader.proof(seq))
 
     @router.get(
         "/export",

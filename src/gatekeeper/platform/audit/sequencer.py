@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from psycopg.rows import tuple_row
 
-from gatekeeper.kernel.audit import CHAIN, GENESIS, checkpoint_message, link
+from gatekeeper.kernel.audit import CHAIN, GENESIS, checkpoint_message, link, timestamp
 from gatekeeper.kernel.errors import GatekeeperError
 from gatekeeper.platform.audit.outbox import CHANNEL
 from gatekeeper.platform.postgres.notifications import Listener
+from gatekeeper.platform.tasks import within
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection
@@ -79,12 +80,8 @@ class Sequencer:
                     pass
             except GatekeeperError as error:
                 log.warning("the store does not answer", code=error.code)
-            try:
-                async with asyncio.timeout(LOOK_AGAIN_SECONDS):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
-            await asyncio.sleep(PAUSE_SECONDS)
+            if await within(self._wake, LOOK_AGAIN_SECONDS):
+                await asyncio.sleep(PAUSE_SECONDS)
 
     async def sequence(self) -> int:
         """Append one batch; return how many events it had."""
@@ -105,7 +102,7 @@ class Sequencer:
         return len(rows)
 
     async def _sign(self, connection: AsyncConnection, size: int, head: str) -> None:
-        at = self._clock.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        at = timestamp(self._clock.now())
         key_id = self._key.key_id
         message = checkpoint_message(chain=CHAIN, size=size, head=head, at=at, key_id=key_id)
         signature = self._key.sign(message).hex()

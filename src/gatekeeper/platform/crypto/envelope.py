@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -78,7 +78,6 @@ class Opened:
     sender: str
     message_id: str
     in_reply_to: str | None
-    issued_at: datetime
 
 
 class ReplayGuard:
@@ -251,7 +250,6 @@ def _opened(claims: _Claims) -> Opened:
         sender=claims.iss,
         message_id=claims.jti,
         in_reply_to=claims.irt,
-        issued_at=datetime.fromtimestamp(claims.iat, UTC),
     )
 
 

@@ -7,6 +7,8 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
+from gatekeeper.kernel.errors import InputError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -25,3 +27,11 @@ def write_once(path: Path, text: str) -> None:
             os.link(draft, path)
     finally:
         draft.unlink()
+
+
+def read_private(path: Path) -> str:
+    """Read a key. Raises `InputError` when others can read it too."""
+    if path.stat().st_mode & 0o077:
+        msg = f"{path}: a key that others can read is not used; chmod 600 it, or make a new one"
+        raise InputError(msg)
+    return path.read_text()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from gatekeeper.kernel import base64url
 from gatekeeper.kernel.errors import InputError
-from gatekeeper.platform.crypto.files import write_once
+from gatekeeper.kernel.receipts import key_id
+from gatekeeper.platform.crypto.files import read_private, write_once
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,12 +27,10 @@ class SigningKey:
     @classmethod
     def load(cls, path: Path) -> SigningKey:
         """Read a key. Raises `InputError` when the file holds none or others can read it."""
-        if path.stat().st_mode & 0o077:
-            msg = f"{path}: a key that others can read is not used; chmod 600 it, or make a new one"
-            raise InputError(msg)
+        text = read_private(path)
         try:
-            jwk = json.loads(path.read_text())
-            return cls(Ed25519PrivateKey.from_private_bytes(_unb64(jwk["d"])))
+            jwk = json.loads(text)
+            return cls(Ed25519PrivateKey.from_private_bytes(base64url.decode(jwk["d"])))
         except (ValueError, KeyError, TypeError) as error:
             msg = f"{path}: expected an Ed25519 private key as a JWK"
             raise InputError(msg) from error
@@ -42,7 +40,10 @@ class SigningKey:
         """Read the key, or make it in a file that only its owner can read."""
         if not path.exists():
             private = Ed25519PrivateKey.generate()
-            jwk = {**_public(private.public_key()), "d": _b64(private.private_bytes_raw())}
+            jwk = {
+                **_public(private.public_key()),
+                "d": base64url.encode(private.private_bytes_raw()),
+            }
             write_once(path, json.dumps(jwk))
         return cls.load(path)
 
@@ -63,7 +64,7 @@ def public_key(jwk: str) -> Ed25519PublicKey:
         fields = json.loads(jwk)
         if (fields["kty"], fields["crv"]) != ("OKP", "Ed25519"):
             raise ValueError  # noqa: TRY301  # one answer for every way to be wrong
-        return Ed25519PublicKey.from_public_bytes(_unb64(fields["x"]))
+        return Ed25519PublicKey.from_public_bytes(base64url.decode(fields["x"]))
     except (ValueError, KeyError, TypeError) as error:
         msg = "expected an Ed25519 public key as a JWK"
         raise InputError(msg) from error
@@ -78,18 +79,9 @@ def verify(key: Ed25519PublicKey, signature: bytes, message: bytes) -> bool:
 
 
 def thumbprint(key: Ed25519PublicKey) -> str:
-    """Return the key's name: RFC 7638 over the members RFC 8037 requires."""
-    text = json.dumps(_public(key), sort_keys=True, separators=(",", ":"))
-    return _b64(hashlib.sha256(text.encode()).digest())
+    """Return the key's name, which evidence knows it by too."""
+    return key_id(_public(key)["x"])
 
 
 def _public(key: Ed25519PublicKey) -> dict[str, str]:
-    return {"crv": "Ed25519", "kty": "OKP", "x": _b64(key.public_bytes_raw())}
-
-
-def _b64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def _unb64(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    return {"crv": "Ed25519", "kty": "OKP", "x": base64url.encode(key.public_bytes_raw())}

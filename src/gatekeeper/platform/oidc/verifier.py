@@ -7,22 +7,21 @@ Headers that bring their own key (`jwk`, `jku`, `x5u`) are never looked at.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeGuard
 
 from joserfc import jwt
 from joserfc.errors import JoseError
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from gatekeeper.kernel import base64url
 from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.kernel.identity import Principal, PrincipalKind
 from gatekeeper.platform.oidc.keysource import is_safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from gatekeeper.kernel.clock import Clock
     from gatekeeper.platform.oidc.keysource import KeySource
@@ -152,8 +151,6 @@ def _principal(claims: Mapping[str, Any], settings: IssuerSettings) -> Principal
         kind=settings.kind,
         email=email if believed else None,
         groups=frozenset(g for g in listed[:MAX_GROUPS] if is_plain(g)),
-        authenticated_at=datetime.fromtimestamp(claims["iat"], UTC),
-        strength=claims["acr"] if isinstance(claims.get("acr"), str) else None,
     )
 
 
@@ -162,11 +159,8 @@ def _unverified_parts(token: str) -> tuple[dict[str, Any], dict[str, Any]] | Non
     if len(token) > MAX_TOKEN_CHARS or not token.isascii() or token.count(".") != 2:  # noqa: PLR2004  # a compact JWS
         return None
     try:
-        header, claims = (
-            json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-            for part in token.split(".")[:2]
-        )
-    except (ValueError, binascii.Error, RecursionError):
+        header, claims = (json.loads(base64url.decode(part)) for part in token.split(".")[:2])
+    except (ValueError, RecursionError):
         return None
     return (header, claims) if isinstance(header, dict) and isinstance(claims, dict) else None
 

@@ -1,11 +1,15 @@
 """Policy files: read strictly, checked as a whole, replaced as a whole.
 
-conditions.py   CEL, type-checked at load        files.py    YAML to the kernel's policy
-holder.py       the policy in force, reloaded    checks.py   validate, and tables of cases
+documents.py    YAML, strict                     format.py    what a policy file may say
+conditions.py   CEL, type-checked at load        files.py     files to the kernel's policy
+checks.py       what an author should know       cases.py     tables of cases
+holder.py       the policy in force, reloaded
 """
 
-from gatekeeper.platform.policy.checks import CaseResult, Finding, Names, run_cases, validate
-from gatekeeper.platform.policy.files import PolicyError, load_policy, load_with_places
+from gatekeeper.platform.policy.cases import CaseResult, run_cases
+from gatekeeper.platform.policy.checks import Finding, Names, validate
+from gatekeeper.platform.policy.documents import PolicyError
+from gatekeeper.platform.policy.files import load_policy, load_with_places
 from gatekeeper.platform.policy.holder import PolicyHolder
 
 __all__ = [

@@ -31,7 +31,6 @@ _VARIABLES: Final = {
     "principal.kind": cel.Type.STRING,
     "now": cel.Type.TIMESTAMP,
 }
-VARIABLES: Final = tuple(_VARIABLES)
 _ENVIRONMENT: Final = cel.NewEnv(variables=_VARIABLES)
 
 

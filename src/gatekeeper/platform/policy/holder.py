@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gatekeeper.kernel.errors import GatekeeperError
-from gatekeeper.platform.policy.files import PolicyError, load_policy
+from gatekeeper.platform.policy.documents import PolicyError
+from gatekeeper.platform.policy.files import load_policy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

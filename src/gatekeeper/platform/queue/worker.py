@@ -24,6 +24,7 @@ from gatekeeper.platform.postgres.notifications import Listener
 from gatekeeper.platform.queue import jobs
 from gatekeeper.platform.queue.backoff import LEAST_SECONDS, Backoff
 from gatekeeper.platform.queue.model import Dead, DeadJob, Done, LeaseLostError, Retry, Settled
+from gatekeeper.platform.tasks import within
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -157,7 +158,7 @@ class Worker:
             self._wake[lane].clear()
             free = places - sum(job.lane == lane for job in self._held())
             if free == 0:
-                await self._sleep(lane, None)
+                await self._wake[lane].wait()
                 continue
             started = await self._start_due(connection, lane, places, free)
             if started == free:
@@ -167,7 +168,7 @@ class Worker:
             locked = locked + 1 if wait == 0 and not started else 0
             if locked > 1:
                 wait = _LOCKED.pause(locked - 1, self._random)
-            await self._sleep(lane, wait)
+            await within(self._wake[lane], wait)
 
     async def _start_due(
         self, connection: psycopg.AsyncConnection, lane: str, places: int, free: int
@@ -205,13 +206,6 @@ class Worker:
 
     def _held(self) -> Iterator[ClaimedJob]:
         return chain.from_iterable(self._running.values())
-
-    async def _sleep(self, lane: str, seconds: float | None) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake[lane].wait()
-        except TimeoutError:
-            return
 
     def _heard(self, lane: str | None) -> None:
         for name in self._lanes if lane is None else (lane,):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
@@ -32,19 +31,13 @@ ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_EN
 HEADER: Final = "traceparent"
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """The tracer of this process; it is made once, before the first span."""
-
-    tracer: Tracer | None = None
-
-
-_made = _Made()
+_tracer: Tracer | None = None
+"""The tracer of this process; it is made once, before the first span."""
 
 
 def configure_traces(service: str, environment: Mapping[str, str] = os.environ) -> None:
     """Send the spans of this process to where the environment says, if it does."""
-    global _made  # noqa: PLW0603  # like the logs: one a process
+    global _tracer  # noqa: PLW0603  # like the logs: one a process
     if not any(environment.get(name) for name in ENDPOINTS):
         return
     try:
@@ -60,7 +53,7 @@ def configure_traces(service: str, environment: Mapping[str, str] = os.environ) 
     resource = Resource.create({"service.name": f"gatekeeper-{service}"})
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    _made = _Made(provider.get_tracer("gatekeeper", __version__))
+    _tracer = provider.get_tracer("gatekeeper", __version__)
 
 
 @contextmanager
@@ -71,13 +64,13 @@ def span(
 
     The other parents are linked: one message can carry the work of many.
     """
-    if _made.tracer is None:
+    if _tracer is None:
         yield
         return
     from opentelemetry.trace import Link, SpanKind, StatusCode, get_current_span  # noqa: PLC0415
 
     contexts = [_context(parent) for parent in parents if parent]
-    with _made.tracer.start_as_current_span(
+    with _tracer.start_as_current_span(
         name,
         context=contexts[0] if contexts else None,
         kind=SpanKind[kind.upper()],
@@ -96,7 +89,7 @@ def span(
 
 def rename(name: str) -> None:
     """Name the span that runs now, once it is known what it is about."""
-    if _made.tracer is not None:
+    if _tracer is not None:
         from opentelemetry.trace import get_current_span  # noqa: PLC0415
 
         get_current_span().update_name(name)
@@ -104,7 +97,7 @@ def rename(name: str) -> None:
 
 def traceparent() -> str | None:
     """Return what carries the trace that runs now to another process; None without one."""
-    if _made.tracer is None:
+    if _tracer is None:
         return None
     from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415
         TraceContextTextMapPropagator,

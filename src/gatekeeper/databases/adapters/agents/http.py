@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Request, Response  # read at run time
 from gatekeeper.databases.adapters.agents.transports import ENVELOPE_MEDIA_TYPE, MAX_ANSWER_BYTES
 from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.platform.crypto.envelope import read_envelope
-from gatekeeper.platform.http.problems import RefusedError
+from gatekeeper.platform.http.problems import RefusedError, granted
 from gatekeeper.wire.jobs import MAX_BATCH_JOBS
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ def agent_routes(executor: AgentExecutor) -> APIRouter:
 
     @router.post("/jobs")
     async def run_job(envelope: Text) -> Response:
-        answer = await executor.handle(envelope)
-        if isinstance(answer, Refusal):
-            raise RefusedError(answer)
+        answer = granted(await executor.handle(envelope))
         return Response(answer, media_type=ENVELOPE_MEDIA_TYPE)
 
     @router.get("/healthz")

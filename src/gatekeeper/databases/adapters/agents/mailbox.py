@@ -7,15 +7,15 @@ same one: both look at one table, and notifications only say *look again*.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, LiteralString, NoReturn
 
 from gatekeeper.kernel.errors import ErrorCode, UnavailableError
 from gatekeeper.platform.crypto.envelope import REPLAYABLE
+from gatekeeper.platform.tasks import Waiting, within
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from psycopg.rows import TupleRow
 
@@ -87,14 +87,12 @@ class Mailbox:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._waiting = Waiting()
         self._closing = False
 
     def heard(self, payload: str | None) -> None:
         """Wake whoever waits for this; None wakes everyone."""
-        keys = [payload] if payload is not None else list(self._waiting)
-        for event in [event for key in keys for event in self._waiting.get(key, ())]:
-            event.set()
+        self._waiting.wake(payload)
 
     def close(self) -> None:
         """End every poll, so the server can stop."""
@@ -106,7 +104,7 @@ class Mailbox:
 
         Raises `UnavailableError` (AGENT_UNREACHABLE) when it does not in time.
         """
-        with self._woken(f"re {message}") as woken:
+        with self._waiting.woken(f"re {message}") as woken:
             await self._run(
                 _POST,
                 message=message,
@@ -126,7 +124,7 @@ class Mailbox:
         Nothing is leased for a caller who went away meanwhile.
         """
         deadline = asyncio.get_running_loop().time() + POLL_SECONDS
-        with self._woken(f"to {agent}") as woken:
+        with self._waiting.woken(f"to {agent}") as woken:
             while not self._closing and not await gone():
                 woken.clear()
                 leased = await self._run(_FETCH, agent=agent, lease=LEASE_SECONDS)
@@ -135,7 +133,7 @@ class Mailbox:
                     return str(leased[0])
                 if left <= 0:
                     return None
-                await _within(woken, min(left, LOOK_AGAIN_SECONDS))
+                await within(woken, min(left, LOOK_AGAIN_SECONDS))
         return None
 
     async def answer(self, agent: str, message: str, answer: str) -> bool:
@@ -170,7 +168,7 @@ class Mailbox:
             left = (seconds if fetched else min(seconds, FETCH_SECONDS)) - waited
             if left <= 0:
                 _unreachable("did not answer in time" if fetched else "did not ask for its jobs")
-            await _within(woken, min(left, LOOK_AGAIN_SECONDS))
+            await within(woken, min(left, LOOK_AGAIN_SECONDS))
             woken.clear()
             answer, fetched = await self._look(message)
             if answer is not None:
@@ -190,22 +188,6 @@ class Mailbox:
     async def _run(self, query: LiteralString, **values: object) -> TupleRow | None:
         async with self._pool.connection() as connection:
             return await (await connection.execute(query, values)).fetchone()
-
-    @contextmanager
-    def _woken(self, key: str) -> Iterator[asyncio.Event]:
-        event = asyncio.Event()
-        self._waiting[key].add(event)
-        try:
-            yield event
-        finally:
-            self._waiting[key].discard(event)
-            if not self._waiting[key]:
-                del self._waiting[key]
-
-
-async def _within(event: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
 
 
 def _unreachable(what: str) -> NoReturn:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gatekeeper.databases.adapters.postgresql.translate import translated
 from gatekeeper.databases.errors import TargetMisconfiguredError
+from gatekeeper.databases.model import ROLE_PACK_VERSION
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.kernel.ttl import parse_ttl
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 DEFAULT_SHARDS: Final = 16
 MAX_SHARDS: Final = 64
-DEFAULT_PACKS: Final = "pg-1.0.0"
 _SECOND_GRANTOR_MAJOR: Final = 16
 """From here on memberships have INHERIT and SET of their own, and creators get ADMIN."""
 
@@ -162,7 +162,7 @@ async def set_agent_password(admin: Secret, database: str, verifier: str) -> Non
 def load_packs(folder: Path | None) -> tuple[Manifest, Path | Traversable]:
     """Read a manifest. Raises `InputError` that names what is wrong in it."""
     place: Path | Traversable = folder or (
-        resources.files("gatekeeper.databases.adapters.postgresql") / "packs" / DEFAULT_PACKS
+        resources.files("gatekeeper.databases.adapters.postgresql") / "packs" / ROLE_PACK_VERSION
     )
     try:
         manifest = Manifest.model_validate(tomllib.loads((place / "manifest.toml").read_text()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from gatekeeper.databases.adapters.postgresql.helpers import Helpers
+    from gatekeeper.databases.adapters.postgresql.helpers import Helpers, Row
     from gatekeeper.kernel.ids import RoleName
 
 BACKENDS_SECONDS: Final = 10.0
@@ -32,8 +32,6 @@ PASSED_SECONDS: Final = 1.0
 """A log-in that waits for nothing is seen this soon after it was let in. One that takes longer
 has still to prove who it is (a minute, if it likes), and will be refused: it holds up nobody."""
 LOCKED: Final = "55P03"
-
-Row = dict[str, Any]
 
 
 @dataclass(slots=True)

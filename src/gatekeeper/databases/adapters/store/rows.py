@@ -1,0 +1,105 @@
+"""Rows of the store to this plane's values: the one place that knows the columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, LiteralString
+
+from psycopg.rows import dict_row
+
+from gatekeeper.databases.model import Failure, Session, SessionChange
+from gatekeeper.kernel.errors import IntegrityError
+from gatekeeper.kernel.ids import RoleName, SessionId
+from gatekeeper.kernel.session import SessionStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from psycopg import AsyncConnection
+
+Row = dict[str, Any]
+
+
+async def one(
+    connection: AsyncConnection, query: LiteralString, values: Mapping[str, object]
+) -> Row | None:
+    cursor = connection.cursor(row_factory=dict_row)
+    await cursor.execute(query, values)
+    return await cursor.fetchone()
+
+
+async def every(
+    connection: AsyncConnection, query: LiteralString, values: Mapping[str, object]
+) -> Sequence[Row]:
+    cursor = connection.cursor(row_factory=dict_row)
+    await cursor.execute(query, values)
+    return await cursor.fetchall()
+
+
+async def only(
+    connection: AsyncConnection, query: LiteralString, values: Mapping[str, object]
+) -> Row:
+    """Return the row that there must be."""
+    row = await one(connection, query, values)
+    if row is None:
+        msg = "the store gave no answer where there is always one"
+        raise IntegrityError(msg)
+    return row
+
+
+async def bound_to_key(
+    connection: AsyncConnection, requester: str, key: str
+) -> tuple[str, SessionId] | None:
+    row = await one(
+        connection,
+        "SELECT body_sha256, session_id FROM gatekeeper.idempotency_key"
+        " WHERE requester = %(requester)s AND key = %(key)s",
+        {"requester": requester, "key": key},
+    )
+    return None if row is None else (row["body_sha256"], SessionId(row["session_id"]))
+
+
+def session_of(row: Row) -> Session:
+    return Session(
+        id=SessionId(row["id"]),
+        status=SessionStatus(row["status"]),
+        requester=row["requester"],
+        requester_email=row["requester_email"],
+        target=row["target"],
+        role=row["role"],
+        reason=row["reason"],
+        grant=row["grant_name"],
+        username=RoleName(row["username"]),
+        ttl=row["ttl"],
+        max_ttl=row["max_ttl"],
+        verifier=row["verifier"],
+        sealed_password=row["sealed_password"],
+        correlation_id=row["correlation_id"],
+        created_at=row["created_at"],
+        ready_at=row["ready_at"],
+        expires_at=row["expires_at"],
+        ended_at=row["ended_at"],
+        cleaned_at=row["cleaned_at"],
+        error=_failure(row),
+    )
+
+
+def _failure(row: Row) -> Failure | None:
+    if row["error_code"] is None:
+        return None
+    return Failure(
+        code=row["error_code"],
+        message=row["error_message"],
+        retryable=bool(row["error_retryable"]),
+    )
+
+
+def change_of(row: Row) -> SessionChange:
+    return SessionChange(
+        cursor=(int(row["xid"]), row["seq"]),
+        session_id=SessionId(row["session_id"]),
+        requester=row["requester"],
+        target=row["target"],
+        role=row["role"],
+        status=SessionStatus(row["status"]),
+        at=row["at"],
+    )

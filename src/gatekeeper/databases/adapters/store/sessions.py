@@ -1,0 +1,151 @@
+"""The `SessionStore` port: what is asked outside of a transaction, and how one begins."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from gatekeeper.databases.adapters.store.rows import (
+    bound_to_key,
+    change_of,
+    every,
+    one,
+    only,
+    session_of,
+)
+from gatekeeper.databases.adapters.store.unit import Unit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from datetime import datetime, timedelta
+
+    from gatekeeper.databases.model import Session, SessionChange, SessionFilter
+    from gatekeeper.databases.ports import SessionUnit
+    from gatekeeper.kernel.ids import SessionId
+    from gatekeeper.platform.postgres.pool import Pool
+
+_PENDING: Final = """
+SELECT s.*, read_at FROM (SELECT clock_timestamp() AS read_at OFFSET 0) AS clock
+LEFT JOIN gatekeeper.session s ON s.id = ANY(%(ids)s) AND s.status = 'pending'
+  AND s.created_at >= read_at - %(within)s::interval
+"""
+
+_FIND: Final = """
+SELECT * FROM gatekeeper.session
+WHERE (%(requester)s::text IS NULL OR requester = %(requester)s)
+  AND (%(status)s::text IS NULL OR status = %(status)s)
+  AND (%(target)s::text IS NULL OR target = %(target)s)
+  AND (%(role)s::text IS NULL OR role = %(role)s)
+  AND (%(before_at)s::timestamptz IS NULL
+       OR (created_at, id) < (%(before_at)s, %(before_id)s::text))
+ORDER BY created_at DESC, id DESC
+LIMIT %(limit)s
+"""
+
+_DRAW: Final = """
+INSERT INTO gatekeeper.rate_bucket AS b (requester, tokens, updated_at)
+VALUES (%(requester)s, %(most)s - 1, clock_timestamp())
+ON CONFLICT (requester) DO UPDATE SET
+    tokens = least(%(most)s, b.tokens
+        + extract(epoch FROM clock_timestamp() - b.updated_at) * %(most)s / 60.0) - 1,
+    updated_at = clock_timestamp()
+WHERE least(%(most)s, b.tokens
+        + extract(epoch FROM clock_timestamp() - b.updated_at) * %(most)s / 60.0) >= 1
+RETURNING 0.0 AS wait
+"""
+
+_NEXT_DRAW: Final = """
+SELECT greatest(0.001, (1 - tokens) * 60.0 / %(most)s
+    - extract(epoch FROM clock_timestamp() - updated_at))::float8 AS wait
+FROM gatekeeper.rate_bucket WHERE requester = %(requester)s
+"""
+
+_CHANGES: Final = """
+SELECT * FROM gatekeeper.session_change
+WHERE (xid, seq) > (%(xid)s::text::xid8, %(seq)s) AND xid < pg_snapshot_xmin(pg_current_snapshot())
+ORDER BY xid, seq LIMIT %(limit)s
+"""
+
+_PRESENT: Final = """
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint - 1 AS xid
+"""
+
+
+class PostgresSessionStore:
+    """The `SessionStore` port on the control plane's own database."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[SessionUnit]:
+        async with (
+            self._pool.connection() as connection,
+            connection.pipeline(),  # statements whose answers nobody reads wait for none
+            connection.transaction() as tx,
+        ):
+            unit = Unit(connection)
+            yield unit
+            tx.force_rollback = unit.abandoned
+
+    async def take_token(self, requester: str, per_minute: int) -> float:
+        values = {"requester": requester, "most": float(per_minute)}
+        async with self._pool.connection() as connection:
+            if await one(connection, _DRAW, values) is not None:
+                return 0.0
+            row = await one(connection, _NEXT_DRAW, values)
+        return float(row["wait"]) if row is not None else 1.0
+
+    async def find_key(self, requester: str, key: str) -> tuple[str, SessionId] | None:
+        async with self._pool.connection() as connection:
+            return await bound_to_key(connection, requester, key)
+
+    async def get(self, session: SessionId) -> Session | None:
+        async with self._pool.connection() as connection:
+            row = await one(
+                connection, "SELECT * FROM gatekeeper.session WHERE id = %(id)s", {"id": session}
+            )
+        return None if row is None else session_of(row)
+
+    async def pending(
+        self, sessions: Sequence[SessionId], within: timedelta
+    ) -> tuple[Sequence[Session], datetime]:
+        values = {"ids": list(sessions), "within": within}
+        async with self._pool.connection() as connection:
+            rows = await every(connection, _PENDING, values)
+        return [session_of(row) for row in rows if row["id"] is not None], rows[0]["read_at"]
+
+    async def find(self, wanted: SessionFilter) -> Sequence[Session]:
+        before_at, before_id = wanted.before or (None, None)
+        values = {
+            "requester": wanted.requester,
+            "status": wanted.status,
+            "target": wanted.target,
+            "role": wanted.role,
+            "limit": wanted.limit,
+            "before_at": before_at,
+            "before_id": before_id,
+        }
+        async with self._pool.connection() as connection:
+            return [session_of(row) for row in await every(connection, _FIND, values)]
+
+    async def not_cleaned(self, target: str) -> Sequence[Session]:
+        async with self._pool.connection() as connection:
+            rows = await every(
+                connection,
+                "SELECT * FROM gatekeeper.session"
+                " WHERE target = %(target)s AND status NOT IN ('cleaned', 'denied')",
+                {"target": target},
+            )
+        return [session_of(row) for row in rows]
+
+    async def changes(
+        self, after: tuple[int, int] | None, limit: int
+    ) -> tuple[Sequence[SessionChange], tuple[int, int]]:
+        async with self._pool.connection() as connection:
+            if after is None:
+                row = await only(connection, _PRESENT, {})
+                return (), (int(row["xid"]), 0)
+            values = {"xid": str(after[0]), "seq": after[1], "limit": limit}
+            found = [change_of(row) for row in await every(connection, _CHANGES, values)]
+        return found, (found[-1].cursor if found else after)
