@@ -186,8 +186,8 @@ async def test_a_prepared_transaction_is_named_and_its_login_never_called_gone(
         await _prepare(login, "UPDATE orders SET total = total", "data")
         await _prepare(locked, f"ALTER ROLE {locked.name} PASSWORD 'mine'", "role")
         long = [f"{n}{'x' * 190}" for n in range(20)]
-        for one in long:
-            await _prepare(locked, "SELECT 1", one)
+        for gid in long:
+            await _prepare(locked, "SELECT 1", gid)
 
         answers = await world.provider.revoke_users(
             [login.name, locked.name, other.name], ObjectPolicy.DROP
