@@ -277,7 +277,10 @@ def ask(
     """Create a session and wait until it is ready; return it with the password made here."""
     wanted = target or caller.settings.default_target
     if wanted is None:
-        fail("no --target given, and no default_target configured", Exit.USAGE)
+        fail(
+            "no --target given, and no default_target configured\n  try: gk target list shows them",
+            Exit.USAGE,
+        )
     if caller.settings.require_reason and not reason:
         fail("this profile asks for a --reason", Exit.USAGE)
     password = None if generated else scram.make_password(secrets.token_bytes(scram.PASSWORD_BYTES))
@@ -332,6 +335,7 @@ def _print_created(view: SessionView, dsn: str, *, as_json: bool, as_env: bool, 
         show(CreatedSession(**view.model_dump(exclude={"dsn"}), dsn=dsn))
     else:
         note(f"session {view.session_id} is ready; it ends at {_when(view)}")
+        note(f"to end it sooner: gk session revoke {view.session_id}")
         typer.echo(dsn)
 
 
@@ -387,6 +391,7 @@ def _public(view: SessionView) -> SessionView:
 
 
 def _when(view: SessionView) -> str:
-    if view.expires_at is None:
+    at = view.ended_at or view.expires_at
+    if at is None:
         return "-"
-    return view.expires_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -26,12 +26,17 @@ class SigningKey:
 
     @classmethod
     def load(cls, path: Path) -> SigningKey:
-        """Read a key. Raises `InputError` when the file holds none or others can read it."""
+        """Read a key. Raises `InputError` when there is none, or others can read it."""
+        if not path.exists():
+            msg = f"{path}: there is no such key; gk key {path} makes one"
+            raise InputError(msg)
         if path.stat().st_mode & 0o077:
             msg = f"{path}: a key that others can read is not used; chmod 600 it, or make a new one"
             raise InputError(msg)
         try:
             jwk = json.loads(path.read_text())
+            if jwk["crv"] != "Ed25519":
+                raise ValueError  # noqa: TRY301  # one answer for every way to be wrong
             return cls(Ed25519PrivateKey.from_private_bytes(_unb64(jwk["d"])))
         except (ValueError, KeyError, TypeError) as error:
             msg = f"{path}: expected an Ed25519 private key as a JWK"
