@@ -16,6 +16,7 @@ from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings
 from gatekeeper.client import config, operations
 from gatekeeper.client.api import Operation
 from gatekeeper.entrypoints.cli.caller import Exit
+from gatekeeper.entrypoints.gk import SHARED
 from gatekeeper.kernel.errors import ErrorCode
 from gatekeeper.platform.http.problems import STATUS
 from gatekeeper.platform.telemetry.metrics import Metrics
@@ -119,7 +120,9 @@ def test_every_command_that_prints_json_has_a_published_schema() -> None:
 @pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
 def test_every_command_has_an_example_with_options_that_exist(name: str, command: Any) -> None:
     examples = re.findall(rf"Example:.*?gk (?:--server \S+ )?{name}\b(.*)", command.help)
-    known = {option for parameter in command.params for option in parameter.opts} | {"--"}
+    parameters = command.params
+    known = {option for p in parameters for option in (*p.opts, *p.secondary_opts)} | {"--"}
+    known |= {f"--{option}" for option in SHARED}
 
     assert examples, "its --help has no example"
     for example in examples:
