@@ -258,7 +258,11 @@ def _target_view(service: SessionService, principal: Principal, target: Target) 
 def _operators_only(service: SessionService, principal: Principal) -> None:
     if not service.sees_all(principal):
         raise RefusedError(
-            Refusal(code=ErrorCode.POLICY_DENIED, detail="this is for operators of Gatekeeper")
+            Refusal(
+                code=ErrorCode.POLICY_DENIED,
+                detail="this is for operators of Gatekeeper",
+                hint="gk login as one of them, or ask one; gk whoami shows who you are",
+            )
         )
 
 
