@@ -220,7 +220,7 @@ def operator_routes(
         targets = (
             service.targets() if body.target is None else [granted(service.target(body.target))]
         )
-        drifts = await reconciler.reconcile(
+        found = await reconciler.reconcile(
             principal, targets, apply=not body.plan, correlation_id=context.correlation_id.get()
         )
         return wire.ReconcileReport(
@@ -235,7 +235,11 @@ def operator_routes(
                     action=d.action,
                     problem=d.problem,
                 )
-                for d in drifts
+                for d in found.drifts
+            ),
+            unseen=tuple(
+                wire.UnseenTarget(target=target, code=why.code, message=why.message)
+                for target, why in found.unseen.items()
             ),
         )
 
