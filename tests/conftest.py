@@ -11,41 +11,28 @@ import asyncio
 import inspect
 import signal
 from itertools import count
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+import structlog
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from gatekeeper.kernel.errors import UnavailableError
 from gatekeeper.kernel.secret import Secret
-from gatekeeper.platform.postgres.embedded import Binaries, EmbeddedServer, find_binaries
+from gatekeeper.platform.postgres.embedded import EmbeddedServer
 from gatekeeper.platform.postgres.migrations import migrate
 from gatekeeper.platform.postgres.roles import allow_login
+from servers import APPLICATION_PASSWORD, SETTINGS, TEMPLATE, binaries, run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator
+
+# Programs under test may run in this process, and what they print is theirs alone.
+structlog.configure(logger_factory=structlog.stdlib.LoggerFactory())
 
 # A shell ignores SIGINT in what it runs in the background, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
-    {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
-)
-"""Fast, and safe but for a power cut, which no test survives."""
-
-TEMPLATE: Final = "gk_template"
-APPLICATION_PASSWORD: Final = "of-this-run-alone"
-
-
-def binaries(major: int) -> Binaries:
-    """Return the binaries of one major version; skip the test where they are not installed."""
-    try:
-        return find_binaries(major)
-    except UnavailableError as error:
-        pytest.skip(error.detail)
 
 
 @pytest.fixture(scope="session")
@@ -133,12 +120,6 @@ async def _watch_tasks() -> AsyncIterator[None]:
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
     names = sorted(task.get_name() for task in left if not task.done())
     assert not names, f"the test left tasks running: {names}"
-
-
-def run(coroutine: Coroutine[Any, Any, object]) -> None:
-    """Run outside of every test's event loop, and without becoming the current one."""
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        runner.run(coroutine)
 
 
 def _server(major: int, folders: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:

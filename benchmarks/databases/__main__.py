@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.databases import cut, issue, live, memory
+from benchmarks.databases import audit, cut, issue, live, memory, startup
 from benchmarks.databases.report import plot
 from benchmarks.databases.workbench import workbench
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from benchmarks.databases.report import Table
 
-MEASUREMENTS = ("issue", "cut", "live", "memory")
+MEASUREMENTS = ("issue", "memory", "cut", "live", "audit", "startup")
 
 
 async def measurements(asked: argparse.Namespace) -> AsyncIterator[Table]:
@@ -38,6 +38,10 @@ async def measurements(asked: argparse.Namespace) -> AsyncIterator[Table]:
             yield await cut.measure(bench, asked.live)
     if "live" in asked.only:
         yield await live.measure(asked.live)
+    if "audit" in asked.only:
+        yield await audit.measure(asked.events)
+    if "startup" in asked.only:
+        yield startup.measure()
 
 
 async def main(asked: argparse.Namespace) -> None:
@@ -57,6 +61,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.databases", description=__doc__)
     parser.add_argument("--sessions", type=int, default=500, help="for each row of issue")
     parser.add_argument("--live", type=int, default=10_000, help="live sessions and logins")
+    parser.add_argument("--events", type=int, default=20_000, help="of the evidence")
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=MEASUREMENTS)
     parser.add_argument("--out", type=Path, help="a folder for the tables and a plot")
     return parser.parse_args()

@@ -1,7 +1,5 @@
 """Evidence: events per second through outbox and sequencer, and per second verified.
 
-    python -m benchmarks.databases.audit [EVENTS] [WRITERS]
-
 Appended: writers record events in transactions of their own on an embedded server (fsync on),
 one sequencer links and signs them. Verified: an export in memory, one process, no server;
 once without receipts, once with the share that database sessions have (2 of 4 events).
@@ -12,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -22,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from benchmarks.databases.report import Table
 from gatekeeper.bootstrap.store import prepare_store
 from gatekeeper.client.evidence import Trust, bounded_lines, verify_lines
 from gatekeeper.kernel.audit import (
@@ -60,22 +58,29 @@ SESSION = "ses_" + "a" * 20
 CHECKPOINT_EVENTS = 100
 
 
-async def main(events: int, writers: int) -> None:
-    print(f"{'':<52}{'per second':>12}{'per CPU second':>16}")
+WRITERS = 16
+
+
+async def measure(events: int) -> Table:
+    rows: list[list[str]] = []
     with tempfile.TemporaryDirectory() as folder:
         async with EmbeddedServer(Path(folder) / "store", find_binaries()) as server:
             dsn = await prepare_store(Secret(server.dsn()))
-            pool = Pool(dsn, name="benchmark", max_size=writers + 2)
+            pool = Pool(dsn, name="benchmark", max_size=WRITERS + 2)
             await pool.open()
-            await append(pool, dsn, events, writers)
-            await link_backlog(pool, dsn, events)
-            await export(pool)
+            rows += await append(pool, dsn, events)
+            rows.append(await link_backlog(pool, dsn, events))
+            rows.append(await export(pool))
             await pool.close()
-    for receipts in (False, True):
-        verify(events * 5, receipts=receipts)
+    rows += [verify(events * 5, receipts=receipts) for receipts in (False, True)]
+    return Table(
+        title="Evidence",
+        columns=("events", "per second", "per CPU second of the process"),
+        rows=rows,
+    )
 
 
-async def append(pool: Pool, dsn: Secret, events: int, writers: int) -> None:
+async def append(pool: Pool, dsn: Secret, events: int) -> list[list[str]]:
     """Measure from the first record to the last signature."""
     sequencer = asyncio.create_task(make_sequencer(pool, dsn).run())
     before, clock = await signed(pool), Clock()
@@ -86,16 +91,17 @@ async def append(pool: Pool, dsn: Secret, events: int, writers: int) -> None:
             async with pool.connection() as connection, connection.transaction():
                 await outbox.record(connection, an_event())
 
-    await asyncio.gather(*(writer() for _ in range(writers)))
-    show(f"recorded, one a transaction, {writers} writers", events, clock)
+    await asyncio.gather(*(writer() for _ in range(WRITERS)))
+    recorded = row(f"recorded, one a transaction, {WRITERS} writers", events, clock)
     while await signed(pool) < before + events:  # noqa: ASYNC110  # it is in the database
         await asyncio.sleep(0.01)
-    show("  of these linked and signed", events, clock)
+    linked = row("of these linked and signed", events, clock)
     sequencer.cancel()
     await asyncio.gather(sequencer, return_exceptions=True)
+    return [recorded, linked]
 
 
-async def link_backlog(pool: Pool, dsn: Secret, events: int) -> None:
+async def link_backlog(pool: Pool, dsn: Secret, events: int) -> list[str]:
     """Measure the sequencer alone, on what piled up while there was none."""
     async with pool.connection() as connection:
         for _ in range(events // 1_000):
@@ -104,24 +110,24 @@ async def link_backlog(pool: Pool, dsn: Secret, events: int) -> None:
     clock, count = Clock(), 0
     while batch := await sequencer.sequence():
         count += batch
-    show("linked and signed, by one sequencer, a backlog", count, clock)
+    return row("linked and signed, by one sequencer, a backlog", count, clock)
 
 
-async def export(pool: Pool) -> None:
+async def export(pool: Pool) -> list[str]:
     clock, count = Clock(), 0
     async for part in AuditReader(pool, public_key=KEY.public_jwk()).export():
         count += part.count(b'{"type":"event"')
-    show("exported from the store", count, clock)
+    return row("exported from the store", count, clock)
 
 
-def verify(events: int, *, receipts: bool) -> None:
+def verify(events: int, *, receipts: bool) -> list[str]:
     file = io.BytesIO(b"".join(lines(events, receipts=receipts)))
     clock = Clock()
     report = verify_lines(bounded_lines(file), Trust(public_key=KEY.public_jwk()))
     if report.broken is not None:
         raise SystemExit(report.broken)
     kind = f"{report.receipts} receipts among them" if receipts else "no receipts"
-    show(f"verified offline, one process, {kind}", report.events, clock)
+    return row(f"verified offline, one process, {kind}", report.events, clock)
 
 
 def lines(count: int, *, receipts: bool) -> Iterator[bytes]:
@@ -195,11 +201,6 @@ class Clock:
         self.wall, self.cpu = time.perf_counter(), time.process_time()
 
 
-def show(what: str, count: int, since: Clock) -> None:
+def row(what: str, count: int, since: Clock) -> list[str]:
     wall, cpu = time.perf_counter() - since.wall, time.process_time() - since.cpu
-    print(f"{what:<52}{count / wall:>12,.0f}{count / cpu:>16,.0f}")
-
-
-if __name__ == "__main__":
-    arguments = [int(text) for text in sys.argv[1:]]
-    asyncio.run(main(*(arguments + [20_000, 16][len(arguments) :])))
+    return [what, f"{count / wall:,.0f}", f"{count / cpu:,.0f}"]

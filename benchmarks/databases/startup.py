@@ -1,16 +1,12 @@
 """How long `gk` takes to start, beside an interpreter that does nothing, in the same run.
 
-    python -m benchmarks.databases.startup [--starts N]
-
 The starts of all commands take turns, so that a busy machine is busy for all of them.
 """
 
 from __future__ import annotations
 
-import argparse
 import http.server
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,6 +14,9 @@ import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from benchmarks.databases.report import Table
+from benchmarks.databases.workbench import percentile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,10 +59,7 @@ def _serving() -> Iterator[str]:
         server.server_close()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--starts", type=int, default=STARTS)
-    starts = parser.parse_args().starts
+def measure(starts: int = STARTS) -> Table:
     took: dict[str, list[float]] = {name: [] for name in COMMANDS}
     with _serving() as url, tempfile.TemporaryDirectory() as home:
         environment = {
@@ -75,15 +71,15 @@ def main() -> None:
                 began = time.perf_counter()
                 subprocess.run(command, env=environment, capture_output=True, check=True)
                 took[name].append(time.perf_counter() - began)
-    nothing = statistics.median(took["python -c pass"])
-    print(f"{'command':<20} {'median':>9} {'fastest':>9} {'ratio':>7}")
-    for name, values in took.items():
-        median = statistics.median(values)
-        fastest = min(values)
-        print(
-            f"{name:<20} {median * 1000:6.0f} ms {fastest * 1000:6.0f} ms {median / nothing:6.1f}x"
-        )
-
-
-if __name__ == "__main__":
-    main()
+    nothing = percentile(took["python -c pass"], 50)
+    return Table(
+        title="Start-up",
+        columns=("command", "p50 ms", "fastest ms", "against nothing"),
+        rows=[
+            [
+                name, f"{percentile(values, 50) * 1000:.0f}", f"{min(values) * 1000:.0f}",
+                f"{percentile(values, 50) / nothing:.0f}x",
+            ]
+            for name, values in took.items()
+        ],
+    )  # fmt: skip

@@ -1,11 +1,24 @@
 """What the documents tell people to type exists, and what they link to is there."""
 
+import os
 import re
 import subprocess
 import sys
+import textwrap
+import tomllib
 from pathlib import Path
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
+from typer.testing import CliRunner
+
+from acceptance.local_stack import BROWSER, Stack
+from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
+from gatekeeper.entrypoints import gk
+from gatekeeper.platform.crypto.signing import SigningKey, public_key
+from gatekeeper.platform.oidc.verifier import IssuerSettings
+from gatekeeper.platform.postgres.embedded import EmbeddedServer
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -30,17 +43,13 @@ def commands() -> list[tuple[str, ...]]:
 def test_every_command_and_option_in_the_documents_exists(command: tuple[str, ...]) -> None:
     split = command.index("|")
     path, options = command[:split], command[split + 1 :]
-    done = None
-    for length in (len(path), 1):
-        done = subprocess.run(
-            [sys.executable, "-m", "gatekeeper", *path[:length], "--help"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode == 0:
-            break
-    assert done is not None
-    assert done.returncode == 0, done.stderr
-    assert [o for o in options if o not in done.stdout] == []
+    outcomes = [
+        CliRunner().invoke(gk.root, [*path[:length], "--help"], prog_name="gk")
+        for length in (len(path), 1)
+    ]
+    done = next((outcome for outcome in outcomes if outcome.exit_code == 0), outcomes[-1])
+    assert done.exit_code == 0, done.output
+    assert [o for o in options if o not in done.output] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
@@ -64,3 +73,179 @@ def test_every_ticked_line_of_the_plan_that_names_a_test_names_one_that_exists()
         assert f"def {name}(" in everything, name
     for path in re.findall(r"`(tests/[^`]+)`", text):
         assert list(ROOT.glob(path)), path
+
+
+# What the README, the tutorial and the how-tos tell people to type is typed here.
+
+TYPED = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorial").glob("*.md")),
+         *sorted((ROOT / "docs" / "how-to").glob("*.md"))]  # fmt: skip
+INSTALLS = "installs from a package index, as `make demo` does in a fresh clone"
+SERVES = "runs until it is stopped; tests/acceptance/test_polling_agent.py runs both"
+UP = "runs until Ctrl-C; tests/acceptance/test_gk_up.py"
+NOT_TYPED = {
+    "make demo": "tests/acceptance/test_demo.py",
+    "make test": "runs this very test",
+    "make up": UP,
+    "gk up --home ./second --port 4400 --agent-port 4401": UP,
+    "make clean": "would remove the environment that the tests run in",
+    "gk audit tail --follow": "runs until Ctrl-C; tests/integration/test_audit_cli.py",
+    "python3 -m venv ~/gatekeeper": INSTALLS,
+    "~/gatekeeper/bin/pip install --no-deps --require-hashes -r requirements.lock": INSTALLS,
+    "~/gatekeeper/bin/pip install --no-deps .": INSTALLS,
+    "pip install '.[otel]'": INSTALLS,
+    "gk serve control-plane --config control-plane.toml": SERVES,
+    "gk serve agent --config agent.toml": SERVES,
+}
+"""What is not typed, and why."""
+LOGINS = {"README.md": ["dana"], "first-session.md": ["dana", "olga"]}
+"""Who logs in at each `gk login` of a document; elsewhere it is the operator."""
+CODES = {"gk session create --target pg-local --role app_admin": 4}
+"""What is meant to be refused."""
+POLICY = """
+apiVersion: gatekeeper/v1
+kind: Policy
+grants:
+  - {name: readers, who: {groups: [eng]}, plane: databases, targets: [app], roles: [app_read], maxTtl: 30m}
+"""
+
+
+def blocks(document: Path, *languages: str) -> list[str]:
+    found = re.findall(
+        r"^( *)```(\w*)\n(.*?)^\1```$", document.read_text(), re.MULTILINE | re.DOTALL
+    )
+    return [textwrap.dedent(text) for _indent, language, text in found if language in languages]
+
+
+def lines(document: Path) -> list[str]:
+    return [line for block in blocks(document, "") for line in block.splitlines()]
+
+
+def how_to(name: str) -> Path:
+    return ROOT / "docs" / "how-to" / name
+
+
+@pytest.fixture
+def stand_ins(server_18: EmbeddedServer) -> dict[str, str]:
+    """Make what the documents take for granted, and return what stands for their names here."""
+    with psycopg.connect(server_18.dsn(), autocommit=True) as admin:
+        for name in ("app", "documents_store"):
+            admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            admin.execute(f"CREATE DATABASE {name}")
+        if not admin.execute("SELECT 1 FROM pg_roles WHERE rolname = 'app_owner'").fetchone():
+            admin.execute("CREATE ROLE app_owner")
+    with psycopg.connect(server_18.dsn("app"), autocommit=True) as app:
+        app.execute("CREATE VIEW report AS SELECT 1 AS total")
+    store = server_18.dsn("documents_store")
+    return {
+        "postgresql://admin@db.example.com/app": server_18.dsn("app"),
+        "host=store.internal dbname=gatekeeper user=gatekeeper_owner sslmode=verify-full": store,
+        "host=db.internal dbname=gatekeeper user=gatekeeper_owner sslmode=verify-full": store,
+        "host=store.internal dbname=gatekeeper user=gatekeeper_control_plane password=CHANGE-ME"
+        " sslmode=verify-full": make_conninfo(store, user="documents", password="documents"),
+        "gk target doctor app": "gk target doctor pg-local",
+        "--target app ": "--target pg-local ",
+    }
+
+
+def replaced(text: str, stand_ins: dict[str, str]) -> str:
+    for name, here in stand_ins.items():
+        text = text.replace(name, here)
+    return text
+
+
+def prepare(folder: Path, stack: Stack, stand_ins: dict[str, str]) -> None:
+    """Put what a reader has by then into the folder where commands are typed."""
+    (folder / "examples").symlink_to(ROOT / "examples")
+    (folder / ".venv").symlink_to(sys.prefix)
+    (folder / "policy.yaml").write_text(POLICY)
+    control_plane, _agent = blocks(how_to("deploy.md"), "toml")
+    (folder / "control-plane.toml").write_text(replaced(control_plane, stand_ins))
+    (packs := folder / "packs").mkdir()
+    (packs / "manifest.toml").write_text(blocks(how_to("write-a-role-pack.md"), "toml")[0])
+    (packs / "report_read.sql").write_text(blocks(how_to("write-a-role-pack.md"), "sql")[0])
+    keys = stack.home / "stack" / "keys"
+    for file, key in (("gatekeeper.jwk", "evidence.jwk"), ("agents.jwk", "agent.jwk")):
+        (folder / file).write_text(SigningKey.load(keys / key).public_jwk())
+
+
+def script(document: Path, stand_ins: dict[str, str]) -> str:
+    people = iter(LOGINS.get(document.name, []))
+    typed = []
+    for number, line in enumerate(lines(document)):
+        if line in NOT_TYPED:
+            continue
+        if line == "gk login":
+            person = next(people, "olga")
+            typed.append(f"export BROWSER='{sys.executable} {BROWSER} {person} %s'")
+        typed.append(f'{replaced(line, stand_ins)}\necho "<{number} $?>"')
+    return "\n".join(typed)
+
+
+@pytest.mark.parametrize("document", [d for d in TYPED if lines(d)], ids=lambda d: d.name)
+def test_what_a_document_tells_to_type_does_what_it_says(
+    document: Path, tmp_path: Path, local: Stack, stand_ins: dict[str, str]
+) -> None:
+    prepare(tmp_path, local, stand_ins)
+    if document.name == "verify-the-evidence.md":
+        (tmp_path / "agents.jwk").rename(tmp_path / "agent.jwk")
+    environment = {
+        **os.environ, "HOME": str(tmp_path / "home"), "GATEKEEPER_HOME": str(tmp_path / "gk"),
+        "GATEKEEPER_SERVER": local.url, "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }  # fmt: skip
+    before = "gk login\n" if document.name not in LOGINS else ""
+    olga = {"BROWSER": f"{sys.executable} {BROWSER} olga %s"}
+    done = subprocess.run(
+        ["/bin/bash", "-c", before + script(document, stand_ins)],
+        env={**environment, **olga}, cwd=tmp_path, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240, check=False,
+    )  # fmt: skip
+
+    codes = {int(n): int(code) for n, code in re.findall(r"<(\d+) (\d+)>", done.stdout)}
+    expected = {
+        number: CODES.get(line, 0)
+        for number, line in enumerate(lines(document)) if line not in NOT_TYPED
+    }  # fmt: skip
+    assert codes == expected, done.stdout
+
+
+def test_every_command_that_is_not_typed_still_stands_somewhere() -> None:
+    everything = {line for document in TYPED for line in lines(document)}
+
+    assert NOT_TYPED.keys() | CODES.keys() <= everything
+
+
+def test_the_settings_of_the_how_tos_load(tmp_path: Path) -> None:
+    control_plane, agent = blocks(how_to("deploy.md"), "toml")
+    (issuer,) = blocks(how_to("connect-an-issuer.md"), "toml")
+    (tmp_path / "control-plane.toml").write_text(control_plane)
+    (tmp_path / "agent.toml").write_text(agent)
+
+    known = load_settings(ControlPlaneSettings, tmp_path / "control-plane.toml", {})
+    served = load_settings(AgentSettings, tmp_path / "agent.toml", {})
+    assert {target.name for target in known.targets} == {target.name for target in served.targets}
+    assert known.agents.keys() == {served.name}
+    assert {known.name} == served.control_planes.keys()
+    assert public_key(served.control_planes[known.name])
+    assert IssuerSettings.model_validate(tomllib.loads(issuer)["issuers"][0])
+
+
+def test_every_dependency_has_a_row() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    named = [
+        *project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"]["otel"],
+        *project["dependency-groups"]["dev"],
+    ]
+    rows = (ROOT / "docs" / "reference" / "dependencies.md").read_text().splitlines()
+    described = {row.split("|")[1].strip() for row in rows if row.startswith("| ")} - {"package"}
+
+    assert {re.split(r"[^\w-]", name)[0].lower() for name in named} == described
+
+
+def test_every_document_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    folders = ("tutorial", "how-to", "explanation", "reference")
+    pages = [page for folder in folders for page in (ROOT / "docs" / folder).glob("*.md")]
+
+    assert [p.name for p in pages if f"]({p.parent.name}/{p.name})" not in index] == []

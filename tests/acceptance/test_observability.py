@@ -71,7 +71,8 @@ async def test_one_correlation_id_leads_from_the_request_to_the_targets_database
             partial(
                 target.rows,
                 "SELECT application_name FROM pg_stat_activity"
-                " WHERE usename = 'gk_agent' AND state = 'active' AND wait_event_type = 'Lock'",
+                " WHERE usename = 'gk_agent' AND state = 'active' AND wait_event_type = 'Lock'"
+                " AND starts_with(application_name, 'gk/')",
             ),
             "the agent waits at the target",
         )

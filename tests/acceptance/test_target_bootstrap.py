@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import psycopg
 import pytest
 from psycopg import sql
@@ -23,6 +24,7 @@ from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
 
 DATABASE = "own_packs"
+SCHEMA = Path(__file__).parents[2] / "docs/reference/schemas/gk-target-bootstrap.json"
 MANIFEST = """
 version = "mine-1"
 [[packs]]
@@ -122,6 +124,7 @@ def test_a_session_with_an_own_pack_may_what_the_pack_says(
 ) -> None:
     report = json.loads(bootstrap(admin, "--packs", str(packs), "--apply", "--json").stdout)
 
+    jsonschema.validate(report, json.loads(SCHEMA.read_text()))
     assert report["applied"]
     assert {"database": DATABASE, "name": "grants of report_read"} in report["steps"]
     asyncio.run(session_with_own_pack(Secret(report["agentDsn"]), target_server))

@@ -92,4 +92,4 @@ async def test_a_target_without_dsn_is_reached_by_libpqs_own_variables(
     finally:
         await provider.close()
 
-    assert {check.status for check in checks} == {CheckStatus.OK}
+    assert CheckStatus.FAILED not in {check.status for check in checks}

@@ -11,10 +11,12 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+from joserfc.jwk import RSAKey
 
 from factories.installation import (
     AGENT,
     ISSUER,
+    PUBLIC_URL,
     agent_settings,
     control_plane_settings,
     database,
@@ -25,6 +27,7 @@ from factories.installation import (
     target_settings,
     token,
 )
+from fakes.ci_issuer import PROJECT, CiIssuer
 from gatekeeper import bootstrap
 from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
 from gatekeeper.client import operations
@@ -49,6 +52,7 @@ class Api:
     agent_app: Any
     folder: Path
     store_dsn: str
+    ci: CiIssuer | None = None
 
     @property
     def settings_file(self) -> Path:
@@ -76,12 +80,20 @@ def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
         (folder / "policy.yaml").write_text(POLICY)
         write_toml(folder / "agent.toml", agent_settings(keys, agent_dsn))
         agent_app = bootstrap.agent_app(load_settings(AgentSettings, folder / "agent.toml", {}))
-        with serving(agent_app) as agent:
+        with (
+            serving(agent_app) as agent,
+            CiIssuer(TokenKey(RSAKey.generate_key(2048))).serving() as ci,
+        ):
+            workloads = {
+                "issuer": ci.url, "audience": PUBLIC_URL, "algorithms": ["RS256"],
+                "rules": [{"name": "report", "groups": ["ci"], "claims": PROJECT}],
+            }  # fmt: skip
             write_toml(
                 folder / "cp.toml",
                 control_plane_settings(
                     folder,
                     store.reveal(),
+                    workload_issuers=[workloads],
                     agents={AGENT: {"url": agent, "public_key": keys.agent_public}},
                     targets=[
                         target_settings(server_18),
@@ -92,7 +104,7 @@ def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
             settings = load_settings(ControlPlaneSettings, folder / "cp.toml", {})
             app = bootstrap.control_plane_app(settings, stop=lambda: None)
             with serving(app) as url:
-                yield Api(url, issuer_key(folder), agent, app, agent_app, folder, owner)
+                yield Api(url, issuer_key(folder), agent, app, agent_app, folder, owner, ci)
 
 
 body = request

@@ -12,7 +12,10 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import (
+    negative_data_rejection,
+    positive_data_acceptance,
+)
 from test_api import Api, api, body  # noqa: F401  # `api` is a fixture
 
 from gatekeeper.client import operations
@@ -94,8 +97,10 @@ def foreseen(answer: Any) -> list[Any]:
     if answer.headers["content-type"] != [PROBLEM_MEDIA_TYPE]:
         return []
     problem = answer.json()
-    if problem["status"] == 422 and problem["detail"] != INVALID:
-        return [positive_data_acceptance]  # a cursor that is none, a role that the target lacks
+    if problem["status"] in (400, 422) and problem["detail"] != INVALID:
+        return [positive_data_acceptance]  # a cursor, a grant type or a role that there is not
+    if problem["status"] == 413:
+        return [negative_data_rejection]  # a refusal that this check does not know as one
     if problem["code"] == "AGENT_REJECTED" and "'nobody'" in problem["detail"]:
         return [not_a_server_error]  # the target "lost" of this fixture has no agent
     return []

@@ -197,17 +197,19 @@ def test_migrating_as_the_owner_makes_the_login_that_control_planes_work_with(
         },
     )  # fmt: skip
 
-    def migrate(dsn: str) -> Result:
-        arguments = ["migrate", "--config", str(config)]
+    def migrate(dsn: str, *options: str) -> Result:
+        arguments = ["migrate", "--config", str(config), *options]
         return CliRunner().invoke(root, arguments, env={"GATEKEEPER_OWNER_DSN": dsn})
 
     first = migrate(owner)
     again = migrate(owner)
     same = migrate(login)
+    in_json = json.loads(migrate(owner, "--json").stdout)
 
     assert "applied 0005_pre_application_role" in first.stdout
     assert again.stdout == "nothing to do\n"
-    assert (same.exit_code, "does not own the store's tables" in same.stderr) == (1, True)
+    assert in_json == {"applied": []}
+    assert (same.exit_code, "does not own the store's tables" in same.stderr) == (2, True)
     with psycopg.connect(login) as store:
         assert store.execute("SELECT count(*) FROM gatekeeper.session").fetchone() == (0,)
     with psycopg.connect(server_18.dsn(), autocommit=True) as admin:

@@ -15,14 +15,19 @@ from typing import Any, Final
 import psycopg
 import pytest
 from fastapi.routing import iter_route_contexts
+from psycopg.conninfo import make_conninfo
 from test_api import POLICY, Api, api, body
 
+from factories.installation import PUBLIC_URL
+from fakes.ci_issuer import PROJECT
 from gatekeeper.bootstrap.control_plane import LANES
 from gatekeeper.client import operations
 from gatekeeper.client.api import ApiError, Client
 from gatekeeper.client.evidence import Trust, verify_lines
 from gatekeeper.entrypoints.gk import COMMANDS, load
+from gatekeeper.kernel import ids
 from gatekeeper.kernel.audit import AuditKind
+from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.crypto.signing import SigningKey
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
 from gatekeeper.wire import jobs
@@ -45,6 +50,8 @@ ROUTES: Final[Mapping[str, tuple[AuditKind, ...] | str]] = {
     "POST /dev-issuer/device_authorization": "an issuer's logins are its own to record",
     "POST /dev-issuer/token": "an issuer's logins are its own to record",
     "POST /dev-issuer/device": "an issuer's logins are its own to record",
+    "POST /dev-issuer/authorize": "an issuer's logins are its own to record",
+    "POST /auth/token": (K.TOKEN_EXCHANGED, K.TOKEN_REFUSED),
     "POST /jobs": "the agent's; the control plane that signed the job records it, see JOBS",
 }
 
@@ -67,7 +74,7 @@ READS: Final = "reads"
 OWN_FILES: Final = "changes files of its user alone"
 
 COMMANDS_TELL: Final[Mapping[str, tuple[AuditKind, ...] | str]] = {
-    "login": OWN_FILES,
+    "login": (K.TOKEN_EXCHANGED, K.TOKEN_REFUSED),
     "logout": OWN_FILES,
     "whoami": READS,
     "completion": READS,
@@ -90,6 +97,7 @@ COMMANDS_TELL: Final[Mapping[str, tuple[AuditKind, ...] | str]] = {
     "audit verify": (K.EVIDENCE_EXPORTED,),
     "reconcile": (K.TARGET_RECONCILED,),
     "migrate": (K.STORE_MIGRATED,),
+    "key": "a file is made; `control_plane.started` names every key that is in use",
     "up": (K.STORE_MIGRATED, K.CONTROL_PLANE_STARTED),
     "demo": (K.STORE_MIGRATED, K.CONTROL_PLANE_STARTED),
     "serve control-plane": (K.CONTROL_PLANE_STARTED, K.POLICY_LOADED, K.POLICY_REJECTED),
@@ -230,6 +238,30 @@ def _fail_to_clean(stage: Stage) -> None:
         )
 
 
+def _exchange(stage: Stage) -> None:
+    assert stage.api.ci is not None
+    mine = stage.api.ci.token(PUBLIC_URL, **PROJECT)
+    theirs = stage.api.ci.token(PUBLIC_URL, **PROJECT | {"ref": "x"})
+    stage.client.call(operations.exchange_token(Secret(mine)))
+    with pytest.raises(ApiError):
+        stage.client.call(operations.exchange_token(Secret(theirs)))
+
+
+def _be_overdue(stage: Stage) -> None:
+    """The store forgets a session, and its login's time is over since a while."""
+    session = _made(stage.client)
+    with psycopg.connect(stage.owner) as store:
+        store.execute("UPDATE gatekeeper.session SET status = 'cleaned' WHERE id = %s", (session,))
+    with psycopg.connect(make_conninfo(stage.owner, dbname="shop")) as target:
+        target.execute(
+            "UPDATE gk.login SET expires_at = now() - interval '5 min' WHERE name = %s",
+            (ids.role_name(ids.SessionId(session)),),
+        )
+    with psycopg.connect(stage.owner) as store:
+        store.execute("UPDATE gatekeeper.job SET due_at = now() WHERE kind = 'cleanup'")
+        store.execute("SELECT pg_notify('gatekeeper_job', 'cleanup')")
+
+
 def _change_the_policy(stage: Stage) -> None:
     for text, kind in (("nonsense", K.POLICY_REJECTED), (POLICY + "\n", K.POLICY_LOADED)):
         (stage.api.folder / "policy.yaml").write_text(text)
@@ -245,7 +277,9 @@ ACTIONS: Final[Mapping[str, Callable[[Stage], None]]] = {
     "POST /sessions/{session_id}/extend": _extend,
     "POST /reconcile": _reconcile,
     "GET /audit/export": _export,
+    "POST /auth/token": _exchange,
     "a session expires": _expire,
+    "a login is overdue": _be_overdue,
     "a session cannot be cleaned": _fail_to_clean,
     "the policy is changed": _change_the_policy,
 }

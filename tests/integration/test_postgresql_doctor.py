@@ -9,7 +9,6 @@ import psycopg
 import pytest
 from test_postgresql_provider import Target, target
 
-from conftest import SETTINGS, binaries
 from gatekeeper.bootstrap.target import Setup, bootstrap_target, prepare_sample_target
 from gatekeeper.databases.adapters.postgresql.checks import BOOTSTRAP
 from gatekeeper.databases.adapters.postgresql.doctor import examine
@@ -18,6 +17,7 @@ from gatekeeper.databases.model import Check, CheckStatus
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
+from servers import SETTINGS, binaries
 
 __all__ = ["target"]
 

@@ -7,12 +7,13 @@ import psycopg
 import pytest
 from test_postgresql_provider import Login, Target, target
 
-from conftest import SETTINGS, binaries
 from gatekeeper.bootstrap.target import prepare_sample_target
 from gatekeeper.databases.adapters.postgresql.provider import PostgreSQLProvider
-from gatekeeper.databases.model import Failure, ObjectPolicy, UserRevoked
+from gatekeeper.databases.errors import TargetRefusedError
+from gatekeeper.databases.model import MAX_MESSAGE_CHARS, Failure, ObjectPolicy, UserRevoked
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
+from servers import SETTINGS, binaries
 
 __all__ = ["target"]
 
@@ -175,7 +176,7 @@ async def test_a_prepared_transaction_is_named_and_its_login_never_called_gone(
     server = EmbeddedServer(
         tmp_path_factory.mktemp("prepared") / "data",
         binaries(18),
-        settings={**SETTINGS, "max_prepared_transactions": "4"},
+        settings={**SETTINGS, "max_prepared_transactions": "32"},
     )
     await server.start()
     try:
@@ -184,6 +185,9 @@ async def test_a_prepared_transaction_is_named_and_its_login_never_called_gone(
         login, locked, other = [await world.login("app_write") for _ in range(3)]
         await _prepare(login, "UPDATE orders SET total = total", "data")
         await _prepare(locked, f"ALTER ROLE {locked.name} PASSWORD 'mine'", "role")
+        long = [f"{n}{'x' * 190}" for n in range(20)]
+        for gid in long:
+            await _prepare(locked, "SELECT 1", gid)
 
         answers = await world.provider.revoke_users(
             [login.name, locked.name, other.name], ObjectPolicy.DROP
@@ -193,10 +197,11 @@ async def test_a_prepared_transaction_is_named_and_its_login_never_called_gone(
         assert plain.left == ("role", "prepared transaction 'data' in shop")
         assert isinstance(kept, Failure)
         assert "prepared transaction 'role' in shop" in kept.message
+        assert len(kept.message) < MAX_MESSAGE_CHARS
         assert isinstance(free, UserRevoked)
         assert free.gone
 
-        for name in ("data", "role"):
+        for name in ("data", "role", *long):
             await world.admin(f"ROLLBACK PREPARED '{name}'")
         for one in (login, locked):
             assert (await world.revoke(one.name, ObjectPolicy.DROP)).gone
@@ -314,6 +319,78 @@ async def test_large_objects_and_default_privileges_do_not_make_it_undroppable(
 
     assert proof.gone
     assert any("large object" in text for owned in proof.owned for text in owned.objects)
+
+
+async def test_more_large_objects_than_the_server_has_locks_do_not_either(target: Target) -> None:
+    """Anybody may make them. Each takes a lock to be dropped, and the lock table is everybody's."""
+    login, other = await target.login(), await target.login()
+    await attempt(login, "SELECT count(lo_create(0)) FROM generate_series(1, 25000)")
+
+    (kept,) = await target.provider.revoke_users([login.name], ObjectPolicy.QUARANTINE)
+    assert isinstance(kept, UserRevoked)
+    assert kept.owned[0].objects[-1] == "24980 more"
+
+    first, second = await target.provider.revoke_users([login.name, other.name], ObjectPolicy.DROP)
+    assert isinstance(first, UserRevoked)
+    assert isinstance(second, UserRevoked)
+    assert (first.left, second.left) == (("role", "objects in shop"), ())
+    assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone
+    assert await target.admin("SELECT count(*) FROM pg_largeobject_metadata") == [(0,)]
+
+
+async def test_large_objects_that_are_kept_are_given_away_a_portion_after_the_other(
+    target: Target,
+) -> None:
+    login = await target.login()
+    await attempt(login, "SELECT count(lo_create(0)) FROM generate_series(1, 2500)")
+
+    assert (await target.revoke(login.name, ObjectPolicy.REASSIGN)).gone
+
+    graveyard = "FROM pg_largeobject_metadata WHERE lomowner = 'gk_graveyard'::regrole"
+    assert await target.admin(f"SELECT count(*) {graveyard}") == [(2500,)]
+    await target.admin(f"SELECT count(lo_unlink(oid)) {graveyard}")
+
+
+@pytest.mark.parametrize(
+    "ttl",
+    [
+        "8 hours 1 second",
+        "1200 months -36000 days 1 second",
+        "-1200 months 36600 days",
+        "0",
+        "-1 second",
+    ],
+)
+async def test_whoever_has_the_agents_login_gets_none_that_outlives_its_pack(
+    target: Target, ttl: str
+) -> None:
+    """As intervals, 1200 months and -36000 days are nothing; added to a time, 525 days."""
+    login = await target.login("app_read")
+    made = "SELECT gk.create_login('gk_aaaaaaaaaaaaaaaaaaaa', %s, 'app_read', %s)"
+    async with await psycopg.AsyncConnection.connect(target.agent_dsn.reveal()) as agent:
+        for query, values in (
+            (made, (login.request.verifier, ttl)),
+            ("SELECT gk.extend_login(%s, %s)", (login.name, ttl)),
+        ):
+            with pytest.raises(psycopg.Error, match="the TTL is outside"):
+                await agent.execute(query.encode(), values)
+            await agent.rollback()
+    assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone
+
+
+@pytest.mark.parametrize("older", ["0", "-1 year", "-1200 months 36501 days"])
+async def test_nor_does_it_have_an_ended_login_forgotten_to_make_it_anew(
+    target: Target, older: str
+) -> None:
+    login = await target.login()
+    assert (await target.revoke(login.name, ObjectPolicy.DROP)).gone
+    async with await psycopg.AsyncConnection.connect(
+        target.agent_dsn.reveal(), autocommit=True
+    ) as agent:
+        await agent.execute("SELECT gk.forget_ended(%s)", (older,))
+
+    with pytest.raises(TargetRefusedError, match="ended before"):
+        await target.provider.create_ephemeral_user(login.request)
 
 
 async def test_after_its_time_no_new_login_is_let_in_by_the_database_itself(target: Target) -> None:

@@ -478,7 +478,7 @@ async def test_what_becomes_due_while_batches_run_goes_together_in_the_next(
 
     worker = queue.Worker(
         pool=pool, dsn=Secret(store_dsn), lanes={"end": 40}, handlers={"end": handle},
-        random=Half(), batch=4, batches=1,
+        random=Half(), batch=4, batches={"end": 1},
     )  # fmt: skip
     async with working(worker):
         await make(pool, a_job("first", target="pg-1"))

@@ -32,7 +32,6 @@ from hypothesis.stateful import (
 )
 from test_session_service import DANA, TARGET, Policies, Sealer, WrongClock, wanted
 
-from conftest import TEMPLATE
 from fakes.agents import FakeAgents
 from gatekeeper.databases.adapters.dispatch import handler
 from gatekeeper.databases.adapters.store import END, ISSUE, PostgresSessionStore
@@ -55,6 +54,7 @@ from gatekeeper.platform.postgres.embedded import EmbeddedServer
 from gatekeeper.platform.postgres.pool import Pool
 from gatekeeper.platform.queue import jobs
 from gatekeeper.platform.random import SystemRandom
+from servers import TEMPLATE
 
 T = TypeVar("T")
 S = SessionStatus

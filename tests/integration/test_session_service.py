@@ -513,6 +513,20 @@ async def test_a_late_answer_does_not_lengthen_the_access(world: World) -> None:
     assert ready.expires_at <= world.agents.logins[role_name(session.id)]
 
 
+async def test_a_target_that_does_not_answer_is_named_and_holds_up_no_other(world: World) -> None:
+    leaked = RoleName("gk_" + "b" * 20)
+    world.agents.logins[leaked] = world.agents.now() + timedelta(hours=1)
+    world.agents.fail_next = [TargetUnreachableError("it is away")]
+
+    found = await world.reconciler.reconcile(
+        OLGA, [replace(TARGET, name="away"), TARGET], apply=True, correlation_id="c"
+    )
+
+    assert {name: why.code for name, why in found.unseen.items()} == {"away": "TARGET_UNREACHABLE"}
+    assert [(drift.target, drift.username) for drift in found.drifts] == [("pg", leaked)]
+    assert world.agents.logins == {}
+
+
 async def test_an_illegal_move_is_refused_by_the_store(world: World) -> None:
     session = await world.create()
 
@@ -541,7 +555,9 @@ async def test_reconcile_finds_and_repairs_every_kind_of_drift(world: World) -> 
         del world.agents.logins[gone.username]
         world.agents.drifted[changed.username] = "its password was changed"
 
-        plan = await world.reconciler.reconcile(OLGA, [TARGET], apply=False, correlation_id="c")
+        plan = (
+            await world.reconciler.reconcile(OLGA, [TARGET], apply=False, correlation_id="c")
+        ).drifts
         assert {(d.kind, d.username) for d in plan} == {
             (DriftKind.LEAKED, leaked), (DriftKind.MISSING, gone.username),
             (DriftKind.CHANGED, changed.username),
@@ -551,7 +567,9 @@ async def test_reconcile_finds_and_repairs_every_kind_of_drift(world: World) -> 
         await world.reconciler.reconcile(OLGA, [TARGET], apply=True, correlation_id="c")
         await world.reach(gone.id, S.CLEANED)
         await world.reach(changed.id, S.CLEANED)
-        after = await world.reconciler.reconcile(OLGA, [TARGET], apply=False, correlation_id="c")
+        after = (
+            await world.reconciler.reconcile(OLGA, [TARGET], apply=False, correlation_id="c")
+        ).drifts
 
     assert after == ()
     assert set(world.agents.logins) == {fine.username}

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from gatekeeper.entrypoints import gk
 
 PRINT_NO_RESULT = {
-    "login", "logout", "exec", "audit export", "up", "demo", "completion",
+    "login", "logout", "exec", "audit export", "up", "demo", "key", "completion",
     "serve control-plane", "serve agent",
 }  # fmt: skip
 """They change something, run something, or print what only a shell reads."""

@@ -51,10 +51,11 @@ if TYPE_CHECKING:
 
     from gatekeeper.bootstrap.settings import ControlPlaneSettings
 
-LANES: Final = {ISSUE: 64, END: 256, CLEANUP: 8}
+LANES: Final = {ISSUE: 64, END: 2048, CLEANUP: 8}
 """Jobs at a time of each lane: however many logins end at once, issuing has its own."""
-BATCHES: Final = 2
-"""Batches of one target under way at a time: one is at the agent while the next is stored."""
+BATCHES: Final = {ISSUE: 2}
+"""Batches of one target under way: one is at the agent while the next is stored. Those that end
+logins are all sent: the agent switches all of them off before it begins to drop."""
 API_CONNECTIONS: Final = 24
 JOB_CONNECTIONS: Final = 24
 

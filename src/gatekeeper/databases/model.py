@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.session import SessionStatus
 
 ROLE_PACK_VERSION: Final = "pg-1.0.0"
+MAX_MESSAGE_CHARS: Final = 2_000
+"""Of a failure, as the wire takes it."""
 
 
 class ObjectPolicy(StrEnum):
@@ -37,6 +39,10 @@ class Failure:
     code: str
     message: str
     retryable: bool
+
+    def __post_init__(self) -> None:
+        # What is left at a target has its holder's names in it: it must fit into an answer.
+        object.__setattr__(self, "message", self.message[:MAX_MESSAGE_CHARS])
 
     @classmethod
     def of(cls, error: GatekeeperError) -> Failure:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from gatekeeper.databases.evidence import target_event
 from gatekeeper.databases.model import EndUser, Failure, Move
 from gatekeeper.kernel.audit import Actor, AuditKind
+from gatekeeper.kernel.errors import GatekeeperError
 from gatekeeper.kernel.ids import session_of
 from gatekeeper.kernel.session import ENDING, SessionStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from gatekeeper.databases.model import Check, ManagedUser, Session, Target
@@ -55,6 +56,14 @@ class Drift:
     action: Action
     problem: str | None = None
     """Why a repair has not succeeded yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """What differs, and which targets could not be looked at, or not to the end."""
+
+    drifts: tuple[Drift, ...]
+    unseen: Mapping[str, Failure]
 
 
 def compare(
@@ -137,17 +146,21 @@ class ReconcileService:
         *,
         apply: bool,
         correlation_id: str,
-    ) -> tuple[Drift, ...]:
-        """Return every drift; with `apply`, repair each and leave evidence of it."""
+    ) -> Reconciliation:
+        """Find every drift; with `apply`, repair each and leave evidence of it."""
         drifts: list[Drift] = []
+        unseen: dict[str, Failure] = {}
         for target in targets:
-            found = await self._find(target, correlation_id)
-            drifts += (
-                [await self._repair(principal, target, d, correlation_id) for d in found]
-                if apply
-                else found
-            )
-        return tuple(drifts)
+            try:
+                found = await self._find(target, correlation_id)
+                drifts += (
+                    [await self._repair(principal, target, d, correlation_id) for d in found]
+                    if apply
+                    else found
+                )
+            except GatekeeperError as error:
+                unseen[target.name] = Failure.of(error)
+        return Reconciliation(drifts=tuple(drifts), unseen=unseen)
 
     async def _find(self, target: Target, correlation_id: str) -> tuple[Drift, ...]:
         # Logins first: a session made in between is then known to the store, not leaked.

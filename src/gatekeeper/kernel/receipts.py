@@ -44,6 +44,18 @@ _EXPECTED: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
     }
 )
 """By kind of event: type of the result, verb of its job, and its status."""
+_READ: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = MappingProxyType(
+    {
+        "create_session": (frozenset(), frozenset({"expiresAt", "targetNow"})),
+        "extend_session": (frozenset(), frozenset({"expiresAt", "targetNow"})),
+        "revoke_session": (
+            frozenset({"existed", "backendsEnded", "owned"}),
+            frozenset({"accessCutAt", "verifiedAt"}),
+        ),
+        "cleanup": (frozenset({"cleaned"}), frozenset()),
+    }
+)
+"""By type of result: what is read of one that did its job, and which times."""
 
 
 def key_id(public: str) -> str:
@@ -51,6 +63,19 @@ def key_id(public: str) -> str:
     named = json.dumps({"crv": "Ed25519", "kty": "OKP", "x": public}, separators=(",", ":"))
     digest = hashlib.sha256(named.encode()).digest()
     return base64url.encode(digest)
+
+
+def is_legible(result: bytes) -> bool:
+    """Tell whether `ReceiptVerifier` could read a result of a job that was done.
+
+    One that is kept and cannot be read breaks the chain for whoever verifies it.
+    """
+    try:
+        said = json.loads(result)
+        names, times = _READ.get(said["type"], (frozenset(), frozenset()))
+        return names <= said.keys() and all(_time(said[name]).tzinfo for name in times)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -230,9 +230,18 @@ class ReconcileRequest(Request):
     """True only reports; false also repairs."""
 
 
+class UnseenTarget(Response):
+    """A target that could not be compared, or not to the end, and why."""
+
+    target: str
+    code: str
+    message: str
+
+
 class ReconcileReport(Response):
     applied: bool
     items: tuple[DriftView, ...]
+    unseen: tuple[UnseenTarget, ...] = ()
 
 
 class WhoAmI(Response):

@@ -228,7 +228,7 @@ def operator_routes(
         targets = (
             service.targets() if body.target is None else [granted(service.target(body.target))]
         )
-        drifts = await reconciler.reconcile(
+        found = await reconciler.reconcile(
             principal, targets, apply=not body.plan, correlation_id=context.correlation_id.get()
         )
         return wire.ReconcileReport(
@@ -243,7 +243,11 @@ def operator_routes(
                     action=d.action,
                     problem=d.problem,
                 )
-                for d in drifts
+                for d in found.drifts
+            ),
+            unseen=tuple(
+                wire.UnseenTarget(target=target, code=why.code, message=why.message)
+                for target, why in found.unseen.items()
             ),
         )
 
@@ -266,7 +270,11 @@ def _target_view(service: SessionService, principal: Principal, target: Target) 
 def _operators_only(service: SessionService, principal: Principal) -> None:
     if not service.sees_all(principal):
         raise RefusedError(
-            Refusal(code=ErrorCode.POLICY_DENIED, detail="this is for operators of Gatekeeper")
+            Refusal(
+                code=ErrorCode.POLICY_DENIED,
+                detail="this is for operators of Gatekeeper",
+                hint="gk login as one of them, or ask one; gk whoami shows who you are",
+            )
         )
 
 

@@ -48,7 +48,10 @@ def ask(
     """Create a session and wait until it is ready; return it with the password made here."""
     wanted = target or caller.settings.default_target
     if wanted is None:
-        fail("no --target given, and no default_target configured", Exit.USAGE)
+        fail(
+            "no --target given, and no default_target configured\n  try: gk target list shows them",
+            Exit.USAGE,
+        )
     if caller.settings.require_reason and not reason:
         fail("this profile asks for a --reason", Exit.USAGE)
     password = None if generated else scram.make_password(secrets.token_bytes(scram.PASSWORD_BYTES))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import sys
 import threading
 import time
@@ -67,6 +68,7 @@ class Caller:
         self.server = config.checked_server(options.server or self.settings.server)
         self.verbose = options.verbose
         self.timing = options.timing
+        self.login_command = _login_command(options)
         self.correlation_id = ids.correlation_id(secrets.token_bytes(ids.RANDOM_BYTES))
 
     @contextmanager
@@ -106,7 +108,7 @@ class Caller:
             return Secret(text)
         found = tokens.load(self.home, self.server)
         if found is None:
-            msg = f"you are not logged in at {self.server}; run gk login"
+            msg = f"you are not logged in at {self.server}; run {self.login_command}"
             raise GatekeeperError(ErrorCode.AUTHENTICATION_ERROR, msg)
         if not found.is_fresh(time.time()):  # noqa: TID251  # compared with the token's own end
             found = self._renewed(found)
@@ -121,7 +123,7 @@ class Caller:
                 return found  # another command did it while we waited
             fresh = login.renew(stale)
             if fresh is None:
-                msg = f"your login at {self.server} has ended; run gk login"
+                msg = f"your login at {self.server} has ended; run {self.login_command}"
                 raise GatekeeperError(ErrorCode.AUTHENTICATION_ERROR, msg)
             tokens.save(self.home, self.server, fresh)
             return fresh
@@ -167,8 +169,23 @@ def explaining() -> Iterator[None]:
         fail(error.detail, Exit.UNREACHABLE)
     except GatekeeperError as error:
         fail(error.detail, _BY_CODE.get(error.code, Exit.ERROR))
+    except BrokenPipeError:
+        _nobody_reads()
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), Exit.ERROR)
+
+
+def _nobody_reads() -> NoReturn:
+    """End quietly: who read our output (`head`, a pager) has seen enough."""
+    # Python would try again when it ends, and complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(128 + signal.SIGPIPE)
+
+
+def _login_command(options: Chosen) -> str:
+    """Return how to log in where this command called."""
+    where = [("--profile", options.profile), ("--server", options.server)]
+    return " ".join(["gk login", *(f"{name} {value}" for name, value in where if value)])
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gatekeeper.client import operations
-from gatekeeper.entrypoints.cli.caller import calling, note, show
+from gatekeeper.entrypoints.cli.caller import Exit, calling, note, show
 from gatekeeper.entrypoints.cli.completion import complete_target
 from gatekeeper.entrypoints.cli.tables import table
 from gatekeeper.entrypoints.commands import Json
@@ -23,7 +23,8 @@ def reconcile(
 ) -> None:
     """Compare every target with the store, and repair what differs. For operators.
 
-    Only logins that Gatekeeper made are ever touched.
+    Only logins that Gatekeeper made are ever touched. Exit code 1 when a target could not be
+    compared, or a difference not be repaired yet.
 
     Example:  gk reconcile --plan
 
@@ -33,15 +34,23 @@ def reconcile(
         report = client.call(operations.reconcile(ReconcileRequest(target=target, plan=plan)))
         if caller.wants_json(as_json):
             show(report)
-            return
-        if not report.items:
-            note("nothing differs")
-            return
-        table(
-            ("TARGET", "LOGIN", "KIND", "WHAT", "ACTION"),
-            [(i.target, i.username, i.kind, i.problem or i.detail, i.action) for i in report.items],
-        )
-        note(_conclusion(report))
+        else:
+            _tell(report)
+        if report.unseen or any(item.problem is not None for item in report.items):
+            raise typer.Exit(Exit.ERROR)
+
+
+def _tell(report: ReconcileReport) -> None:
+    for target in report.unseen:
+        note(f"{target.target} could not be compared: {target.message} ({target.code})")
+    if not report.items:
+        note("nothing else differs" if report.unseen else "nothing differs")
+        return
+    table(
+        ("TARGET", "LOGIN", "KIND", "WHAT", "ACTION"),
+        [(i.target, i.username, i.kind, i.problem or i.detail, i.action) for i in report.items],
+    )
+    note(_conclusion(report))
 
 
 def _conclusion(report: ReconcileReport) -> str:

@@ -261,6 +261,7 @@ def _print_created(view: SessionView, dsn: str, *, as_json: bool, as_env: bool, 
         show(CreatedSession(**view.model_dump(exclude={"dsn"}), dsn=dsn))
     else:
         note(f"session {view.session_id} is ready; it ends at {_when(view)}")
+        note(f"to end it sooner: gk session revoke {view.session_id}")
         typer.echo(dsn)
 
 
@@ -301,6 +302,7 @@ def _public(view: SessionView) -> SessionView:
 
 
 def _when(view: SessionView) -> str:
-    if view.expires_at is None:
+    at = view.ended_at or view.expires_at
+    if at is None:
         return "-"
-    return view.expires_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -28,5 +28,6 @@ def _line(cells: Sequence[str], widths: Sequence[int], *, coloured: bool = False
     shown = []
     for cell, width in zip(cells, widths, strict=True):
         text = cell.ljust(width)
-        shown.append(typer.style(text, fg=COLOURS.get(cell)) if coloured else text)
+        colour = COLOURS.get(cell) if coloured else None
+        shown.append(text if colour is None else typer.style(text, fg=colour))
     return "  ".join(shown).rstrip()

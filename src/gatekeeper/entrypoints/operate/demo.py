@@ -17,6 +17,7 @@ import httpx
 import psycopg
 import typer
 
+from gatekeeper.entrypoints.cli.caller import explaining
 from gatekeeper.entrypoints.operate.stack import SAMPLE_DATABASE, Stack
 from gatekeeper.platform.crypto.signing import SigningKey
 
@@ -42,7 +43,8 @@ def demo(
 
     Example:  gk demo
     """
-    raise typer.Exit(asyncio.run(_run(home.absolute())))
+    with explaining():
+        raise typer.Exit(asyncio.run(_run(home.absolute())))
 
 
 async def _run(home: Path) -> int:
@@ -63,7 +65,7 @@ async def _run(home: Path) -> int:
     finally:
         shutil.rmtree(home, ignore_errors=True)
     _say(f"\nDone in {time.monotonic() - began:.0f} s. No process and no file was left behind.")
-    _say("Next: `gk up` runs the same stack to work with.")
+    _say("To work with it: `make up` (or `gk up`) runs the same stack until Ctrl-C.")
     return 0
 
 
@@ -151,7 +153,8 @@ class _Tour:
         _scene("Her connection stays open. The TTL passes. Watch it die.")
         ended = await self._watch_it_die(holder, session["began"])
         after = time.monotonic() - session["began"]
-        _say(f"  {after:5.1f} s after the request the server closed it: {ended}")
+        _say(f"  {after:.1f} s after the request the server closed it:")
+        _say(f"    {ended}")
         await self._login_refused(session["dsn"])
         await self._role_gone(session["username"])
         text = await self._gk("session", "show", session["sessionId"], "--json")

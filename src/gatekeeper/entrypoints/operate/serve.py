@@ -15,7 +15,6 @@ import typer
 import uvicorn
 
 from gatekeeper import bootstrap
-from gatekeeper.bootstrap.settings import S
 from gatekeeper.entrypoints.cli.caller import explaining
 from gatekeeper.entrypoints.commands import group
 from gatekeeper.platform.telemetry.logs import configure_logs
@@ -36,10 +35,11 @@ def control_plane(config: Config) -> None:
 
     Example:  gk serve control-plane --config control-plane.toml
     """
-    settings = _settings(bootstrap.ControlPlaneSettings, config)
-    configure_logs(settings.log_level, service="control-plane")
-    configure_traces("control-plane")
-    application = bootstrap.control_plane_app(settings, stop=_stop)
+    with explaining():
+        settings = bootstrap.load_settings(bootstrap.ControlPlaneSettings, config)
+        configure_logs(settings.log_level, service="control-plane")
+        configure_traces("control-plane")
+        application = bootstrap.control_plane_app(settings, stop=_stop)
     _serve(
         application,
         settings.listen_host,
@@ -56,13 +56,15 @@ def agent(config: Config) -> None:
 
     Example:  gk serve agent --config agent.toml
     """
-    settings = _settings(bootstrap.AgentSettings, config)
-    configure_logs(settings.log_level, service="agent")
-    configure_traces("agent")
-    if settings.mode == "poll":
-        asyncio.run(bootstrap.poll_for_jobs(settings))
-        return
-    _serve(bootstrap.agent_app(settings), settings.listen_host, settings.listen_port)
+    with explaining():
+        settings = bootstrap.load_settings(bootstrap.AgentSettings, config)
+        configure_logs(settings.log_level, service="agent")
+        configure_traces("agent")
+        if settings.mode == "poll":
+            asyncio.run(bootstrap.poll_for_jobs(settings))
+            return
+        application = bootstrap.agent_app(settings)
+    _serve(application, settings.listen_host, settings.listen_port)
 
 
 def _stop() -> None:
@@ -99,8 +101,3 @@ def _serve(
         server.run()
     if not server.started:
         raise typer.Exit(1)
-
-
-def _settings(model: type[S], path: Path) -> S:
-    with explaining():
-        return bootstrap.load_settings(model, path)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Final
@@ -64,6 +66,9 @@ async def _run(home: Path, port: int, agent_port: int) -> None:
 def _next_steps(home: Path, url: str) -> str:
     """Say what to type, in a form that reaches this stack from any terminal."""
     lines = ["In another terminal:"]
+    if shutil.which("gk") is None:
+        folder = shlex.quote(str(Path(sys.argv[0]).absolute().parent))
+        lines.append(f"  export PATH={folder}:$PATH")
     if home != DEFAULT_HOME.expanduser():
         lines.append(f"  export GATEKEEPER_HOME={shlex.quote(str(home))}")
     gk = "gk" if load(None, home, {}).server == url else "gk --profile local"

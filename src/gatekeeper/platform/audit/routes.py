@@ -51,7 +51,11 @@ def audit_routes(
     def permit(principal: Principal) -> None:
         if not may_read(principal):
             raise RefusedError(
-                Refusal(code=ErrorCode.POLICY_DENIED, detail="the evidence is not yours to read")
+                Refusal(
+                    code=ErrorCode.POLICY_DENIED,
+                    detail="the evidence is for operators of Gatekeeper",
+                    hint="gk login as one of them, or ask one; gk whoami shows who you are",
+                )
             )
 
     @router.get("/events")

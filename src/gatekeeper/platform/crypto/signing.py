@@ -26,10 +26,15 @@ class SigningKey:
 
     @classmethod
     def load(cls, path: Path) -> SigningKey:
-        """Read a key. Raises `InputError` when the file holds none or others can read it."""
+        """Read a key. Raises `InputError` when there is none, or others can read it."""
+        if not path.exists():
+            msg = f"{path}: there is no such key; gk key {path} makes one"
+            raise InputError(msg)
         text = read_private(path)
         try:
             jwk = json.loads(text)
+            if jwk["crv"] != "Ed25519":
+                raise ValueError  # noqa: TRY301  # one answer for every way to be wrong
             return cls(Ed25519PrivateKey.from_private_bytes(base64url.decode(jwk["d"])))
         except (ValueError, KeyError, TypeError) as error:
             msg = f"{path}: expected an Ed25519 private key as a JWK"

@@ -70,10 +70,10 @@ class Worker:
     """Runs due jobs, at most so many of each lane at a time.
 
     `handlers` has one for each kind. It gets at most `batch` jobs of one target at once,
-    and says of each how it ended. With `batches` no target has more batches than that under
-    way: what becomes due meanwhile goes together in the next, so that load makes the batches
-    larger instead of more. It may run again after a crash, and a job ends together
-    with its effect when the handler calls `complete` in its own transaction.
+    and says of each how it ended. In a lane that `batches` names no target has more batches
+    than that under way: what becomes due meanwhile goes together in the next, so that load
+    makes the batches larger instead of more. A handler may run again after a crash; a job
+    ends together with its effect when it calls `complete` in its own transaction.
     `finished` hears of every outcome, `on_dead` of every job that was given up.
     """
 
@@ -86,7 +86,7 @@ class Worker:
         handlers: Mapping[str, Handler],
         random: Random,
         batch: int = 1,
-        batches: int | None = None,
+        batches: Mapping[str, int] = MappingProxyType({}),
         finished: Callable[[ClaimedJob, Outcome], None] = lambda _job, _outcome: None,
         on_dead: Callable[[DeadJob], None] = lambda _job: None,
         backoff: Backoff = Backoff(),  # noqa: B008  # frozen
@@ -200,7 +200,8 @@ class Worker:
         here = [batch for batch in self._running.values() if batch[0].lane == lane]
         jobs = Counter(job.target for batch in here for job in batch if job.target)
         batches = Counter(batch[0].target for batch in here if batch[0].target)
-        full = [t for t, n in batches.items() if self._batches is not None and n >= self._batches]
+        most = self._batches.get(lane, self._lanes[lane])
+        full = [target for target, count in batches.items() if count >= most]
         return jobs | Counter(dict.fromkeys(full, self._lanes[lane]))
 
     def _held(self) -> Iterator[ClaimedJob]:

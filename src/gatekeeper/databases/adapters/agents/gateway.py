@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -18,13 +19,13 @@ from gatekeeper.databases.model import (
 from gatekeeper.databases.ports import Receipt
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
 from gatekeeper.kernel.ids import RoleName, role_name
+from gatekeeper.kernel.receipts import is_legible
 from gatekeeper.platform.crypto.envelope import open_envelope, seal
 from gatekeeper.platform.telemetry import traces
 from gatekeeper.wire import jobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from datetime import timedelta
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
         Ed25519PrivateKey,
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.ids import SessionId
     from gatekeeper.kernel.random import Random
     from gatekeeper.platform.crypto.envelope import ReplayGuard
+
+MAX_RECEIPT_CHARS: Final = 65_536
+"""Of one login's result: it is kept for ever. Honest ones have some hundred, and a few
+thousand where something was owned in many databases."""
 
 J = TypeVar("J", bound=jobs.Job)
 R = TypeVar("R", bound=jobs.Result)
@@ -232,6 +237,8 @@ def _answered(
     answer: Receipt[bytes], job: J, expected: type[R], read: Callable[[R, J], T]
 ) -> Receipt[T] | Failure:
     try:
+        if len(answer.signed) > MAX_RECEIPT_CHARS:
+            _reject("its answer is too long to be kept")
         value = read(_result(answer.value, job, expected), job)
     except GatekeeperError as error:
         return Failure.of(error)
@@ -243,10 +250,14 @@ def _result(payload: bytes, job: jobs.Job, expected: type[R]) -> R:
         result = jobs.RESULT.validate_json(payload)
     except ValidationError as error:
         _reject("its answer has the wrong shape", error)
-    if result.job_id != job.id or not isinstance(result, expected):
+    if ((result.job_id, result.correlation_id) != (job.id, job.correlation_id)) or not isinstance(
+        result, expected
+    ):
         _reject("its answer belongs to another job")
     if result.error is not None:
         raise _foreign(result.error)
+    if not is_legible(payload):
+        _reject("its answer would be no receipt")
     return result
 
 
@@ -266,6 +277,8 @@ def _created(
 ) -> UserCreated:
     if result.expires_at is None or result.target_now is None:
         _reject("it names no times")
+    if result.expires_at - result.target_now > timedelta(seconds=job.ttl_seconds):
+        _reject("it names another end than was asked for")
     sealed = result.sealed_password if isinstance(result, jobs.CreateSessionResult) else None
     if isinstance(job, jobs.CreateSessionJob) and (sealed is None) != (job.seal_to is None):
         _reject("the password was to be made by the other side")
@@ -281,6 +294,8 @@ def _created(
 def _revoked(result: jobs.RevokeSessionResult, job: jobs.RevokeSessionJob) -> UserRevoked:
     if result.access_cut_at is None or result.verified_at is None:
         _reject("it names no times")
+    if result.status == "gone" and result.left:
+        _reject("it calls gone what it says still stands")
     return UserRevoked(
         username=RoleName(job.username),
         existed=result.existed,

@@ -32,6 +32,8 @@ PASSED_SECONDS: Final = 1.0
 """A log-in that waits for nothing is seen this soon after it was let in. One that takes longer
 has still to prove who it is (a minute, if it likes), and will be refused: it holds up nobody."""
 LOCKED: Final = "55P03"
+MOST_PORTIONS: Final = 20
+"""Of a thousand large objects, in one try; what is left is for the next."""
 
 
 @dataclass(slots=True)
@@ -163,9 +165,22 @@ class Revocation:
         query = sql.SQL("SELECT {}(%s, %s)").format(helper)
         released = []
         for database in (row["name"] for row in databases):
-            objects = await self._helpers.value_in(database, query, username, self._objects.value)
-            released.append(OwnedObjects(database=database, objects=tuple(objects or ())))
+            objects = await self._release_in(database, query, username)
+            released.append(OwnedObjects(database=database, objects=objects))
         return tuple(found for found in released if found.objects)
+
+    async def _release_in(
+        self, database: str, query: sql.Composed, username: RoleName
+    ) -> tuple[str, ...]:
+        """Handle a portion after the other; return what there was before the first."""
+        policy = self._objects.value
+        owned = left = await self._helpers.value_in(database, query, username, policy)
+        portions = 0 if self._objects is ObjectPolicy.QUARANTINE else MOST_PORTIONS
+        for _ in range(portions):
+            if not left:
+                break
+            left = await self._helpers.value_in(database, query, username, policy)
+        return tuple(owned or ())
 
 
 def _pauses() -> Iterator[float]:

@@ -73,7 +73,8 @@ DECLARE
     v_pack  gk.pack;
     v_login gk.login;
     v_digest bytea;
-    v_ends  timestamptz := clock_timestamp() + p_ttl;
+    v_now   timestamptz := clock_timestamp();
+    v_ends  timestamptz := v_now + p_ttl;
     v_shard integer;
 BEGIN
     PERFORM gk.check_name(p_name), gk.say_for_whom(ARRAY[p_name]);
@@ -86,7 +87,9 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the role pack is not installed here' USING ERRCODE = 'GK001';
     END IF;
-    IF p_ttl IS NULL OR p_ttl <= interval '0' OR p_ttl > v_pack.max_ttl THEN
+    -- Times are compared, not intervals: for those a month has 30 days, and '1200 months
+    -- -36000 days 1 second' is a second, which added to a time is a year and a half.
+    IF p_ttl IS NULL OR v_ends <= v_now OR v_ends > v_now + v_pack.max_ttl THEN
         RAISE EXCEPTION 'the TTL is outside what the role pack allows' USING ERRCODE = 'GK001';
     END IF;
     v_digest := sha256(convert_to(p_verifier, 'UTF8'));
@@ -209,6 +212,7 @@ END $$;
 
 -- What of each login is still there, read from the catalogue: nothing means gone. A
 -- prepared transaction outlives its backend and keeps its locks: only a superuser can end it.
+-- Some are named, and not all: the names are its holder's words.
 CREATE OR REPLACE FUNCTION gk.remains(p_names text[]) RETURNS TABLE (username text, remains text[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -226,7 +230,7 @@ BEGIN
                 FROM pg_shdepend s LEFT JOIN pg_database d ON d.oid = s.dbid
                 WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = role)
             || ARRAY(SELECT format('prepared transaction %L in %I', p.gid, p.database)
-                FROM pg_prepared_xacts p WHERE p.owner = logins.name)
+                FROM pg_prepared_xacts p WHERE p.owner = logins.name ORDER BY p.prepared LIMIT 5)
         FROM logins;
 END $$;
 
@@ -253,15 +257,16 @@ RETURNS TABLE (expires_at timestamptz, target_now timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '5s' AS $$
 DECLARE
     v_login gk.login;
-    v_ends  timestamptz := clock_timestamp() + p_ttl;
+    v_now   timestamptz := clock_timestamp();
+    v_ends  timestamptz := v_now + p_ttl;
 BEGIN
     PERFORM gk.check_name(p_name), gk.say_for_whom(ARRAY[p_name]);
     SELECT * INTO v_login FROM gk.login WHERE name = p_name AND ended_at IS NULL FOR UPDATE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no such login, or it was ended' USING ERRCODE = 'GK002';
     END IF;
-    IF p_ttl IS NULL OR p_ttl <= interval '0'
-        OR p_ttl > (SELECT max_ttl FROM gk.pack WHERE name = v_login.pack) THEN
+    IF p_ttl IS NULL OR v_ends <= v_now
+        OR v_ends > v_now + (SELECT max_ttl FROM gk.pack WHERE name = v_login.pack) THEN
         RAISE EXCEPTION 'the TTL is outside what the role pack allows' USING ERRCODE = 'GK001';
     END IF;
     EXECUTE format('SELECT gk.extend_role_%s($1, $2)', lpad(v_login.shard::text, 2, '0'))
@@ -322,9 +327,11 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WHERE least(l.ended_at, l.expires_at) < clock_timestamp() - p_grace
 $$;
 
+-- Never what ended within a day: until then somebody may still bring a job that makes it anew.
 CREATE OR REPLACE FUNCTION gk.forget_ended(p_older interval) RETURNS integer
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    WITH gone AS (DELETE FROM gk.login WHERE ended_at < clock_timestamp() - p_older
+    WITH gone AS (DELETE FROM gk.login
+        WHERE ended_at < least(clock_timestamp() - p_older, clock_timestamp() - interval '1 day')
         AND NOT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = name) RETURNING 1)
     SELECT count(*)::integer FROM gone
 $$;
