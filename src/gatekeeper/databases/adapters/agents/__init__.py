@@ -2,6 +2,7 @@
 
 gateway.py     the `Agents` port: jobs out, results back, each signed
 executor.py    the agent's side: an envelope in, an envelope out
+results.py     what it answers, as results of jobs
 transports.py  how an envelope travels: in this process, pushed, or fetched by its agent
 mailbox.py     where envelopes wait to be fetched, and answers to be read
 poller.py      the agent's side of that: it dials out

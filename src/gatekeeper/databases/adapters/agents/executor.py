@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from pydantic import ValidationError
 
+from gatekeeper.databases.adapters.agents import results
 from gatekeeper.databases.model import CreateUser, Failure, UserRevoked
 from gatekeeper.kernel import scram
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
@@ -22,14 +23,14 @@ from gatekeeper.platform.telemetry import traces
 from gatekeeper.wire import jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
         Ed25519PrivateKey,
         Ed25519PublicKey,
     )
 
-    from gatekeeper.databases.model import ManagedUser, ObjectPolicy
+    from gatekeeper.databases.model import ObjectPolicy
     from gatekeeper.databases.ports import DatabaseProvider
     from gatekeeper.kernel.clock import Clock
     from gatekeeper.kernel.random import Random
@@ -139,8 +140,8 @@ class AgentExecutor:
             *(self._revoke(target, batch) for target, batch in ending.items()),
             *(self._one(job) for job in others),
         )
-        results = {result.job_id: result for results in done for result in results}
-        return [results[job.id] for job in work]
+        by_job = {result.job_id: result for some in done for result in some}
+        return [by_job[job.id] for job in work]
 
     async def _one(self, job: _Alone) -> list[jobs.Result]:
         with (
@@ -189,19 +190,15 @@ class AgentExecutor:
                 return await self._create(job, served.provider)
             case jobs.ExtendSessionJob():
                 _check_name(job.session_id, job.username)
-                return await _extend(job, served.provider)
+                ttl = timedelta(seconds=job.ttl_seconds)
+                login = await served.provider.extend_user(RoleName(job.username), ttl)
+                return results.extended(job, login)
             case jobs.CleanupJob():
-                return await self._clean_up(job, served)
+                return results.cleaned(job, await _end_overdue(served))
             case jobs.ReconcileJob():
-                users = await served.provider.list_managed_users()
-                return jobs.ReconcileResult(
-                    job_id=job.id,
-                    correlation_id=job.correlation_id,
-                    status="completed",
-                    users=tuple(_report(user) for user in users),
-                )
+                return results.listed(job, await served.provider.list_managed_users())
             case jobs.DoctorJob():
-                return await _doctor(job, served.provider)
+                return results.examined(job, await served.provider.doctor())
 
     async def _create(
         self, job: jobs.CreateSessionJob, provider: DatabaseProvider
@@ -220,14 +217,7 @@ class AgentExecutor:
                 correlation_id=job.correlation_id,
             )
         )
-        return jobs.CreateSessionResult(
-            job_id=job.id,
-            correlation_id=job.correlation_id,
-            status="ready",
-            expires_at=created.expires_at,
-            target_now=created.target_now,
-            sealed_password=sealed,
-        )
+        return results.created(job, created, sealed)
 
     def _generate(self, job: jobs.CreateSessionJob) -> tuple[str, str]:
         """Make a password; return its verifier, and itself sealed to the control plane."""
@@ -245,14 +235,6 @@ class AgentExecutor:
         """
         secret = self._key.private_bytes_raw()
         return hmac.digest(secret, b"generated " + purpose + job.session_id.encode(), "sha256")
-
-    async def _clean_up(self, job: jobs.CleanupJob, served: ServedTarget) -> jobs.CleanupResult:
-        return jobs.CleanupResult(
-            job_id=job.id,
-            correlation_id=job.correlation_id,
-            status="completed",
-            cleaned=await _end_overdue(served),
-        )
 
 
 async def _end_overdue(served: ServedTarget) -> tuple[RoleName, ...]:
@@ -273,72 +255,11 @@ def _check_name(session: str, username: str) -> None:
         raise GatekeeperError(ErrorCode.AGENT_REJECTED, "the login does not belong to the session")
 
 
-async def _extend(
-    job: jobs.ExtendSessionJob, provider: DatabaseProvider
-) -> jobs.ExtendSessionResult:
-    extended = await provider.extend_user(
-        RoleName(job.username), timedelta(seconds=job.ttl_seconds)
-    )
-    return jobs.ExtendSessionResult(
-        job_id=job.id,
-        correlation_id=job.correlation_id,
-        status="extended",
-        expires_at=extended.expires_at,
-        target_now=extended.target_now,
-    )
-
-
-async def _doctor(job: jobs.DoctorJob, provider: DatabaseProvider) -> jobs.DoctorResult:
-    checks = await provider.doctor()
-    return jobs.DoctorResult(
-        job_id=job.id,
-        correlation_id=job.correlation_id,
-        status="completed",
-        checks=tuple(
-            jobs.CheckReport(name=c.name, status=c.status.value, detail=c.detail, fix=c.fix)
-            for c in checks
-        ),
-    )
-
-
 def _revoked(job: jobs.RevokeSessionJob, proof: UserRevoked | Failure) -> jobs.Result:
-    log.info("job done", type=job.type, target=job.target, correlationId=job.correlation_id)
     if isinstance(proof, Failure):
         return _failed(job, proof)
-    return jobs.RevokeSessionResult(
-        job_id=job.id,
-        correlation_id=job.correlation_id,
-        status="gone" if proof.gone else "incomplete",
-        existed=proof.existed,
-        backends_ended=proof.backends_ended,
-        access_cut_at=proof.access_cut_at,
-        verified_at=proof.verified_at,
-        owned=tuple(
-            jobs.OwnedObjectsReport(database=o.database, objects=o.objects) for o in proof.owned
-        ),
-        left=proof.left,
-    )
-
-
-def _report(user: ManagedUser) -> jobs.ManagedUserReport:
-    return jobs.ManagedUserReport(
-        username=user.username,
-        can_login=user.can_login,
-        expires_at=user.expires_at,
-        backends=user.backends,
-        packs=tuple(sorted(user.packs)),
-        drift=user.drift,
-    )
-
-
-_FAILED: Final[Mapping[str, Callable[..., jobs.Result]]] = {
-    "create_session": jobs.CreateSessionResult,
-    "revoke_session": jobs.RevokeSessionResult,
-    "extend_session": jobs.ExtendSessionResult,
-    "cleanup": jobs.CleanupResult,
-    "reconcile": jobs.ReconcileResult,
-    "doctor": jobs.DoctorResult,
-}
+    log.info("job done", type=job.type, target=job.target, correlationId=job.correlation_id)
+    return results.revoked(job, proof)
 
 
 def _failed(job: jobs.Job, why: Failure) -> jobs.Result:
@@ -349,9 +270,4 @@ def _failed(job: jobs.Job, why: Failure) -> jobs.Result:
         code=why.code,
         correlationId=job.correlation_id,
     )
-    return _FAILED[job.type](
-        job_id=job.id,
-        correlation_id=job.correlation_id,
-        status="failed",
-        error=jobs.JobError(code=why.code, message=why.message, retryable=why.retryable),
-    )
+    return results.failed(job, why)
