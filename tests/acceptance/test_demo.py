@@ -30,7 +30,7 @@ def test_the_tour_shows_the_main_job_and_leaves_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for words in (
         "refused by the database: permission denied",
-        "the server closed it: terminating connection",
+        "the server closed it:\n    terminating connection",
         "a new connection: password authentication failed",
         "any more",
         "cleaned (proven gone)",
