@@ -7,6 +7,8 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
+from gatekeeper.kernel.errors import InputError
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -25,3 +27,12 @@ def write_once(path: Path, text: str) -> None:
             os.link(draft, path)
     finally:
         draft.unlink()
+
+
+def read_private(path: Path) -> str:
+    """Read a key file. Raises `InputError` when others can read it too."""
+    with path.open() as file:
+        if os.fstat(file.fileno()).st_mode & 0o077:
+            msg = f"{path}: a key that others can read is not used; chmod 600 it, or make a new one"
+            raise InputError(msg)
+        return file.read()

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from joserfc.jwk import KeySet, RSAKey
 
-from gatekeeper.kernel.errors import InputError
-from gatekeeper.platform.crypto.files import write_once
+from gatekeeper.platform.crypto.files import read_private, write_once
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,10 +31,7 @@ class TokenKey:
         if not path.exists():
             key = RSAKey.generate_key(_BITS, private=True)
             write_once(path, json.dumps(key.as_dict(private=True)))
-        if path.stat().st_mode & 0o077:
-            msg = f"{path}: a key that others can read is not used; chmod 600 it, or make a new one"
-            raise InputError(msg)
-        return cls(RSAKey.import_key(json.loads(path.read_text())))
+        return cls(RSAKey.import_key(json.loads(read_private(path))))
 
     @property
     def key_id(self) -> str:

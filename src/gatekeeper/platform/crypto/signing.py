@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from gatekeeper.kernel.errors import InputError
-from gatekeeper.platform.crypto.files import write_once
+from gatekeeper.platform.crypto.files import read_private, write_once
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,11 +27,9 @@ class SigningKey:
     @classmethod
     def load(cls, path: Path) -> SigningKey:
         """Read a key. Raises `InputError` when the file holds none or others can read it."""
-        if path.stat().st_mode & 0o077:
-            msg = f"{path}: a key that others can read is not used; chmod 600 it, or make a new one"
-            raise InputError(msg)
+        text = read_private(path)
         try:
-            jwk = json.loads(path.read_text())
+            jwk = json.loads(text)
             return cls(Ed25519PrivateKey.from_private_bytes(_unb64(jwk["d"])))
         except (ValueError, KeyError, TypeError) as error:
             msg = f"{path}: expected an Ed25519 private key as a JWK"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlencode, urlsplit
 
-from fastapi import APIRouter, Form, Query
+from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from joserfc import jwt
 from pydantic import BaseModel, ConfigDict
@@ -43,6 +43,7 @@ LOGIN_CODE_SECONDS: Final = 60
 POLL_SECONDS: Final = 1
 MAX_WAITING: Final = 1_000
 DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
+_OWN_NAMES: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _ALPHABET: Final = "BCDFGHJKLMNPQRSTVWXZ"
 """No vowels, so no words (RFC 8628 section 6.1)."""
 
@@ -267,7 +268,9 @@ def development_routes(  # noqa: C901  # one small route after the other
     issuer: DevelopmentIssuer, key: TokenKey
 ) -> APIRouter:
     """Make the issuer's routes; none of them is part of the product's API."""
-    router = APIRouter(prefix=PREFIX, include_in_schema=False)
+    router = APIRouter(
+        prefix=PREFIX, include_in_schema=False, dependencies=[Depends(_from_here_alone)]
+    )
 
     @router.get("/.well-known/openid-configuration")
     async def discovery() -> dict[str, Any]:
@@ -342,6 +345,20 @@ def development_routes(  # noqa: C901  # one small route after the other
         return _html("<p>This code is not known, or has expired.</p>", status=400)
 
     return router
+
+
+def _from_here_alone(request: Request) -> None:
+    """Refuse what a page of somebody else sends with the browser of whoever looks at it.
+
+    Such a page can have a name of its own mean this machine (DNS rebinding), and then read
+    what is answered; it cannot have the browser name this machine's address, nor keep it from
+    saying that another site asks (https://www.w3.org/TR/fetch-metadata/).
+    """
+    host = urlsplit(f"//{request.headers.get('host', '')}").hostname
+    asked_by = request.headers.get("sec-fetch-site", "none")
+    changes = request.method != "GET"
+    if host not in _OWN_NAMES or (changes and asked_by not in {"none", "same-origin"}):
+        raise HTTPException(404, "the development issuer answers this machine's own pages alone")
 
 
 def _oauth(answer: dict[str, Any]) -> JSONResponse:
