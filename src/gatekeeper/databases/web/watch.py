@@ -7,7 +7,7 @@ missed one costs a moment and never an event.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.databases.web import translate
@@ -24,6 +24,8 @@ LOOK_AGAIN_SECONDS: Final = 2.0
 KEEP_ALIVE_SECONDS: Final = 15.0
 """A comment is sent this often, so proxies keep the stream open and dead ones are noticed."""
 PAGE_CHANGES: Final = 200
+MOST_STREAMS: Final = 20
+"""Of one caller, in this process: each asks the store at every change of anybody's session."""
 
 
 class SessionWatch:
@@ -33,6 +35,7 @@ class SessionWatch:
         self._store = store
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._streams: set[asyncio.Event] = set()
+        self._open = Counter[str]()
         self._closing = False
 
     def heard(self, session: str | None) -> None:
@@ -58,12 +61,16 @@ class SessionWatch:
             session, lambda s: s.status is SessionStatus.CLEANED, seconds=seconds
         )
 
+    def has_room(self, caller: str) -> bool:
+        return self._open[caller] < MOST_STREAMS
+
     async def stream(
-        self, requester: str | None, after: tuple[int, int] | None
+        self, caller: str, requester: str | None, after: tuple[int, int] | None
     ) -> AsyncIterator[str]:
         """Yield server-sent events; `requester` None is for those who see all."""
         event = asyncio.Event()
         self._streams.add(event)
+        self._open[caller] += 1
         try:
             yield "retry: 1000\n\n"
             while not self._closing:
@@ -76,6 +83,9 @@ class SessionWatch:
                     yield ": still here\n\n"
         finally:
             self._streams.discard(event)
+            self._open[caller] -= 1
+            if not self._open[caller]:
+                del self._open[caller]
 
     async def _until(
         self, session: Session, done: Callable[[Session], bool], *, seconds: float
