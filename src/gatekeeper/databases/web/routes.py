@@ -135,7 +135,9 @@ def session_routes(
         after = _read_event_id(last_event_id)
         if not watch.has_room(principal.key):
             detail = f"at most {MOST_STREAMS} streams of one caller are open at a time"
-            raise RefusedError(Refusal(code=ErrorCode.RATE_LIMIT_EXCEEDED, detail=detail))
+            raise RefusedError(
+                Refusal(code=ErrorCode.RATE_LIMIT_EXCEEDED, detail=detail, retry_after=1.0)
+            )
         stream: AsyncIterator[str] = watch.stream(principal.key, requester, after)
         return StreamingResponse(
             stream,

@@ -104,7 +104,10 @@ def mail_routes(mailbox: Mailbox, doorkeeper: Doorkeeper) -> APIRouter:
         opened = doorkeeper.admit(envelope, "poll")
         with mailbox.place(opened.sender) as free:
             if not free:
-                _refuse(ErrorCode.RATE_LIMIT_EXCEEDED, f"at most {MOST_POLLS} polls wait at a time")
+                detail = f"at most {MOST_POLLS} polls wait at a time"
+                raise RefusedError(
+                    Refusal(code=ErrorCode.RATE_LIMIT_EXCEEDED, detail=detail, retry_after=1.0)
+                )
             # Repeated by somebody who overheard it, at whichever control plane.
             if not await mailbox.first_time(f"{opened.sender}/{opened.message_id}"):
                 _refuse(
