@@ -114,5 +114,6 @@ def test_up_runs_as_an_ordinary_user_and_stops_cleanly(home: Path) -> None:
 
     assert process.returncode == 0
     assert said.endswith("Stopped.\n")
+    assert (home / ".gatekeeper").stat().st_mode & 0o777 == 0o700
     assert (home / ".gatekeeper" / "config.toml").stat().st_mode & 0o777 == 0o600
     assert running_from(home) == []

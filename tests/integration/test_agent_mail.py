@@ -189,6 +189,45 @@ async def test_a_poll_is_taken_once_by_whichever_control_plane(
         assert (await client.post(second.url + POLL_PATH, content=poll())).status_code == 200
 
 
+async def test_an_agent_with_more_polls_than_it_needs_is_refused_and_others_are_not(
+    plane: ControlPlane, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailbox, "POLL_SECONDS", PATIENCE_SECONDS)
+    url = plane.url + POLL_PATH
+    flood = [
+        asyncio.create_task(client.post(url, content=poll())) for _ in range(mailbox.MOST_POLLS + 5)
+    ]
+    done: set[asyncio.Task[httpx.Response]] = set()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while len(done) < 5:
+            done, _ = await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED, timeout=0.1)
+
+        while len(await rows(plane, "agent_poll")) < mailbox.MOST_POLLS:
+            await asyncio.sleep(0.01)
+
+    assert [task.result().status_code for task in done] == [429] * 5
+    monkeypatch.setattr(mailbox, "POLL_SECONDS", 0.1)
+    other = await client.post(url, content=poll(key=OTHER_KEY, sender=OTHER))
+    assert other.status_code == 204
+    for task in flood:
+        task.cancel()
+    await asyncio.gather(*flood, return_exceptions=True)
+
+
+async def test_what_many_polls_left_behind_is_taken_away_at_once(plane: ControlPlane) -> None:
+    async with plane.pool.connection() as connection:
+        await connection.execute(
+            "INSERT INTO gatekeeper.agent_poll (message_id, seen_at)"
+            " SELECT 'p' || n, clock_timestamp() - interval '1 hour'"
+            " FROM generate_series(1, %s) AS n",
+            (2 * mailbox.CLEAN_ROWS + 1,),
+        )
+
+    await plane.mailbox.clean()
+
+    assert await rows(plane, "agent_poll") == []
+
+
 async def test_an_answer_is_taken_once_and_from_the_agent_that_was_asked(
     plane: ControlPlane, client: httpx.AsyncClient
 ) -> None:

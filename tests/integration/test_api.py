@@ -320,6 +320,8 @@ def test_a_target_whose_agent_is_not_configured_fails_its_sessions_with_words(ap
         ("GET", "/sessions?status=nonsense", {}, 422),
         ("GET", "/sessions?target=a%00b", {}, 422),
         ("GET", "/sessions/events", {"headers": {"Last-Event-ID": "x"}}, 422),
+        ("GET", "/sessions/events", {"headers": {"Last-Event-ID": f"{2**64}-0"}}, 422),
+        ("GET", "/sessions/events", {"headers": {"Last-Event-ID": f"1-{2**63}"}}, 422),
         ("GET", "/sessions/nonsense", {}, 422),
         ("GET", "/sessions/ses_aaaaaaaaaaaaaaaaaaaa", {}, 404),
         ("DELETE", "/sessions", {}, 405),

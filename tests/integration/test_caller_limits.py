@@ -26,6 +26,7 @@ from factories.installation import (
 from gatekeeper import bootstrap
 from gatekeeper.bootstrap.identity import CALLS_PER_REQUEST
 from gatekeeper.bootstrap.settings import ControlPlaneSettings, load_settings
+from gatekeeper.databases.web.watch import MOST_STREAMS
 from gatekeeper.entrypoints.operate.toml import write_toml
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.kernel.ttl import MAX_TTL_TEXT_CHARS
@@ -169,6 +170,35 @@ def test_asking_and_extending_are_one_limit_and_revoking_is_not(api: Limited) ->
     assert {answer.status_code for answer in asked} == {403}
     refusal_of(extended)
     assert api.call("dana", "POST", f"{session}/revoke").status_code == 404
+
+
+def test_one_caller_holds_so_many_streams_and_others_have_theirs(api: Limited) -> None:
+    def opened(who: str) -> httpx.Response:
+        token = api.token(who, "eng").reveal()
+        headers = {"Authorization": f"Bearer {token}"}
+        request = client.build_request("GET", f"{api.url}/sessions/events", headers=headers)
+        answer = client.send(request, stream=True)
+        if answer.is_success:
+            lines.append(answer.iter_text())  # kept: at its end the stream would be closed
+            next(lines[-1])
+        return answer
+
+    lines: list[Iterator[str]] = []
+
+    with httpx.Client(trust_env=False, timeout=30) as client:
+        held = [opened("mallory") for _ in range(MOST_STREAMS)]
+        assert {answer.status_code for answer in held} == {200}
+
+        assert opened("mallory").status_code == 429
+        assert opened("dana").status_code == 200
+        held.pop().close()
+        deadline = time.monotonic() + 30
+        while (again := opened("mallory")).status_code == 429:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)  # its end is noticed by the server
+        assert again.status_code == 200
+        for answer in (again, *held):
+            answer.close()
 
 
 def test_the_policy_decides_the_time_and_how_many_are_open(api: Limited) -> None:

@@ -241,3 +241,38 @@ def test_an_issuer_that_is_away_is_said_to_be() -> None:
     away = LoginIssuer(issuer="http://127.0.0.1:9", client_id="gk")
     with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:9"), Issuer(away):
         pass
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"Host": "rebound.example.com"},
+        {"Host": "127.0.0.1.example.com:4000"},
+        {"Host": ""},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_the_page_of_somebody_else_logs_nobody_in(
+    issuer: LoginIssuer, told: dict[str, str]
+) -> None:
+    """It has the browser of whoever looks at it, and a name that means this machine."""
+    with httpx.Client(trust_env=False, headers=told) as page:
+        for path, form in (
+            ("device_authorization", {"client_id": "gk"}),
+            ("device", {"user_code": "BCDF-GHJK", "user": "dana"}),
+            ("token", {"grant_type": "refresh_token", "refresh_token": "x"}),
+            ("authorize", {"user": "dana"}),
+        ):
+            assert page.post(f"{issuer.issuer}/{path}", data=form).status_code == 404, path
+        if "Host" in told:
+            assert page.get(f"{issuer.issuer}/device").status_code == 404
+
+
+def test_its_own_page_does(issuer: LoginIssuer) -> None:
+    with httpx.Client(trust_env=False, headers={"Sec-Fetch-Site": "same-origin"}) as page:
+        begun = page.post(f"{issuer.issuer}/device_authorization", data={"client_id": "gk"})
+        code = begun.json()["user_code"]
+        pressed = page.post(f"{issuer.issuer}/device", data={"user_code": code, "user": "dana"})
+
+    assert (begun.status_code, pressed.status_code) == (200, 200)

@@ -292,6 +292,24 @@ def test_a_line_that_cannot_be_read_breaks_the_chain_there(line: bytes) -> None:
     assert found == (3, "what stands here is not a line of an export: it was changed")
 
 
+@pytest.mark.parametrize("place", ["chain", "kind", "prev", "seq"])
+@pytest.mark.parametrize("value", [["x"], {"x": 1}, None, True, 1.5, "1"])
+def test_an_event_whose_place_is_of_another_type_is_none(place: str, value: object) -> None:
+    fields = {"chain": "gatekeeper", "kind": "session.cleaned", "prev": GENESIS, "seq": 1}
+    canonical = json.dumps({**fields, place: value}).encode()
+    line = exported_event(1, hashlib.sha256(canonical).hexdigest(), canonical)
+
+    found = verdict([header(), line])
+
+    assert found is not None
+    assert found[0] == 1
+
+
+def test_a_key_that_is_nested_without_end_is_refused_with_words() -> None:
+    with pytest.raises(InputError, match="expected an Ed25519 public key"):
+        verify_lines([header()], Trust(public_key="[" * 100_000))
+
+
 def test_a_line_without_end_is_read_in_pieces(tmp_path: Path) -> None:
     path = tmp_path / "endless"
     path.write_bytes(b"x" * (MAX_LINE_BYTES + 5) + b"\n")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from gatekeeper.kernel.errors import InputError
 from gatekeeper.platform.crypto.files import write_once
 from gatekeeper.platform.crypto.keys import TokenKey
 from gatekeeper.platform.crypto.sealing import SealingKey
@@ -34,3 +35,14 @@ def test_who_comes_second_changes_nothing(tmp_path: Path) -> None:
 
     assert path.read_text() == "first"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", [SigningKey, SealingKey, TokenKey])
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+def test_a_key_that_others_can_reach_is_not_used(tmp_path: Path, kind: Any, mode: int) -> None:
+    path = tmp_path / "key.jwk"
+    kind.load_or_create(path)
+    path.chmod(mode)
+
+    with pytest.raises(InputError, match="others can read"):
+        kind.load_or_create(path)

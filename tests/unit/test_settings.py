@@ -245,3 +245,26 @@ def test_no_secret_is_shown_by_settings(tmp_path: Path) -> None:
 
     assert CANARY not in repr(settings)
     assert CANARY not in json.dumps(settings.model_dump(mode="json"))
+
+
+# ── Who may read them ─────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o602, 0o644])
+def test_a_file_with_a_dsn_that_anybody_can_reach_is_not_used(tmp_path: Path, mode: int) -> None:
+    agent(tmp_path)
+    (tmp_path / "agent.toml").chmod(mode)
+
+    with pytest.raises(InputError, match=r"chmod o= .*agent\.toml"):
+        load_settings(AgentSettings, tmp_path / "agent.toml", {})
+
+
+def test_one_that_a_group_can_read_is_used_and_one_without_a_dsn_anyhow(tmp_path: Path) -> None:
+    agent(tmp_path)
+    (tmp_path / "agent.toml").chmod(0o640)
+    assert load_settings(AgentSettings, tmp_path / "agent.toml", {}).name == "a"
+
+    (tmp_path / "agent.toml").write_text('name = "a"\n')
+    (tmp_path / "agent.toml").chmod(0o644)
+    with pytest.raises(InputError, match="Field required"):
+        load_settings(AgentSettings, tmp_path / "agent.toml", {})

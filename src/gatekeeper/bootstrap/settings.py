@@ -177,7 +177,12 @@ S = TypeVar("S", ControlPlaneSettings, AgentSettings)
 
 def load_settings(model: type[S], path: Path, environment: Mapping[str, str] = os.environ) -> S:
     """Read settings. Raises `InputError` that lists every problem at once."""
-    values = aliases.with_aliases(model.aliases, _read(path), environment)
+    values = _read(path)
+    if path.stat().st_mode & 0o007 and _holds_dsn(values):
+        # A group may: it is how a file from a secret store reaches a service.
+        msg = f"{path}: it holds a DSN, and anybody on this machine can reach it; chmod o= {path}"
+        raise InputError(msg)
+    values = aliases.with_aliases(model.aliases, values, environment)
     for key in model.model_fields:
         if (text := environment.get(PREFIX + key.upper())) is not None:
             values[key] = text
@@ -199,6 +204,12 @@ def _read(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         msg = f"{path}: not TOML: {error}"
         raise InputError(msg) from error
+
+
+def _holds_dsn(value: Any) -> bool:  # noqa: ANN401  # any TOML value
+    if isinstance(value, dict):
+        return any(key.endswith("dsn") or _holds_dsn(inner) for key, inner in value.items())
+    return isinstance(value, list) and any(map(_holds_dsn, value))
 
 
 def _problems(path: Path, error: ValidationError) -> str:

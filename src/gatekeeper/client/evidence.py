@@ -146,7 +146,7 @@ def _public(jwk: str, whose: str) -> str:
         fields: Any = json.loads(jwk)
         text = str(fields["x"])
         _key(text)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         msg = f"the {whose}'s key: expected an Ed25519 public key as a JWK"
         raise InputError(msg) from error
     return text

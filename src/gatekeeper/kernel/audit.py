@@ -324,6 +324,8 @@ def _place(canonical: bytes) -> tuple[str, str, str, int] | None:
         return chain.decode(errors="replace"), kind.decode(), previous.decode(), int(seq)
     try:
         fields = json.loads(canonical)
-        return fields["chain"], fields["kind"], fields["prev"], fields["seq"]
+        chain, kind, previous, seq = (fields[name] for name in ("chain", "kind", "prev", "seq"))
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
+    texts = all(isinstance(text, str) for text in (chain, kind, previous))
+    return (chain, kind, previous, seq) if texts and type(seq) is int else None

@@ -12,7 +12,7 @@ from gatekeeper.databases.model import Session, SessionFilter, Target
 from gatekeeper.databases.reconcile import ReconcileService
 from gatekeeper.databases.service import SessionService
 from gatekeeper.databases.web import translate
-from gatekeeper.databases.web.watch import SessionWatch
+from gatekeeper.databases.web.watch import MOST_STREAMS, SessionWatch
 from gatekeeper.kernel.errors import ErrorCode, InputError, Refusal
 from gatekeeper.kernel.identity import Principal
 from gatekeeper.kernel.ids import SESSION_ID, SessionId
@@ -30,6 +30,9 @@ from gatekeeper.platform.http.problems import (
 from gatekeeper.wire import sessions as wire
 
 EVENTS_MEDIA_TYPE: Final = "text/event-stream"
+MAX_XID: Final = 2**64 - 1
+MAX_SEQ: Final = 2**63 - 1
+"""What PostgreSQL has as xid8 and bigint."""
 
 SessionPath = Annotated[str, Path(pattern=f"^{SESSION_ID.pattern}$")]
 TargetPath = Annotated[str, Path(min_length=1, max_length=63, pattern=wire.PRINTABLE)]
@@ -123,7 +126,13 @@ def session_routes(
     ) -> StreamingResponse:
         """Stream changes as they happen (server-sent events); `Last-Event-ID` resumes."""
         requester = None if service.sees_all(principal) else principal.key
-        stream: AsyncIterator[str] = watch.stream(requester, _read_event_id(last_event_id))
+        after = _read_event_id(last_event_id)
+        if not watch.has_room(principal.key):
+            detail = f"at most {MOST_STREAMS} streams of one caller are open at a time"
+            raise RefusedError(
+                Refusal(code=ErrorCode.RATE_LIMIT_EXCEEDED, detail=detail, retry_after=1.0)
+            )
+        stream: AsyncIterator[str] = watch.stream(principal.key, requester, after)
         return StreamingResponse(
             stream,
             media_type=EVENTS_MEDIA_TYPE,
@@ -282,7 +291,8 @@ def _read_event_id(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     xid, _, seq = text.partition("-")
-    if not (xid.isascii() and xid.isdigit() and seq.isascii() and seq.isdigit()):
+    numbers = xid.isascii() and xid.isdigit() and seq.isascii() and seq.isdigit()
+    if not numbers or int(xid) > MAX_XID or int(seq) > MAX_SEQ:
         msg = "Last-Event-ID: expected the id of an event of this stream"
         raise InputError(msg)
     return int(xid), int(seq)

@@ -7,6 +7,7 @@ missed one costs a moment and never an event.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.databases.web import translate
@@ -26,6 +27,8 @@ KEEP_ALIVE_SECONDS: Final = 15.0
 PAGE_CHANGES: Final = 200
 _ANY_SESSION: Final = ""
 """What streams wait for."""
+MOST_STREAMS: Final = 20
+"""Of one caller, in this process: each asks the store at every change of anybody's session."""
 
 
 class SessionWatch:
@@ -34,6 +37,7 @@ class SessionWatch:
     def __init__(self, store: SessionStore) -> None:
         self._store = store
         self._waiting = Waiting()
+        self._open = Counter[str]()
         self._closing = False
 
     def heard(self, session: str | None) -> None:
@@ -58,20 +62,29 @@ class SessionWatch:
             session, lambda s: s.status is SessionStatus.CLEANED, seconds=seconds
         )
 
+    def has_room(self, caller: str) -> bool:
+        return self._open[caller] < MOST_STREAMS
+
     async def stream(
-        self, requester: str | None, after: tuple[int, int] | None
+        self, caller: str, requester: str | None, after: tuple[int, int] | None
     ) -> AsyncIterator[str]:
         """Yield server-sent events; `requester` None is for those who see all."""
-        with self._waiting.woken(_ANY_SESSION) as event:
-            yield "retry: 1000\n\n"
-            while not self._closing:
-                event.clear()
-                changes, after = await self._store.changes(after, PAGE_CHANGES)
-                for change in changes:
-                    if requester is None or change.requester == requester:
-                        yield _server_sent_event(change)
-                if not changes and not await within(event, KEEP_ALIVE_SECONDS):
-                    yield ": still here\n\n"
+        self._open[caller] += 1
+        try:
+            with self._waiting.woken(_ANY_SESSION) as event:
+                yield "retry: 1000\n\n"
+                while not self._closing:
+                    event.clear()
+                    changes, after = await self._store.changes(after, PAGE_CHANGES)
+                    for change in changes:
+                        if requester is None or change.requester == requester:
+                            yield _server_sent_event(change)
+                    if not changes and not await within(event, KEEP_ALIVE_SECONDS):
+                        yield ": still here\n\n"
+        finally:
+            self._open[caller] -= 1
+            if not self._open[caller]:
+                del self._open[caller]
 
     async def _until(
         self, session: Session, done: Callable[[Session], bool], *, seconds: float

@@ -19,6 +19,7 @@ from gatekeeper.client.evidence import (
     verify_lines,
 )
 from gatekeeper.entrypoints.cli.caller import Exit, calling, note, show
+from gatekeeper.entrypoints.cli.tables import plain
 from gatekeeper.entrypoints.commands import Json, group
 from gatekeeper.entrypoints.output import ExportReport, FirstBroken, VerifyReport
 from gatekeeper.kernel.errors import InputError
@@ -246,7 +247,7 @@ def _tell(report: Report, trust: Trust, *, as_json: bool) -> None:
             f" signed by key {report.key_id}"
         )
     else:
-        typer.echo(f"BROKEN at event {broken.seq}: {broken.what}")
+        typer.echo(plain(f"BROKEN at event {broken.seq}: {broken.what}"))
         note(f"events 1 to {report.signed} are whole and signed" if report.signed else
              "no event before it is whole and signed")  # fmt: skip
     if trust.public_key is None:
@@ -273,6 +274,4 @@ def _line(event: EventView) -> str:
     fields = EventFields.model_validate_json(event.canonical)
     who = fields.actor.key.rpartition("#")[2]
     what = fields.session or fields.target or ""
-    line = f"{event.seq:>6}  {fields.at[:19]}  {fields.kind:<22} {who:<12} {what}"
-    # What others wrote must not speak to the terminal.
-    return "".join(char if char.isprintable() else "?" for char in line)
+    return plain(f"{event.seq:>6}  {fields.at[:19]}  {fields.kind:<22} {who:<12} {what}")

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from gatekeeper.client import config, tokens
 from gatekeeper.client.api import ANSWER_SECONDS, ApiError, Client, TimedOutError
+from gatekeeper.entrypoints.cli.tables import plain
 from gatekeeper.entrypoints.commands import Chosen, chosen
 from gatekeeper.kernel import ids
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, InputError, UnavailableError
@@ -202,7 +203,7 @@ def show(model: BaseModel) -> None:
 
 def note(text: str) -> None:
     """Tell the person something; standard output is for results."""
-    typer.echo(text, err=True)
+    typer.echo(plain(text, lines=True), err=True)
 
 
 @contextmanager
@@ -219,7 +220,7 @@ def waiting(text: str) -> Iterator[None]:
 
 def fail(text: str, code: Exit) -> NoReturn:
     """End the command: what is wrong, and the exit code that says it to a script."""
-    typer.echo(typer.style("error: ", fg="red") + text, err=True)
+    typer.echo(typer.style("error: ", fg="red") + plain(text, lines=True), err=True)
     sys.exit(code)
 
 

@@ -15,6 +15,7 @@ from gatekeeper.client import login as flows
 from gatekeeper.client import operations, tokens
 from gatekeeper.client import workload as jobs
 from gatekeeper.entrypoints.cli.caller import Caller, Exit, calling, fail, note, show
+from gatekeeper.entrypoints.cli.tables import plain
 from gatekeeper.entrypoints.commands import Json
 
 if TYPE_CHECKING:
@@ -86,8 +87,10 @@ def whoami(
         if caller.wants_json(as_json):
             show(who)
         else:
-            typer.echo(f"{who.email or who.subject}  ({', '.join(who.groups) or 'no groups'})")
-            typer.echo(f"{who.kind}, known to {who.issuer} as {who.subject}")
+            typer.echo(
+                plain(f"{who.email or who.subject}  ({', '.join(who.groups) or 'no groups'})")
+            )
+            typer.echo(plain(f"{who.kind}, known to {who.issuer} as {who.subject}"))
 
 
 def _login_as_job(token_file: Path | None) -> None:

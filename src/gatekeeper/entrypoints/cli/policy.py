@@ -10,6 +10,7 @@ import typer
 from gatekeeper.client import operations
 from gatekeeper.entrypoints.cli.asking import Reason, Role, Ttl
 from gatekeeper.entrypoints.cli.caller import Exit, calling, show
+from gatekeeper.entrypoints.cli.tables import plain
 from gatekeeper.entrypoints.commands import Json, group
 from gatekeeper.wire.sessions import ExplainRequest
 
@@ -40,7 +41,7 @@ def explain(
         else:
             typer.echo("needs an approval" if found.needs_approval else "denied")
             for reason_ in found.reasons:
-                typer.echo(f"  - {reason_}")
+                typer.echo(plain(f"  - {reason_}"))
             for alternative in found.alternatives:
-                typer.echo(f"  try: {alternative}")
+                typer.echo(plain(f"  try: {alternative}"))
         sys.exit(Exit.OK if found.allowed else Exit.DENIED)

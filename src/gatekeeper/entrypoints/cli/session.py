@@ -31,7 +31,7 @@ from gatekeeper.entrypoints.cli.completion import (
     complete_open_session,
     complete_session,
 )
-from gatekeeper.entrypoints.cli.tables import table
+from gatekeeper.entrypoints.cli.tables import plain, table
 from gatekeeper.entrypoints.commands import Json, group
 from gatekeeper.entrypoints.output import CreatedSession
 from gatekeeper.kernel import ids
@@ -190,9 +190,9 @@ def show_session(
             return
         for name, value in public.model_dump(mode="json", exclude_none=True).items():
             if not isinstance(value, dict):
-                typer.echo(f"{name.replace('_', ' '):<16} {value}")
+                typer.echo(plain(f"{name.replace('_', ' '):<16} {value}"))
         if view.error is not None:
-            typer.echo(f"{'last error':<16} {view.error.code}: {view.error.message}")
+            typer.echo(plain(f"{'last error':<16} {view.error.code}: {view.error.message}"))
 
 
 @app.command()
@@ -293,7 +293,8 @@ def _print_event(data: str, *, as_json: bool) -> None:
         return
     event = SessionEvent.model_validate_json(data)
     at = event.at.astimezone().strftime("%H:%M:%S")
-    typer.echo(f"{at}  {event.session_id}  {event.status.value:<8}  {event.target}  {event.role}")
+    what = f"{event.session_id}  {event.status.value:<8}  {event.target}  {event.role}"
+    typer.echo(plain(f"{at}  {what}"))
 
 
 def _public(view: SessionView) -> SessionView:

@@ -16,8 +16,14 @@ COLOURS: Final = {
 }  # fmt: skip
 
 
+def plain(text: str, *, lines: bool = False) -> str:
+    """Take out what would speak to the terminal: others wrote this, or may have."""
+    return "".join(c if c.isprintable() or (lines and c == "\n") else "?" for c in text)
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write rows under their heads, each column as wide as its widest cell."""
+    rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in (heads, *rows)) for i in range(len(heads))]
     typer.echo(typer.style(_line(heads, widths), bold=True))
     for row in rows:

@@ -10,7 +10,7 @@ import typer
 from gatekeeper.client import operations
 from gatekeeper.entrypoints.cli.caller import Exit, calling, show
 from gatekeeper.entrypoints.cli.completion import complete_target
-from gatekeeper.entrypoints.cli.tables import table
+from gatekeeper.entrypoints.cli.tables import plain, table
 from gatekeeper.entrypoints.commands import Json, group
 
 app = group(no_args_is_help=True, help="See, set up and check targets.")
@@ -59,8 +59,8 @@ def doctor(
             show(report)
         else:
             for check in report.checks if everything else bad:
-                typer.echo(f"{check.status:<8} {check.name}: {check.detail}")
+                typer.echo(plain(f"{check.status:<8} {check.name}: {check.detail}"))
                 if check.fix:
-                    typer.echo(f"         {check.fix}")
+                    typer.echo(plain(f"         {check.fix}", lines=True))
             typer.echo(f"{len(report.checks) - len(bad)} of {len(report.checks)} checks are well")
         sys.exit(Exit.ERROR if any(c.status == "failed" for c in bad) else Exit.OK)

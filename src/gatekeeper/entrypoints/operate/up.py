@@ -42,7 +42,9 @@ def up(
     Example:  gk up --home ./gatekeeper --port 4400 --agent-port 4401
     """
     with explaining():
-        asyncio.run(_run(home.expanduser().absolute(), port, agent_port))
+        folder = home.expanduser().absolute()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        asyncio.run(_run(folder, port, agent_port))
 
 
 async def _run(home: Path, port: int, agent_port: int) -> None:

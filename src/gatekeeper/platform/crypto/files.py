@@ -30,8 +30,9 @@ def write_once(path: Path, text: str) -> None:
 
 
 def read_private(path: Path) -> str:
-    """Read a key. Raises `InputError` when others can read it too."""
-    if path.stat().st_mode & 0o077:
-        msg = f"{path}: a key that others can read is not used; chmod 600 it, or make a new one"
-        raise InputError(msg)
-    return path.read_text()
+    """Read a key file. Raises `InputError` when others can read it too."""
+    with path.open() as file:
+        if os.fstat(file.fileno()).st_mode & 0o077:
+            msg = f"{path}: a key that others can read is not used; chmod 600 it, or make a new one"
+            raise InputError(msg)
+        return file.read()

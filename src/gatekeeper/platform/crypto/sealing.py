@@ -10,7 +10,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from gatekeeper.kernel.errors import InputError, IntegrityError
-from gatekeeper.platform.crypto.files import write_once
+from gatekeeper.platform.crypto.files import read_private, write_once
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,11 +42,14 @@ class SealingKey:
 
     @classmethod
     def load_or_create(cls, path: Path) -> SealingKey:
-        """Read the key, or make it in a file that only its owner can read."""
+        """Read the key, or make it in a file that only its owner can read.
+
+        Raises `InputError` when others can read the file.
+        """
         if not path.exists():
             key = OKPKey.generate_key("X25519", private=True)
             write_once(path, json.dumps(key.as_dict(private=True)))
-        return cls(OKPKey.import_key(json.loads(path.read_text())))
+        return cls(OKPKey.import_key(json.loads(read_private(path))))
 
     @property
     def public_key(self) -> str:

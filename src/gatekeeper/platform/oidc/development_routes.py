@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import html
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Form, Query
+from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from gatekeeper.platform.oidc.development import (
@@ -17,6 +17,8 @@ from gatekeeper.platform.oidc.development import (
     AuthorizationRequest,
     TokenRequest,
 )
+
+_OWN_NAMES: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +31,9 @@ def development_routes(  # noqa: C901  # one small route after the other
     issuer: DevelopmentIssuer, key: TokenKey
 ) -> APIRouter:
     """Make the issuer's routes; none of them is part of the product's API."""
-    router = APIRouter(prefix=PREFIX, include_in_schema=False)
+    router = APIRouter(
+        prefix=PREFIX, include_in_schema=False, dependencies=[Depends(_from_here_alone)]
+    )
 
     @router.get("/.well-known/openid-configuration")
     async def discovery() -> dict[str, Any]:
@@ -104,6 +108,20 @@ def development_routes(  # noqa: C901  # one small route after the other
         return _html("<p>This code is not known, or has expired.</p>", status=400)
 
     return router
+
+
+def _from_here_alone(request: Request) -> None:
+    """Refuse what a page of somebody else sends with the browser of whoever looks at it.
+
+    Such a page can have a name of its own mean this machine (DNS rebinding), and then read
+    what is answered; it cannot have the browser name this machine's address, nor keep it from
+    saying that another site asks (https://www.w3.org/TR/fetch-metadata/).
+    """
+    host = urlsplit(f"//{request.headers.get('host', '')}").hostname
+    asked_by = request.headers.get("sec-fetch-site", "none")
+    changes = request.method != "GET"
+    if host not in _OWN_NAMES or (changes and asked_by not in {"none", "same-origin"}):
+        raise HTTPException(404, "the development issuer answers this machine's own pages alone")
 
 
 def _oauth(answer: dict[str, Any]) -> JSONResponse:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 from fastapi import APIRouter, Depends, Request, Response  # read at run time
 
+from gatekeeper.databases.adapters.agents.mailbox import MOST_POLLS
 from gatekeeper.databases.adapters.agents.transports import ENVELOPE_MEDIA_TYPE, MAX_ANSWER_BYTES
 from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.platform.crypto.envelope import read_envelope
@@ -30,6 +31,7 @@ POLL_PATH: Final = "/agent/poll"
 RESULTS_PATH: Final = "/agent/results"
 BODY_LIMITS: Final = {RESULTS_PATH: MAX_ANSWER_BYTES}
 """Of the routes that take more than others."""
+SEEN_BEFORE: Final = "the message is refused: it was seen before"
 
 
 async def _text(request: Request) -> str:
@@ -98,10 +100,18 @@ def mail_routes(mailbox: Mailbox, doorkeeper: Doorkeeper) -> APIRouter:
     async def poll(request: Request, envelope: Text) -> Response:
         """Hand out the oldest message to the agent that signed the poll, or wait for one."""
         opened = doorkeeper.admit(envelope, "poll")
-        # Repeated by somebody who overheard it, at whichever control plane.
-        if not await mailbox.first_time(f"{opened.sender}/{opened.message_id}"):
-            _refuse(ErrorCode.AUTHENTICATION_ERROR, "the message is refused: it was seen before")
-        message = await mailbox.fetch(opened.sender, request.is_disconnected)
+        with mailbox.place(opened.sender) as free:
+            if not free:
+                detail = f"at most {MOST_POLLS} polls wait at a time"
+                raise RefusedError(
+                    Refusal(code=ErrorCode.RATE_LIMIT_EXCEEDED, detail=detail, retry_after=1.0)
+                )
+            # Repeated by somebody who overheard it, at whichever control plane.
+            if not await mailbox.first_time(f"{opened.sender}/{opened.message_id}"):
+                _refuse(
+                    ErrorCode.AUTHENTICATION_ERROR, "the message is refused: it was seen before"
+                )
+            message = await mailbox.fetch(opened.sender, request.is_disconnected)
         if message is None:
             return Response(status_code=204)
         return Response(message, media_type=ENVELOPE_MEDIA_TYPE)

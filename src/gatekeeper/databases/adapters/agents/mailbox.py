@@ -7,7 +7,8 @@ same one: both look at one table, and notifications only say *look again*.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections import Counter
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, LiteralString, NoReturn
 
 from gatekeeper.kernel.errors import ErrorCode, UnavailableError
@@ -15,7 +16,7 @@ from gatekeeper.platform.crypto.envelope import REPLAYABLE
 from gatekeeper.platform.tasks import Waiting, within
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from psycopg.rows import TupleRow
 
@@ -35,7 +36,10 @@ LOOK_AGAIN_SECONDS: Final = 1.0
 """How long a waiter trusts silence; also how late an ended lease is noticed."""
 CLEAN_SECONDS: Final = 30.0
 CLEAN_ROWS: Final = 1000
-"""Rows taken away in one go; what is left is for the next, or for another process."""
+"""Rows taken away in one transaction."""
+MOST_POLLS: Final = 16
+"""Polls of one agent that wait at a time in this process: each costs the store a look a second.
+An agent sends one after the other, and each copy of it that runs beside it one more."""
 
 _POST: Final = """
 WITH posted AS (
@@ -88,6 +92,7 @@ class Mailbox:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._waiting = Waiting()
+        self._polls = Counter[str]()
         self._closing = False
 
     def heard(self, payload: str | None) -> None:
@@ -117,6 +122,16 @@ class Mailbox:
                 return await self._answered(message, woken, seconds)
             finally:
                 await self._forget(message)
+
+    @contextmanager
+    def place(self, agent: str) -> Iterator[bool]:
+        """Take a place to wait in; False when the agent has taken all of its own."""
+        free = self._polls[agent] < MOST_POLLS
+        self._polls[agent] += free
+        try:
+            yield free
+        finally:
+            self._polls[agent] -= free
 
     async def fetch(self, agent: str, gone: Callable[[], Awaitable[bool]]) -> str | None:
         """Lease the oldest message of an agent, or wait for one; None when none came in time.
@@ -156,9 +171,15 @@ class Mailbox:
             await asyncio.sleep(CLEAN_SECONDS)
 
     async def clean(self) -> None:
-        async with self._pool.connection() as connection:
-            await connection.execute(_CLEAN_MAIL, (CLEAN_ROWS,))
-            await connection.execute(_CLEAN_POLLS, (REPLAYABLE, CLEAN_ROWS))
+        await self._clean(_CLEAN_MAIL, CLEAN_ROWS)
+        await self._clean(_CLEAN_POLLS, REPLAYABLE, CLEAN_ROWS)
+
+    async def _clean(self, query: LiteralString, *values: object) -> None:
+        """Take away all there is: what many have brought must not outgrow one that cleans."""
+        taken = CLEAN_ROWS
+        while taken == CLEAN_ROWS:
+            async with self._pool.connection() as connection:
+                taken = (await connection.execute(query, values)).rowcount
 
     async def _answered(self, message: str, woken: asyncio.Event, seconds: float) -> str:
         began = asyncio.get_running_loop().time()

@@ -13,10 +13,12 @@ from gatekeeper.databases.adapters.agents.mailbox import POLL_SECONDS
 from gatekeeper.databases.adapters.agents.transports import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
-    ENVELOPE_MEDIA_TYPE,
+    HEADERS,
+    read_within,
 )
 from gatekeeper.kernel.errors import Refusal
 from gatekeeper.platform.crypto.envelope import seal
+from gatekeeper.wire.jobs import MAX_JOB_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -91,13 +93,17 @@ class Poller:
 
     async def _poll(self) -> str | None:
         """Ask for one message; None when there was none for as long as polls wait."""
-        response = await self._client.post(
-            f"{self._url}{POLL_PATH}",
-            content=self._sealed(),
-            headers={"Content-Type": ENVELOPE_MEDIA_TYPE},
-        )
-        response.raise_for_status()
-        return response.text if response.status_code == httpx.codes.OK else None
+        async with self._client.stream(
+            "POST", f"{self._url}{POLL_PATH}", content=self._sealed(), headers=HEADERS
+        ) as response:
+            response.raise_for_status()
+            if response.status_code != httpx.codes.OK:
+                return None
+            message = await read_within(response, MAX_JOB_BYTES)
+        if message is None:
+            msg = "larger than any job"
+            raise httpx.DecodingError(msg)
+        return message
 
     def _sealed(self) -> str:
         return seal(
@@ -126,18 +132,17 @@ class Poller:
         deadline, failures = loop.time() + ANSWER_SECONDS, 0
         while True:
             try:
-                response = await self._client.post(
-                    f"{self._url}{RESULTS_PATH}",
-                    content=answer,
-                    headers={"Content-Type": ENVELOPE_MEDIA_TYPE},
-                )
+                async with self._client.stream(
+                    "POST", f"{self._url}{RESULTS_PATH}", content=answer, headers=HEADERS
+                ) as response:
+                    status = response.status_code
             except httpx.HTTPError as error:
                 why = _words(error)
             else:
-                if response.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
-                    _note(response)
+                if status < httpx.codes.INTERNAL_SERVER_ERROR:
+                    _note(status)
                     return
-                why = str(response.status_code)
+                why = str(status)
             failures += 1
             pause = self._backoff.pause(failures, self._random)
             if loop.time() + pause > deadline:
@@ -146,10 +151,10 @@ class Poller:
             await asyncio.sleep(pause)
 
 
-def _note(response: httpx.Response) -> None:
+def _note(status: int) -> None:
     """A late answer is no harm: the job is asked for again, and meets what it did before."""
-    if response.is_error:
-        log.warning("an answer was not taken", status=response.status_code)
+    if status >= httpx.codes.BAD_REQUEST:
+        log.warning("an answer was not taken", status=status)
 
 
 def _words(error: httpx.HTTPError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 import httpx
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from gatekeeper.databases.adapters.agents.mailbox import Mailbox
 
 ENVELOPE_MEDIA_TYPE: Final = "application/jose"
+HEADERS: Final = {"Content-Type": ENVELOPE_MEDIA_TYPE, "Accept-Encoding": "identity"}
 MAX_ANSWER_BYTES: Final = 1_048_576
 CONNECT_SECONDS: Final = 3.0
 ANSWER_SECONDS: Final = 30.0
@@ -50,19 +52,21 @@ class HttpPush:
 
     async def exchange(self, envelope: str) -> str:
         try:
-            response = await self._client.post(
-                f"{self._url}/jobs",
-                content=envelope,
-                headers={"Content-Type": ENVELOPE_MEDIA_TYPE},
-            )
-        except httpx.HTTPError as error:
+            async with (
+                asyncio.timeout(CONNECT_SECONDS + ANSWER_SECONDS),  # also of one that drips
+                self._client.stream(
+                    "POST", f"{self._url}/jobs", content=envelope, headers=HEADERS
+                ) as response,
+            ):
+                if response.status_code != httpx.codes.OK:
+                    raise _not_ok(response.status_code)
+                answer = await read_within(response, MAX_ANSWER_BYTES)
+        except (httpx.HTTPError, TimeoutError) as error:
             msg = f"the agent did not answer ({type(error).__name__})"
             raise UnavailableError(msg, ErrorCode.AGENT_UNREACHABLE) from error
-        if response.status_code != httpx.codes.OK:
-            raise _not_ok(response.status_code)
-        if len(response.content) > MAX_ANSWER_BYTES:
+        if answer is None:
             raise GatekeeperError(ErrorCode.AGENT_REJECTED, "the agent's answer is too large")
-        return response.text
+        return answer
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -85,6 +89,16 @@ class Fetched:
 
     async def close(self) -> None:
         """Nothing is held."""
+
+
+async def read_within(response: httpx.Response, most: int) -> str | None:
+    """Read an answer as it comes, never unpacked; None as soon as it is larger than that."""
+    body = bytearray()
+    async for part in response.aiter_raw():
+        body += part
+        if len(body) > most:
+            return None
+    return body.decode("latin-1")  # what is no ASCII is refused with the envelope
 
 
 def _not_ok(status: int) -> GatekeeperError:
