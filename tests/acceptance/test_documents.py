@@ -147,6 +147,12 @@ def stand_ins(server_18: EmbeddedServer) -> dict[str, str]:
     }
 
 
+def private(path: Path, text: str) -> None:
+    """Write settings as the how-tos say: for their owner alone."""
+    path.touch(mode=0o600)
+    path.write_text(text)
+
+
 def replaced(text: str, stand_ins: dict[str, str]) -> str:
     for name, here in stand_ins.items():
         text = text.replace(name, here)
@@ -159,7 +165,7 @@ def prepare(folder: Path, stack: Stack, stand_ins: dict[str, str]) -> None:
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / "policy.yaml").write_text(POLICY)
     control_plane, _agent = blocks(how_to("deploy.md"), "toml")
-    (folder / "control-plane.toml").write_text(replaced(control_plane, stand_ins))
+    private(folder / "control-plane.toml", replaced(control_plane, stand_ins))
     (packs := folder / "packs").mkdir()
     (packs / "manifest.toml").write_text(blocks(how_to("write-a-role-pack.md"), "toml")[0])
     (packs / "report_read.sql").write_text(blocks(how_to("write-a-role-pack.md"), "sql")[0])
@@ -218,8 +224,8 @@ def test_every_command_that_is_not_typed_still_stands_somewhere() -> None:
 def test_the_settings_of_the_how_tos_load(tmp_path: Path) -> None:
     control_plane, agent = blocks(how_to("deploy.md"), "toml")
     (issuer,) = blocks(how_to("connect-an-issuer.md"), "toml")
-    (tmp_path / "control-plane.toml").write_text(control_plane)
-    (tmp_path / "agent.toml").write_text(agent)
+    private(tmp_path / "control-plane.toml", control_plane)
+    private(tmp_path / "agent.toml", agent)
 
     known = load_settings(ControlPlaneSettings, tmp_path / "control-plane.toml", {})
     served = load_settings(AgentSettings, tmp_path / "agent.toml", {})

@@ -183,7 +183,7 @@ def test_a_denial_names_its_reasons_and_what_would_be_allowed(stack: Stack) -> N
         (("session", "show", "ses_aaaaaaaaaaaaaaaaaaaa"), 5, "gk session list"),
         (("session", "show", "nonsense"), 2, "gk session list"),
         (("reconcile",), 4, "operators"),
-        (("audit", "tail"), 4, "not yours"),
+        (("audit", "tail"), 4, "for operators"),
         (
             ("--server", "http://127.0.0.1:9", "session", "list"),
             3,

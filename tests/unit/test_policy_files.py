@@ -285,6 +285,7 @@ def test_the_command_tells_everything_at_once_with_file_and_line(tmp_path: Path)
     (tmp_path / "a.yaml").write_text(HEAD + "grants:\n" + rule(who="{}", when="'1 > 2'"))
     (tmp_path / "b.yaml").write_text(HEAD + "grants:\n" + rule("h", targets="[nowhere]"))
     settings = tmp_path / "control-plane.toml"
+    settings.touch(mode=0o600)
     settings.write_text(
         'store_dsn = "x"\npublic_url = "http://127.0.0.1"\nkey_folder = "k"\npolicy = "p"\n'
         '[[targets]]\nname = "pg-prod"\nagent = "a"\nhost = "h"\ndatabase = "d"\n'
