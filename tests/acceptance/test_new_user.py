@@ -42,7 +42,7 @@ def test_a_new_session_says_how_it_is_ended(local: Stack) -> None:
 
 
 def test_a_list_of_ended_sessions_shows_when_they_ended(local: Stack) -> None:
-    session = local.create(ttl="1h")
+    session = local.create(ttl="31m")
     local.gk("dana", "session", "revoke", session["sessionId"])
     view = local.json("dana", "session", "show", session["sessionId"])
     listed = local.gk("dana", "session", "list", "--all").stdout
