@@ -63,7 +63,9 @@ async def new_agent_dsn(admin: Secret, database: str) -> Secret:
     )
 
 
-async def prepare_sample_target(admin: Secret, database: str) -> Secret:
+async def prepare_sample_target(
+    admin: Secret, database: str, *, shards: int = DEFAULT_SHARDS
+) -> Secret:
     """Make a database with sample tables, set it up, and return the agent's DSN."""
     async with await psycopg.AsyncConnection.connect(admin.reveal(), autocommit=True) as server:
         if not await _exists(server, "SELECT 1 FROM pg_database WHERE datname = %s", database):
@@ -76,7 +78,7 @@ async def prepare_sample_target(admin: Secret, database: str) -> Secret:
         make_conninfo(admin.reveal(), dbname=database), autocommit=True
     ) as shop:
         await shop.execute(_SAMPLE)
-    setup = bootstrap.Setup(databases=(database, "postgres"), owners=("postgres",))
+    setup = bootstrap.Setup(databases=(database, "postgres"), owners=("postgres",), shards=shards)
     await bootstrap_target(admin, setup, apply=True)
     return await new_agent_dsn(admin, database)
 
