@@ -34,6 +34,7 @@ from gatekeeper.kernel.errors import InputError
 from gatekeeper.kernel.ids import RoleName
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
+from gatekeeper.platform.postgres.pool import NETWORK, Pool
 
 HOUR = timedelta(hours=1)
 
@@ -332,6 +333,22 @@ async def test_a_database_that_was_not_set_up_is_named_as_that(server_18: Embedd
         assert "gk target bootstrap" in missing[0].fix
     finally:
         await provider.close()
+
+
+async def test_a_network_that_goes_away_is_noticed_by_every_connection_that_is_kept(
+    target: Target, store_dsn: str
+) -> None:
+    store = Pool(Secret(store_dsn), name="store")
+    await store.open()
+    try:
+        for kept in (store, target.provider._issue, target.provider._cleanup):
+            async with kept.connection() as connection:
+                known = connection.info.get_parameters()
+                assert {name: known[name] for name in NETWORK} == {
+                    name: str(value) for name, value in NETWORK.items()
+                }
+    finally:
+        await store.close()
 
 
 async def test_an_unreachable_server_is_named_as_that(monkeypatch: pytest.MonkeyPatch) -> None:

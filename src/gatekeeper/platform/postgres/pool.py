@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -13,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from gatekeeper.kernel.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from gatekeeper.kernel.secret import Secret
 
@@ -25,6 +26,16 @@ KEEPALIVE_INTERVAL_SECONDS: Final = 5
 KEEPALIVE_COUNT: Final = 3
 UNANSWERED_MILLISECONDS: Final = 30_000
 """How long sent data may stay unacknowledged before the connection counts as dead."""
+NETWORK: Final[Mapping[str, int]] = MappingProxyType(
+    {
+        "connect_timeout": CONNECT_SECONDS,
+        "keepalives_idle": KEEPALIVE_IDLE_SECONDS,
+        "keepalives_interval": KEEPALIVE_INTERVAL_SECONDS,
+        "keepalives_count": KEEPALIVE_COUNT,
+        "tcp_user_timeout": UNANSWERED_MILLISECONDS,
+    }
+)
+"""How every connection that is kept notices a network that went away (libpq's names)."""
 
 
 async def check_when_heard(connection: psycopg.AsyncConnection) -> None:
@@ -58,11 +69,7 @@ class Pool:
             kwargs={
                 "autocommit": True,
                 "application_name": name,
-                "connect_timeout": CONNECT_SECONDS,
-                "keepalives_idle": KEEPALIVE_IDLE_SECONDS,
-                "keepalives_interval": KEEPALIVE_INTERVAL_SECONDS,
-                "keepalives_count": KEEPALIVE_COUNT,
-                "tcp_user_timeout": UNANSWERED_MILLISECONDS,
+                **NETWORK,
             },
         )
 

@@ -31,7 +31,6 @@ POLL_PATH: Final = "/agent/poll"
 RESULTS_PATH: Final = "/agent/results"
 BODY_LIMITS: Final = {RESULTS_PATH: MAX_ANSWER_BYTES}
 """Of the routes that take more than others."""
-SEEN_BEFORE: Final = "the message is refused: it was seen before"
 
 
 async def _text(request: Request) -> str:

@@ -13,7 +13,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from gatekeeper.databases.adapters.postgresql.translate import translated
 from gatekeeper.databases.errors import TargetBusyError
-from gatekeeper.platform.postgres.pool import check_when_heard
+from gatekeeper.platform.postgres.pool import CONNECT_SECONDS, NETWORK, check_when_heard
 from gatekeeper.platform.telemetry import traces
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from gatekeeper.kernel.secret import Secret
 
-CONNECT_SECONDS: Final = 5
 WAIT_SECONDS: Final = 10.0
 STATEMENT_SECONDS: Final = 20
 BUSY_TRIES: Final = 4
@@ -49,7 +48,7 @@ class Helpers:
             kwargs={
                 "autocommit": True,
                 "application_name": name,
-                "connect_timeout": CONNECT_SECONDS,
+                **NETWORK,
                 "options": f"-c statement_timeout={STATEMENT_SECONDS}s",
             },
         )
