@@ -22,13 +22,18 @@ BROKEN = [
     ("roots", "platform/stray.py", "from gatekeeper.client import config"),
     ("plane-shape", "databases/utils.py", ""),
     ("plane-shape", "databases/reconcile.py", "from gatekeeper.databases import service"),
+    ("forwardauth-shape", "forwardauth/utils.py", ""),
+    ("forwardauth-shape", "forwardauth/plan.py", "from gatekeeper.forwardauth import service"),
     ("pure", "kernel/stray.py", "import socket"),
+    ("pure", "forwardauth/agents/stray.py", "import asyncio"),
+    ("pure", "forwardauth/request/stray.py", "import socket"),
     ("pure", "databases/model.py", "import asyncio"),
     ("pure", "databases/evidence.py", "import psycopg_pool"),
     ("ports", "databases/service.py", "import httpx"),
     ("ports", "databases/jobs/stray.py", "from gatekeeper.platform import clock"),
     ("ports", "databases/ports.py", "from gatekeeper.wire import sessions"),
     ("adapters", "entrypoints/operate/stray.py", STORE),
+    ("ports", "forwardauth/agents/stray.py", "from gatekeeper.platform import clock"),
     ("clients", "entrypoints/cli/stray.py", "from gatekeeper.platform import clock"),
     ("clients", "entrypoints/cli/stray.py", "from gatekeeper.databases import model"),
     ("cycles", "kernel/identity.py", "from gatekeeper.kernel import policy"),
@@ -40,6 +45,7 @@ BROKEN = [
     ("terminal", "bootstrap/stray.py", "import typer"),
     ("conditions", "databases/adapters/stray.py", "import yaml"),
     ("conditions", "entrypoints/cli/stray.py", "import cel_expr_python"),
+    ("conditions", "forwardauth/adapters/stray.py", "import jinja2"),
 ]
 
 

@@ -5,23 +5,32 @@ control_plane.py   the control plane, wired         agent.py     an agent, wired
 agents.py          the agents as it reaches them    target.py    setting up and checking a target
 identity.py        who may call it, wired           store.py     setting up the store
 housekeeping.py    what it counts and tells         aliases.py   settings' names of the first design
+forwardauth.py     the decision service, wired
+
+Each name is imported when it is first used: a process of one plane loads nothing of another.
 """
 
-from gatekeeper.bootstrap.agent import agent_app, poll_for_jobs
-from gatekeeper.bootstrap.control_plane import control_plane_app
-from gatekeeper.bootstrap.keys import Keys, make_keys
-from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
-from gatekeeper.bootstrap.store import migrate_store, prepare_store
-from gatekeeper.bootstrap.target import (
-    DEFAULT_SHARDS,
-    MAX_SHARDS,
-    Setup,
-    Step,
-    agent_can_log_in,
-    bootstrap_target,
-    new_agent_dsn,
-    prepare_sample_target,
-)
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from gatekeeper.bootstrap.agent import agent_app, poll_for_jobs
+    from gatekeeper.bootstrap.control_plane import control_plane_app
+    from gatekeeper.bootstrap.keys import Keys, make_keys
+    from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
+    from gatekeeper.bootstrap.store import migrate_store, prepare_store
+    from gatekeeper.bootstrap.target import (
+        DEFAULT_SHARDS,
+        MAX_SHARDS,
+        Setup,
+        Step,
+        agent_can_log_in,
+        bootstrap_target,
+        new_agent_dsn,
+        prepare_sample_target,
+    )
 
 __all__ = [
     "DEFAULT_SHARDS",
@@ -43,3 +52,31 @@ __all__ = [
     "prepare_sample_target",
     "prepare_store",
 ]
+
+_HOMES: Final = {
+    "agent_app": "agent",
+    "poll_for_jobs": "agent",
+    "control_plane_app": "control_plane",
+    "Keys": "keys",
+    "make_keys": "keys",
+    "AgentSettings": "settings",
+    "ControlPlaneSettings": "settings",
+    "load_settings": "settings",
+    "migrate_store": "store",
+    "prepare_store": "store",
+    "DEFAULT_SHARDS": "target",
+    "MAX_SHARDS": "target",
+    "Setup": "target",
+    "Step": "target",
+    "agent_can_log_in": "target",
+    "bootstrap_target": "target",
+    "new_agent_dsn": "target",
+    "prepare_sample_target": "target",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  # whatever the name stands for
+    if name not in _HOMES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

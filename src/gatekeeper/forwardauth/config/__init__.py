@@ -1,0 +1,12 @@
+"""What a configuration may say. Values only: reading files and compiling them is elsewhere.
+
+server.py     the process: where it listens, its cache, its backends, its issuers
+endpoint.py   what is asked about: who is let in, which rules, how it is answered
+rule.py       one rule: credentials, a backend, conditions, variables
+"""
+
+from gatekeeper.forwardauth.config.endpoint import Endpoint
+from gatekeeper.forwardauth.config.rule import Rule
+from gatekeeper.forwardauth.config.server import Configuration, Server
+
+__all__ = ["Configuration", "Endpoint", "Rule", "Server"]

@@ -1,0 +1,66 @@
+"""What all parts of a configuration share: strictness, names, durations."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+MAX_EXPRESSION_CHARS: Final = 4_096
+MAX_NAME_CHARS: Final = 64
+MAX_ITEMS: Final = 1_000
+"""Of any list or mapping in a configuration but `rules` and `endpoints` themselves."""
+MAX_DEFINITIONS: Final = 20_000
+
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION: Final = re.compile(r"(?:\d{1,9}(?:ms|s|m|h))+")
+_PART: Final = re.compile(r"(\d+)(ms|s|m|h)")
+
+
+class Strict(BaseModel):
+    """Keys are camel case; an unknown one is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel)
+
+
+def _seconds(value: object) -> object:
+    if isinstance(value, str) and _DURATION.fullmatch(value):
+        return sum(int(count) * _UNITS[unit] for count, unit in _PART.findall(value))
+    msg = "expected a duration like 500ms, 30s, 5m or 1h30m"
+    raise ValueError(msg)
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(
+        _seconds, json_schema_input_type=Annotated[str, Field(pattern=_DURATION.pattern)]
+    ),
+]
+"""Written like `30s`; held in seconds."""
+
+Name = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=MAX_NAME_CHARS),
+]
+VariableName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=MAX_NAME_CHARS)
+]
+HeaderName = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[A-Za-z0-9!#$%&'*+.^`|~-]+$", max_length=MAX_NAME_CHARS, to_lower=True
+    ),
+]
+"""A field name (RFC 9110 section 5.1), in lower case, without underscores: `X_User` and `X-User`
+become one name in CGI and WSGI."""
+ParameterName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME_CHARS)]
+Source = Annotated[str, StringConstraints(min_length=1, max_length=MAX_EXPRESSION_CHARS)]
+"""CEL, or a template when it contains `{{`."""
+Template = Annotated[str, StringConstraints(max_length=MAX_EXPRESSION_CHARS)]
+Status = Annotated[int, Field(ge=200, le=599)]
+
+Variables = Annotated[dict[VariableName, Source], Field(max_length=MAX_ITEMS)]
+Copied = Annotated[dict[HeaderName, Template | None], Field(max_length=MAX_ITEMS)]
+"""Headers: null copies the client's own, text is a template."""

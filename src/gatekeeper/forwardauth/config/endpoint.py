@@ -1,0 +1,163 @@
+"""An endpoint: what a proxy asks about, who is let in, which rules decide, how it is answered."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, IPvAnyNetwork, model_validator
+
+from gatekeeper.forwardauth.config.base import (
+    MAX_ITEMS,
+    Copied,
+    Duration,
+    HeaderName,
+    Name,
+    ParameterName,
+    Status,
+    Strict,
+    Template,
+    Variables,
+)
+
+REDIRECT_STATUSES = (302, 303, 307)
+
+
+class Allow(Strict):
+    """Which credentials are looked at. Others are not seen by any rule."""
+
+    authorization: list[Literal["basic", "bearer"]] = []
+    header: Annotated[list[HeaderName], Field(max_length=MAX_ITEMS)] = []
+    query: Annotated[list[ParameterName], Field(max_length=MAX_ITEMS)] = []
+    cookie: Annotated[list[ParameterName], Field(max_length=MAX_ITEMS)] = []
+    none: bool = False
+    """Anybody is admitted, and the rules decide."""
+
+
+class Challenge(Strict):
+    """What `WWW-Authenticate` asks for (RFC 9110 section 11.6.1)."""
+
+    type: Literal["basic", "bearer"]
+    realm: Annotated[str, Field(pattern=r"^[\x20-\x7e]{1,200}$")]
+    charset: Literal["UTF-8"] | None = None
+
+    @model_validator(mode="after")
+    def _charset_is_for_basic(self) -> Self:
+        if self.charset is not None and self.type != "basic":
+            msg = "charset belongs to a basic challenge (RFC 7617)"
+            raise ValueError(msg)
+        return self
+
+
+class Redirect(Strict):
+    """Send the client elsewhere, to a login page for instance."""
+
+    to: Template
+    """A template of a whole URL, or of a path on the same host. Values are percent-encoded."""
+    hosts: Annotated[list[str], Field(max_length=MAX_ITEMS)] = []
+    """Hosts a whole URL may lead to, compared exactly; others are an error."""
+    status: Literal[302, 303, 307] = 302
+
+
+class Response(Strict):
+    """How one outcome is answered."""
+
+    status: Status | None = None
+    headers: Copied = {}
+    body: Template | None = None
+    body_file: str | None = None
+    redirect: Redirect | None = None
+
+    @model_validator(mode="after")
+    def _one_body(self) -> Self:
+        if self.body is not None and self.body_file is not None:
+            msg = "give body or bodyFile, not both"
+            raise ValueError(msg)
+        return self
+
+
+class Refusing(Response):
+    """How a request is answered that is not let through."""
+
+    status: Annotated[int, Field(ge=400, le=599)] | None = None
+
+
+class Passing(Strict):
+    """How a request is answered that is let through: the answer to the proxy is always 200 without
+    a body (nginx drops connections otherwise, Envoy takes nothing else)."""
+
+    headers: Copied = {}
+    """Identity headers for the proxy to hand on. Each is sent, also when it is empty."""
+
+
+class ResponsePolicy(Strict):
+    pass_: Passing = Field(default=Passing(), alias="pass")
+    fail: Refusing = Refusing()
+    error: Refusing = Refusing()
+
+
+class Authentication(Strict):
+    """Who is let in to be judged by the rules."""
+
+    required: bool = True
+    allow: Allow
+    challenge: Challenge | None = None
+    response: Refusing = Refusing()
+    """How a request without a credential is answered; 401 by default."""
+
+    @model_validator(mode="after")
+    def _something_is_allowed(self) -> Self:
+        allow = self.allow
+        if not (allow.authorization or allow.header or allow.query or allow.cookie or allow.none):
+            msg = "allow at least one of authorization, header, query, cookie, none"
+            raise ValueError(msg)
+        return self
+
+
+class ForwardProxyPolicy(Strict):
+    """Whose word about the original request is taken. By default nobody's."""
+
+    trusted_proxy_ips: list[IPvAnyNetwork | Literal["unix"]] = Field(
+        default=[], alias="trustedProxyIPs", max_length=MAX_ITEMS
+    )
+    """Addresses and networks; `unix` for a socket in the file system."""
+    development_mode: bool = False
+    """Strip what an untrusted peer says instead of refusing it. Never in production."""
+
+    @model_validator(mode="after")
+    def _not_everybody(self) -> Self:
+        if any(net != "unix" and net.prefixlen == 0 for net in self.trusted_proxy_ips):
+            msg = "trusting every address trusts every client: name your proxies"
+            raise ValueError(msg)
+        return self
+
+
+class ForwardRequestPolicy(Strict):
+    """What of the original request rules may hand on."""
+
+    forward_proxy_headers: bool = False
+    """Make X-Forwarded-* of the original request available as `forward.headers`."""
+    encoded_slashes: Literal["refuse", "keep"] = "refuse"
+    """`%2F` in a path: refuse the request, or keep it as it is."""
+
+
+class RuleReference(Strict):
+    name: Name
+
+
+class EndpointCache(Strict):
+    result_ttl: Duration | None = Field(default=None, alias="resultTTL")
+    """How long the result of the whole chain is kept."""
+
+
+class Endpoint(Strict):
+    """What a proxy asks about."""
+
+    description: str = ""
+    authentication: Authentication
+    forward_proxy_policy: ForwardProxyPolicy = ForwardProxyPolicy()
+    forward_request_policy: ForwardRequestPolicy = ForwardRequestPolicy()
+    variables: Variables = {}
+    rules: Annotated[list[RuleReference], Field(min_length=1, max_length=MAX_ITEMS)]
+    """In order; each must pass for the next to be asked. Without one nothing could be decided."""
+    response_policy: ResponsePolicy = ResponsePolicy()
+    cache: EndpointCache = EndpointCache()

@@ -1,0 +1,70 @@
+"""The names that conditions, variables and templates know: the same everywhere.
+
+A name has one kind, so that a condition can be type-checked when it is loaded. `any` is
+whatever an answer or a variable holds.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+
+class Kind(StrEnum):
+    """The kind of a name's value."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
+    TIME = "time"
+    TEXTS = "map of text"
+    TEXT_LISTS = "map of lists of text"
+    MAP = "map of any"
+    LIST = "list of any"
+    ANY = "any"
+
+
+NAMES: Final = {
+    "request.id": Kind.TEXT,
+    "request.endpoint": Kind.TEXT,
+    "request.method": Kind.TEXT,
+    "request.scheme": Kind.TEXT,
+    "request.host": Kind.TEXT,
+    "request.port": Kind.INTEGER,
+    "request.path": Kind.TEXT,
+    "request.rawPath": Kind.TEXT,
+    "request.rawQuery": Kind.TEXT,
+    "request.query": Kind.TEXTS,
+    "request.queryAll": Kind.TEXT_LISTS,
+    "request.headers": Kind.TEXTS,
+    "request.headersAll": Kind.TEXT_LISTS,
+    "request.cookies": Kind.TEXTS,
+    "request.client": Kind.TEXT,
+    "request.proxied": Kind.BOOLEAN,
+    "admission.authenticated": Kind.BOOLEAN,
+    "auth.selected": Kind.TEXT,
+    "auth.input": Kind.MAP,
+    "auth.forward": Kind.MAP,
+    "forward.headers": Kind.TEXTS,
+    "forward.query": Kind.TEXTS,
+    "backend.requested": Kind.BOOLEAN,
+    "backend.status": Kind.INTEGER,
+    "backend.headers": Kind.TEXTS,
+    "backend.body": Kind.ANY,
+    "backend.bodyText": Kind.TEXT,
+    "backend.accepted": Kind.BOOLEAN,
+    "backend.error": Kind.TEXT,
+    "backend.pages": Kind.LIST,
+    "session.live": Kind.BOOLEAN,
+    "session.sessions": Kind.LIST,
+    "vars.global": Kind.MAP,
+    "vars.local": Kind.MAP,
+    "rules": Kind.MAP,
+    "response": Kind.MAP,
+    "env": Kind.TEXTS,
+    "secrets": Kind.TEXTS,
+    "now": Kind.TIME,
+}
+
+VOLATILE: Final = frozenset({"now", "request.id"})
+"""What differs from one request to the next by itself: a decision that read it is never kept."""
