@@ -20,7 +20,7 @@ from gatekeeper.forwardauth.model import Answer, Outcome, Rejected, Scope
 from gatekeeper.forwardauth.request import views
 
 if TYPE_CHECKING:
-    from gatekeeper.forwardauth.agents.caching import Memory
+    from gatekeeper.forwardauth.agents.memory import Memory
     from gatekeeper.forwardauth.agents.response import Answering, ResponsePlan
     from gatekeeper.forwardauth.agents.server import EndpointPlan
     from gatekeeper.forwardauth.model import OriginalRequest, Step, Steps

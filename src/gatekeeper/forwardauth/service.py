@@ -31,7 +31,7 @@ from gatekeeper.forwardauth.model import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from gatekeeper.forwardauth.agents.caching import Memory
+    from gatekeeper.forwardauth.agents.memory import Memory
     from gatekeeper.forwardauth.agents.server import EndpointPlan, Generation
     from gatekeeper.forwardauth.dialects import Dialect
     from gatekeeper.forwardauth.model import Effect, OriginalRequest, Step, Steps

@@ -75,10 +75,11 @@ def compile_backend(config: BackendApi, compiler: Compiler, *, timeout: float) -
     asked = None
     if config.introspection is not None:
         asked = _introspection(config.introspection, compiler.at("introspection"))
-    copies = {("request.headers", name) for name, value in headers if value is None}
+    copies: set[Read] = {("request.headers", name) for name, value in headers if value is None}
     copies |= {("request.query", name) for name, value in query if value is None}
     if config.forward_proxy_headers:
         copies.add(("forward.headers",))
+    secrets = None if asked is None else (asked.token, asked.client)
     return Backend(
         url=url,
         method="POST" if asked is not None else config.method,
@@ -91,8 +92,7 @@ def compile_backend(config: BackendApi, compiler: Compiler, *, timeout: float) -
         max_pages=config.pagination.max_pages if config.pagination is not None else 1,
         timeout=timeout if config.timeout is None else config.timeout,
         retries=config.retries,
-        reads=reads_of(url, headers, query, body, asked and (asked.token, asked.client))
-        | frozenset(copies),
+        reads=reads_of(url, headers, query, body, secrets).union(copies),
     )
 
 

@@ -10,7 +10,7 @@ from gatekeeper.forwardauth.model import NOTHING, Step
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gatekeeper.forwardauth.agents.caching import Memory
+    from gatekeeper.forwardauth.agents.memory import Memory
     from gatekeeper.forwardauth.model import Credential, OriginalRequest, Scope
 
 

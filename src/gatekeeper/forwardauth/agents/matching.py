@@ -266,7 +266,8 @@ def forwards(group: Group, shown: Mapping[str, Any], scope: Scope) -> Forwarded:
     """Make what a group forwards. Raises `EvaluationError` when a part of it is missing."""
     if group.outputs is None:
         return _again(shown)
-    headers, query = [], []
+    headers: list[tuple[str, str]] = []
+    query: list[tuple[str, str]] = []
     for output in group.outputs:
         value = output.first(scope).strip()
         if not value:

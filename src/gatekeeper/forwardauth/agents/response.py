@@ -175,8 +175,9 @@ def _answer(plan: Answering, request: OriginalRequest | None, scope: Scope) -> A
 
 
 def _copied(name: str, request: OriginalRequest | None) -> str:
-    fields = {} if request is None else request.fields
-    return fields.get(name.encode("ascii"), b"").decode("latin-1")
+    """Copy the client's own header; of several, what all of them say together."""
+    value = b"" if request is None else request.fields.get(name.encode("ascii"), b"")
+    return value.decode("latin-1")
 
 
 def _checked(name: str, value: str) -> str:
@@ -193,7 +194,7 @@ def _location(plan: Redirecting, scope: Scope) -> str:
     Browsers take a slash and a backslash, two slashes, or tabs between them for the start of
     another host (CVE-2020-11053).
     """
-    to = plan.to(scope)
+    to: str = plan.to(scope)
     plain = to.isascii() and to.isprintable() and " " not in to and "\\" not in to
     if plain and to.startswith("/") and not to.startswith("//"):
         return to
