@@ -11,7 +11,7 @@ from gatekeeper.platform.documents.document import (
     DocumentError,
     Location,
 )
-from gatekeeper.platform.documents.faults import Fault, dotted, find_faults, nearest
+from gatekeeper.platform.documents.faults import Fault, branches, dotted, find_faults, nearest
 from gatekeeper.platform.documents.looking import LOOK_SECONDS, Fingerprint, Looks, fingerprint
 from gatekeeper.platform.documents.reading import SUFFIXES, read_bytes, read_document, read_yaml
 
@@ -25,6 +25,7 @@ __all__ = [
     "Fingerprint",
     "Location",
     "Looks",
+    "branches",
     "dotted",
     "find_faults",
     "fingerprint",

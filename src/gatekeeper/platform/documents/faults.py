@@ -149,18 +149,18 @@ def _step(kind: Any, part: str | int) -> list[Any]:  # noqa: ANN401  # an annota
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         for name, field in kind.model_fields.items():
             if part in {field.alias, name}:
-                return _branches(field.annotation)
+                return branches(field.annotation)
         tags = [a for f in kind.model_fields.values() for a in get_args(f.annotation)
                 if get_origin(f.annotation) is Literal]  # fmt: skip
         return [] if tags and part not in tags else [kind]
     arguments = [one for one in get_args(kind) if one is not ...]
-    return _branches(arguments[-1]) if arguments else []
+    return branches(arguments[-1]) if arguments else []
 
 
-def _branches(kind: Any) -> list[Any]:  # noqa: ANN401  # an annotation
+def branches(kind: Any) -> list[Any]:  # noqa: ANN401  # an annotation
     """Return the kinds an annotation is made of, without what only constrains them."""
     if get_origin(kind) is Annotated:
-        return _branches(get_args(kind)[0])
+        return branches(get_args(kind)[0])
     if get_origin(kind) in {Union, types.UnionType}:
-        return [one for branch in get_args(kind) for one in _branches(branch)]
+        return [one for branch in get_args(kind) for one in branches(branch)]
     return [kind]

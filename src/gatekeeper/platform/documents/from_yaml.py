@@ -10,9 +10,9 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from yaml import YAMLError
+from yaml._yaml import CParser
 from yaml.composer import Composer, ComposerError
 from yaml.constructor import SafeConstructor
-from yaml.cyaml import CParser
 from yaml.events import AliasEvent, NodeEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from yaml.resolver import Resolver
@@ -73,9 +73,9 @@ class _Loader(Composer, CParser, SafeConstructor, Resolver):
 
     def __init__(self, text: str) -> None:
         CParser.__init__(self, text)
-        Composer.__init__(self)  # type: ignore[no-untyped-call]
+        Composer.__init__(self)
         SafeConstructor.__init__(self)
-        Resolver.__init__(self)  # type: ignore[no-untyped-call]
+        Resolver.__init__(self)
         self._depth = 0
 
     def compose_node(self, parent: Node | None, index: int) -> Node | None:
@@ -88,7 +88,7 @@ class _Loader(Composer, CParser, SafeConstructor, Resolver):
         self._depth += 1
         if self._depth > MAX_DEPTH:
             _refuse(f"more than {MAX_DEPTH} lists and mappings in one another", event)
-        node: Node | None = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        node: Node | None = super().compose_node(parent, index)
         self._depth -= 1
         if isinstance(node, MappingNode):
             _check_keys(node)
