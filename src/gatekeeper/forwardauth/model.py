@@ -269,7 +269,7 @@ class SkippedDefinition(NamedTuple):
     """A rule or endpoint of a configuration that is not in use, and why."""
 
     kind: str
-    """rule or endpoint."""
+    """rule, endpoint, or document: a whole file that cannot be read."""
     name: str
     reason: str
     sources: tuple[str, ...] = ()

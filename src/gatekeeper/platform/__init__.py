@@ -5,6 +5,7 @@
     oidc/       identity tokens, the development issuer   crypto/     keys, envelopes, sealing
     policy/     policy files and CEL conditions           telemetry/  logs, metrics, traces
     tasks/      asyncio tasks, in the background or waiting
+    documents/  YAML, TOML and JSON, with lines
 
 Nothing here knows a plane.
 """
