@@ -165,8 +165,8 @@ class BackendPage:
 class BackendResponse:
     """What a backend answered: its last page, and all of them.
 
-    `error` says why there is no answer; then `status` is 0. `body` is the parsed JSON, None
-    when the answer is none.
+    `error` says why there is no answer; then `status` is 0, unless there is one whose body is
+    not the JSON it says it is. `body` is the parsed JSON, None when the answer is none.
     """
 
     status: int = 0
