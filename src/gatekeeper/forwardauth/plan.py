@@ -117,7 +117,7 @@ class _Builder:
         self._rules = {name: self._rule(name, rule) for name, rule in configuration.rules.items()}
 
     def _rule(self, name: str, config: Rule) -> RulePlan | None:
-        compiler = Compiler(self._language, f"rules.{name}")
+        compiler = Compiler(self._language, ("rules", name))
         plan = compile_rule(name, config, compiler, self._bounds)
         _check_locals(plan, config, compiler)
         _check_exports(plan, compiler)
@@ -129,7 +129,7 @@ class _Builder:
             reason = f"missing rule dependencies: {', '.join(dict.fromkeys(missing))}"
             self.skipped.append(SkippedDefinition("endpoint", name, reason))
             return None
-        compiler = Compiler(self._language, f"endpoints.{name}")
+        compiler = Compiler(self._language, ("endpoints", name))
         rules = [rule for one in config.rules if (rule := self._rules[one.name]) is not None]
         plan = _endpoint(
             name, config, rules, compiler, bounds=self._bounds, constants=self._constants
@@ -140,7 +140,9 @@ class _Builder:
         if not compiler.faults:
             return True
         self.faults += compiler.faults
-        reason = "; ".join(f"{fault.key}: {fault.message}" for fault in compiler.faults)
+        reason = "; ".join(
+            f"{'.'.join(map(str, fault.where))}: {fault.message}" for fault in compiler.faults
+        )
         self.skipped.append(SkippedDefinition(kind, name, reason))
         return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from functools import partial
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -66,7 +67,17 @@ def load(path: Path, *, environ: Mapping[str, str]) -> Loaded:
         environment=environment,
         secrets=secrets,
         templates_folder=None if folder is None else sources.beside(path, folder),
+        place=partial(_place, (main, *reading.documents)),
     )
+
+
+def _place(documents: tuple[Document, ...], where: Location) -> str:
+    """Say where a part stands: in the document that has the definition it belongs to."""
+    for document in documents:
+        section = document.value.get(where[0]) if isinstance(document.value, dict) else None
+        if isinstance(section, dict) and where[1] in section:
+            return document.place(where)
+    return documents[0].place(where)
 
 
 def _main(path: Path) -> Document:

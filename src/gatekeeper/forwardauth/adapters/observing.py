@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from gatekeeper.forwardauth.agents.server import Generation
+    from gatekeeper.forwardauth.errors import Problem
     from gatekeeper.forwardauth.model import Decided
+    from gatekeeper.forwardauth.service import Decider
 
 log = structlog.get_logger("passctrl")
 
@@ -58,8 +60,21 @@ class Observer:
         self._seconds: dict[str, float] = defaultdict(float)
         self.defects = 0
         self.reloads = {"taken": 0, "rejected": 0}
-        self.generation: Callable[[], Generation] | None = None
-        self.kept: Callable[[], int] = lambda: 0
+        self._watched: Decider | None = None
+
+    def watch(self, decider: Decider) -> None:
+        """Show what this decider has in force, and how much it keeps."""
+        self._watched = decider
+
+    async def rejected(self, problems: tuple[Problem, ...]) -> None:
+        """Count a changed configuration that was not taken."""
+        self.reloads["rejected"] += 1
+        log.warning("configuration rejected", problems=[str(problem) for problem in problems])
+
+    def taken(self, generation: Generation) -> None:
+        """Count a configuration that was taken."""
+        self.reloads["taken"] += 1
+        log.info("configuration taken", generation=generation.number, digest=generation.digest)
 
     def decided(self, decided: Decided) -> None:
         endpoint, dialect, outcome, status, reason, origin, seconds, request_id, generation = (
@@ -107,9 +122,11 @@ class Observer:
         for result, count in self.reloads.items():
             reloads.add_metric([result], count)
         yield reloads
-        yield GaugeMetricFamily("passctrl_results_kept", "Results in memory.", value=self.kept())
-        if self.generation is not None:
-            generation = self.generation()
+        if self._watched is not None:
+            generation = self._watched.generation
+            yield GaugeMetricFamily(
+                "passctrl_results_kept", "Results in memory.", value=len(self._watched.memory)
+            )
             yield GaugeMetricFamily(
                 "passctrl_generation", "The configuration in force.", value=generation.number
             )

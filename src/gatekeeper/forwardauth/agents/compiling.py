@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that cannot be compiled: where (a dotted key), and why."""
+    """Something that cannot be compiled: where in the configuration, and why."""
 
-    key: str
+    where: tuple[str | int, ...]
     message: str
 
 
@@ -26,18 +26,15 @@ class Compiler:
     """Compiles the parts of one definition; what fails is noted, and the rest goes on."""
 
     language: Language
-    key: str
+    where: tuple[str | int, ...]
     faults: list[Fault] = field(default_factory=list)
 
     def at(self, *parts: str | int) -> Compiler:
         """Return the same compiler, deeper in the document."""
-        key = self.key
-        for part in parts:
-            key += f"[{part}]" if isinstance(part, int) else f".{part}"
-        return Compiler(self.language, key, self.faults)
+        return Compiler(self.language, (*self.where, *parts), self.faults)
 
     def fault(self, message: str) -> None:
-        self.faults.append(Fault(self.key, message))
+        self.faults.append(Fault(self.where, message))
 
     def condition(self, source: str) -> Expression:
         return self._expression(self.language.condition, source)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from gatekeeper.forwardauth.config.server import Configuration
@@ -32,3 +32,5 @@ class Loaded:
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     """Values of `secrets`, by name."""
     templates_folder: Path | None = None
+    place: Callable[[tuple[str | int, ...]], str] = str
+    """Says where a part of it stands: `file:line`."""

@@ -43,7 +43,6 @@ class Operations(Strict):
 
 class Logging(Strict):
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["json", "text"] = "json"
     correlation_header: HeaderName = "x-request-id"
     decisions: bool = True
     """Write one line for every decision."""
