@@ -58,7 +58,9 @@ def bearer(token: str) -> dict[str, str]:
     return {"authorization": f"Bearer {token}"}
 
 
-def endpoint(*rules: str, authentication: Mapping[str, Any] = ANYBODY, **more: Any) -> dict[str, Any]:
+def endpoint(
+    *rules: str, authentication: Mapping[str, Any] = ANYBODY, **more: Any
+) -> dict[str, Any]:
     return {"authentication": authentication, "rules": [{"name": name} for name in rules], **more}
 
 
@@ -100,9 +102,7 @@ class Gate:
     trace: list[Step] | None = None
 
     def __post_init__(self) -> None:
-        found = compiled(
-            self.configuration, environment=self.environment, secrets=self.secrets
-        )
+        found = compiled(self.configuration, environment=self.environment, secrets=self.secrets)
         assert not found.generation.skipped, found.generation.skipped
         self.plans = found.generation.plans
 
@@ -137,7 +137,9 @@ class Gate:
         return [effect.request for effect in self.effects if isinstance(effect, CallBackend)]
 
 
-def gate(rule: Mapping[str, Any], *, authentication: Mapping[str, Any] = ANYBODY, **more: Any) -> Gate:
+def gate(
+    rule: Mapping[str, Any], *, authentication: Mapping[str, Any] = ANYBODY, **more: Any
+) -> Gate:
     """Make a gate of one endpoint `api` with one rule `rule`; `more` is the gate's own."""
     configuration = {
         "endpoints": {"api": endpoint("rule", authentication=authentication)},

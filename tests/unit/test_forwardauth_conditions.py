@@ -34,7 +34,9 @@ def test_a_cell_of_the_table(key: str, condition: str, outcome: Outcome) -> None
     assert (answer.status == 200) is (outcome is Outcome.PASS)
 
 
-@pytest.mark.parametrize("alias", [("pass", "whenAll"), ("fail", "failWhen"), ("error", "errorWhen")])
+@pytest.mark.parametrize(
+    "alias", [("pass", "whenAll"), ("fail", "failWhen"), ("error", "errorWhen")]
+)
 def test_the_short_names_of_the_lists_mean_the_same(alias: tuple[str, str]) -> None:
     short, long = ({"conditions": {name: [FALSE, TRUE]}} for name in alias)
     assert gate(short).ask(request()).outcome is gate(long).ask(request()).outcome
@@ -77,10 +79,18 @@ ANSWERS = [
     (NO_ANSWER, {"whenAll": [TRUE]}, Outcome.ERROR),
     (NO_ANSWER, {"whenAll": [FALSE]}, Outcome.ERROR),
     (NO_ANSWER, {"failWhen": ["backend.error != ''"]}, Outcome.FAIL),
-    (BackendResponse(status=200, body={"ok": True}), {"whenAll": ["backend.body.ok"]}, Outcome.PASS),
+    (
+        BackendResponse(status=200, body={"ok": True}),
+        {"whenAll": ["backend.body.ok"]},
+        Outcome.PASS,
+    ),
     (BackendResponse(status=200, body={"ok": 1}), {"whenAll": ["backend.body.ok"]}, Outcome.ERROR),
     (BackendResponse(status=200, body={}), {"whenAll": ["backend.body.ok"]}, Outcome.ERROR),
-    (BackendResponse(status=200, body=None), {"whenAll": ["lookup(backend.body, 'ok') == null"]}, Outcome.PASS),
+    (
+        BackendResponse(status=200, body=None),
+        {"whenAll": ["lookup(backend.body, 'ok') == null"]},
+        Outcome.PASS,
+    ),
 ]
 
 

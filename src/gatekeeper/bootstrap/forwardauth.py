@@ -155,4 +155,3 @@ def request_ids() -> Callable[[], str]:
     """Make correlation ids: the process's own random part, and a number."""
     prefix, numbers = secrets.token_hex(8), itertools.count(1)
     return lambda: f"{prefix}-{next(numbers):x}"
-

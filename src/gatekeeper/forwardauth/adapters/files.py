@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from functools import partial
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
