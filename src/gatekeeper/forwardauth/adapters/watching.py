@@ -84,7 +84,9 @@ class ConfigurationWatcher:
             raise ConfigurationError(loaded.problems)
         if loaded.configuration.server != self._running.configuration.server:
             message = "the server block has changed: restart to use this configuration"
-            raise ConfigurationError([Problem(place=str(self._path), key="server", message=message)])
+            raise ConfigurationError(
+                [Problem(place=str(self._path), key="server", message=message)]
+            )
         await self._taken(loaded)
         self._running = loaded
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from gatekeeper.forwardauth.config.rule import (
-    BearerMatch,
     BasicMatch,
+    BearerMatch,
     CookieMatch,
     HeaderMatch,
     JwtMatch,
@@ -84,9 +84,7 @@ def _asked(endpoint: Endpoint, rules: Mapping[str, Rule]) -> Iterator[Finding]:
         seen.add(reference.name)
         rule = rules.get(reference.name)
         if rule is not None and rule.auth and not _can_match(rule, endpoint.authentication.allow):
-            yield Finding(
-                location, "it takes only credentials that this endpoint does not allow"
-            )
+            yield Finding(location, "it takes only credentials that this endpoint does not allow")
 
 
 def _can_match(rule: Rule, allow: Allow) -> bool:

@@ -35,6 +35,15 @@ _NOT_TEXT: Final = (bool, int, float, date)
 """What YAML and TOML make of text that looks like it."""
 
 
+_MESSAGES: Final = {
+    "extra_forbidden": "this key is not known",
+    "missing": "this key is missing",
+    "string_type": "expected text",
+    "list_type": "expected a list",
+}
+"""By kinds of errors of Pydantic's; others say it well themselves."""
+
+
 class Fault(NamedTuple):
     """One thing that is wrong, and where; `near` is the nearest known key."""
 
@@ -114,16 +123,12 @@ def _of_union(found: list[_Found]) -> Iterator[tuple[_Found, str]]:
 
 def _message(error: ErrorDetails) -> str:
     kind, given = error["type"], error.get("input")
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if message != error["msg"] and "Input should be" in error["msg"]:
-        message = f"expected {message}"
+    message = _MESSAGES.get(kind) or error["msg"].removeprefix("Value error, ")
     if kind == "string_type" and isinstance(given, _NOT_TEXT):
         return f"{message}; put it in quotes"
     if kind in {"int_type", "bool_type", "float_type"} and isinstance(given, str):
         return f"{message}; leave the quotes out"
-    return {"extra_forbidden": "this key is not known", "missing": "this key is missing"}.get(
-        kind, message
-    )
+    return message.replace("Input should be ", "expected ")
 
 
 def _fault(found: _Found, message: str, model: type[BaseModel]) -> Fault:
