@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from gatekeeper.forwardauth.config import Configuration, RuleDocument
+from gatekeeper.forwardauth.config import Configuration
 from gatekeeper.forwardauth.config.checks import check_endpoint, check_rule
 from gatekeeper.forwardauth.errors import Problem
 from gatekeeper.forwardauth.model import SkippedDefinition
@@ -112,11 +112,8 @@ def check_keys(document: Document, model: type[BaseModel]) -> list[Problem]:
     if not isinstance(document.value, dict):
         return []
     known = [field.alias or name for name, field in model.model_fields.items()]
-    message = "this key is not known"
-    if model is RuleDocument and "server" in document.value:
-        message = "this key is not known: a file of rules has endpoints and rules alone"
     return [
-        _problem(document, (key,), message, nearest(key, known))
+        _problem(document, (key,), "this key is not known here", nearest(key, known))
         for key in document.value
         if key not in known
     ]

@@ -118,17 +118,19 @@ def _of_union(found: list[_Found]) -> Iterator[tuple[_Found, str]]:
     if len({one.branch for one in meant}) == 1:
         yield from ((one, _message(one.error)) for one in meant)
         return
-    yield meant[0], ", or ".join(dict.fromkeys(_message(one.error) for one in meant))
+    first, *others = dict.fromkeys(_message(one.error) for one in meant)
+    yield meant[0], ", or ".join([first, *(one.removeprefix("expected ") for one in others)])
 
 
 def _message(error: ErrorDetails) -> str:
     kind, given = error["type"], error.get("input")
     message = _MESSAGES.get(kind) or error["msg"].removeprefix("Value error, ")
+    message = message.replace("Input should be ", "expected ")
     if kind == "string_type" and isinstance(given, _NOT_TEXT):
         return f"{message}; put it in quotes"
     if kind in {"int_type", "bool_type", "float_type"} and isinstance(given, str):
         return f"{message}; leave the quotes out"
-    return message.replace("Input should be ", "expected ")
+    return message
 
 
 def _fault(found: _Found, message: str, model: type[BaseModel]) -> Fault:
