@@ -110,7 +110,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         "config.yaml:15: rules.readers.conditions.failwhen: this key is not known; did you mean 'failWhen'?",
         "config.yaml:16: rules.a name: String should match pattern '^[A-Za-z0-9][A-Za-z0-9_-]*$'",
         "config.yaml:6: endpoints.app.authentication.requird: this key is not known; did you mean 'required'?",
-        "config.yaml:7: endpoints.app.forwardProxyPolicy.trustedProxyIPs.0: value is not a valid IPv4 or IPv6 network, or expected 'unix'",
+        "config.yaml:7: endpoints.app.forwardProxyPolicy.trustedProxyIPs.0: value is not a valid IPv4 or IPv6 network, or 'unix'",
         "config.yaml:8: endpoints.app.rules.0.name: this key is missing",
         "config.yaml:8: endpoints.app.rules.0.nam: this key is not known; did you mean 'name'?",
     ]  # fmt: skip
