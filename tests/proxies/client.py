@@ -70,5 +70,3 @@ def send(port: int, data: bytes, method: str = "GET") -> Answer:
         with HTTPResponse(connection, method=method) as response:
             response.begin()
             return Answer(response.status, response.getheaders(), response.read())
-
-

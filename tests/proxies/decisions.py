@@ -1,15 +1,10 @@
 """The decision service, played: what a proxy asks is kept, byte by byte."""
 
-from __future__ import annotations
-
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from proxies.loopback import Loopback, Received, receive
-
-if TYPE_CHECKING:
-    import asyncio
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,5 @@
 """Starts real proxies with the files of examples/proxies, of which only the ports are changed."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import socket
@@ -125,12 +123,12 @@ def _write(name: str, folder: Path, ports: dict[int, int], endpoint: str) -> Non
         (folder / file.name).write_text(replaced(file.read_text()))
 
 
-def answers(port: int, process: subprocess.Popen[bytes]) -> bool:
+def answers(port: int, process: subprocess.Popen[bytes], *, target: str = "/") -> bool:
     """Wait until a request is answered; 404 says that no route is known yet."""
     end = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < end:
         with contextlib.suppress(OSError):
-            if ask(port).status != NOT_FOUND:
+            if ask(port, target).status != NOT_FOUND:
                 return True
         time.sleep(0.02)
     return False

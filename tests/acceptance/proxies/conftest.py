@@ -46,7 +46,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         )
     port = int(ports["8080"])
     try:
-        assert accepts(port, process), (folder / "log").read_text()
+        assert answers(port, process, target="/app/auth"), (folder / "log").read_text()
         yield port
     finally:
         process.terminate()
@@ -70,9 +70,7 @@ def application() -> Iterator[Application]:
 
 
 @pytest.fixture(scope="session")
-def start(
-    application: Application, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Start]:
+def start(application: Application, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     """Start a proxy that asks the given port about an endpoint; each is started once."""
     started: dict[tuple[str, int, str], Proxy] = {}
     with ExitStack() as stack:

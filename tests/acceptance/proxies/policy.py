@@ -5,8 +5,6 @@ a token. `portal` sends everybody to the login page. Who is let in carries what 
 was about in X-Groups, so that a test compares it with what the application got.
 """
 
-from __future__ import annotations
-
 from proxies.decisions import Say, say
 from proxies.loopback import Received
 
