@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from dataclasses import dataclass
@@ -61,12 +62,32 @@ def ask(
         head.append("Host: app.example.com")
     if body:
         head.append(f"Content-Length: {len(body)}")
-    return send(port, "\r\n".join([*head, *lines, "", ""]).encode("latin-1") + body + data, method)
+    request = "\r\n".join([*head, *lines, "", ""]).encode("latin-1") + body + data
+    (answer,) = send(port, request, method=method)
+    return answer
 
 
-def send(port: int, data: bytes, method: str = "GET") -> Answer:
+def send(port: int, *requests: bytes, method: str = "GET") -> list[Answer]:
+    """Send requests on one connection, each after the answer to the one before."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+        return [_answer(connection, request, method) for request in requests]
+
+
+def _answer(connection: socket.socket, request: bytes, method: str) -> Answer:
+    connection.sendall(request)
+    with HTTPResponse(connection, method=method) as response:
+        response.begin()
+        return Answer(response.status, response.getheaders(), response.read())
+
+
+def pour(port: int, data: bytes) -> bytes:
+    """Send bytes, and return what comes back until the proxy closes the connection."""
+    received = bytearray()
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection,
+        contextlib.suppress(ConnectionError),
+    ):
         connection.sendall(data)
-        with HTTPResponse(connection, method=method) as response:
-            response.begin()
-            return Answer(response.status, response.getheaders(), response.read())
+        while part := connection.recv(65_536):
+            received += part
+    return bytes(received)

@@ -32,7 +32,7 @@ local function question(txn)
         end
     end
     headers["x-forwarded-method"] = { txn.sf:method() }
-    headers["x-forwarded-uri"] = { txn.sf:pathq() }
+    headers["x-forwarded-uri"] = { txn.sf:url() }
     headers["x-forwarded-proto"] = { txn.sf:ssl_fc() == "1" and "https" or "http" }
     headers["x-forwarded-host"] = { txn.sf:req_hdr("host") }
     headers["x-forwarded-for"] = { txn.sf:src() }
@@ -47,9 +47,16 @@ end
 core.register_action("passctrl", { "http-req" }, function(txn, url, timeout)
     refuse(txn, 503)
 
+    local headers = question(txn)
+    -- A whole URL or "*" (RFC 9112 section 3.2) would reach the application as it is: only a path
+    -- is one thing for everybody.
+    if headers["x-forwarded-uri"][1]:sub(1, 1) ~= "/" then
+        return refuse(txn, 403)
+    end
+
     local answer = core.httpclient():get {
         url = url,
-        headers = question(txn),
+        headers = headers,
         timeout = tonumber(timeout),
     }
     -- No answer has status 0, one that is no HTTP 502 or the like: neither is 200.

@@ -16,20 +16,25 @@ PORTAL = "Host: portal.example.com"
 
 
 def seen(question: Received) -> str:
-    """Return method and target of the original request, as each proxy tells them.
+    """Return method, host and target of the original request, as each proxy tells them.
 
-    An empty query is none.
+    A host is in lower case, without its port; an empty query is none.
     """
     _, mount, rest = question.target.split("/", 2)
+    told = {name.lower(): value for name, value in question.headers}
     if mount == "envoy":
-        method, target = question.method, rest.removeprefix("app")
+        method, host, target = question.method, told["host"], rest.removeprefix("app")
     elif mount == "ingress-nginx":
-        method = question.value("x-original-method") or ""
-        target = "/" + (question.value("x-original-url") or "").split("/", 3)[3]
+        _, _, host, target = told["x-original-url"].split("/", 3)
+        method, target = told["x-original-method"], f"/{target}"
     else:
-        method = question.value("x-forwarded-method") or ""
-        target = question.value("x-forwarded-uri") or ""
-    return f"{method} {target.removesuffix('?')}"
+        method, host = told["x-forwarded-method"], told["x-forwarded-host"]
+        target = told["x-forwarded-uri"]
+    return about(method, host, target)
+
+
+def about(method: str, host: str, target: str) -> str:
+    return f"{method} {host.lower().partition(':')[0]} {target.removesuffix('?')}"
 
 
 def decide(question: Received) -> Say:
@@ -39,9 +44,12 @@ def decide(question: Received) -> Say:
         if mount in {"nginx", "ingress-nginx"}:
             return say(401, ("x-passctrl-location", LOGIN))
         return say(302, ("location", LOGIN))
+    original = seen(question)
+    if "  " in original:
+        return say(403)  # a part of it was not told
     match question.values("authorization"):
         case ["Bearer alice"]:
-            return say(200, ("x-user", "alice"), ("x-groups", seen(question)), ("x-email", ""))
+            return say(200, ("x-user", "alice"), ("x-groups", original), ("x-email", ""))
         case ["Bearer mallory"]:
             return say(403)
         case _:

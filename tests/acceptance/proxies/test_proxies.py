@@ -6,9 +6,9 @@ import pytest
 from websockets.sync.client import connect
 
 from acceptance.proxies.conftest import Start
-from acceptance.proxies.policy import ALICE, CHALLENGE, LOGIN, MALLORY, PORTAL
+from acceptance.proxies.policy import ALICE, CHALLENGE, LOGIN, MALLORY, PORTAL, about
 from proxies.application import Application
-from proxies.client import PATIENCE, ask
+from proxies.client import PATIENCE, ask, pour, send
 from proxies.servers import Proxy, free_port
 
 MEBIBYTE = b"x" * 1_048_576
@@ -18,7 +18,7 @@ def test_a_request_that_is_allowed_arrives_with_the_identity_passctrl_gave(proxy
     arrived = ask(proxy.port, "/reports?year=2026", ALICE).arrived
 
     assert arrived.twins("x-user") == ["alice"]
-    assert arrived.values("x-groups") == ["GET /reports?year=2026"]
+    assert arrived.values("x-groups") == ["GET app.example.com /reports?year=2026"]
     assert (arrived.method, arrived.target) == ("GET", "/reports?year=2026")
 
 
@@ -39,7 +39,7 @@ def test_no_identity_header_of_a_client_arrives(proxy: Proxy, forged: list[str])
         return  # a proxy may refuse the request altogether
     arrived = answer.arrived
     assert arrived.twins("x-user") == ["alice"]
-    assert arrived.twins("x-groups") == ["GET /"]
+    assert arrived.twins("x-groups") == ["GET app.example.com /"]
     assert arrived.twins("x-email") in ([], [""])
     assert not any("root" in value or "admins" in value for _, value in arrived.headers)
     # Another proxy on the way would drop what stands there.
@@ -82,7 +82,7 @@ def test_a_large_body_arrives_whole_when_the_request_is_allowed(proxy: Proxy) ->
     arrived = ask(proxy.port, "/upload", ALICE, method="POST", body=MEBIBYTE).arrived
 
     assert (arrived.method, arrived.body) == ("POST", len(MEBIBYTE))
-    assert arrived.values("x-groups") == ["POST /upload"]
+    assert arrived.values("x-groups") == ["POST app.example.com /upload"]
 
 
 def test_a_body_sent_in_chunks_arrives(proxy: Proxy) -> None:
@@ -102,7 +102,9 @@ def test_a_request_with_a_body_that_is_denied_does_not_arrive(
     assert application.received == []
 
 
-def test_an_upgrade_to_websocket_that_is_allowed_goes_through(proxy: Proxy) -> None:
+def test_an_upgrade_to_websocket_that_is_allowed_goes_through(
+    proxy: Proxy, application: Application
+) -> None:
     name, _, value = ALICE.partition(": ")
 
     with connect(
@@ -113,6 +115,7 @@ def test_an_upgrade_to_websocket_that_is_allowed_goes_through(proxy: Proxy) -> N
     ) as socket:
         socket.send("are you there?")
         assert socket.recv(PATIENCE) == "are you there?"
+    assert application.received[-1].values("x-user") == ["alice"]
 
 
 def test_an_upgrade_to_websocket_without_a_credential_is_refused(
@@ -152,7 +155,8 @@ def test_two_credentials_are_no_credential(
 PATHS = [
     "/a%2Fb", "/a%2fb", "/%2e%2e/admin", "/a/%2e%2e/admin", "/a/.%2e/admin", "/a/../admin",
     "/a/./b", "//admin", "/a//b", "/a;v=1/b", "/a/..;/admin", "/a%5Cb", "/a%252Fb", "/a%00b",
-    "/caf%C3%A9", "/a%20b", "/a?next=/public/../x", "/a?x=%2F%2e%2e", "/?", "/a#b", "/%C0%AF",
+    "/caf%C3%A9", "/a%20b", "/a?next=/public/../x", "/a?x=%2F%2e%2e", "/?", "/a#b", "/%C0%AF", "*", "http://app.example.com/a", "/a%3Bb", "/a%3Fb", "/a%23b",
+    "/a%250ab",
 ]  # fmt: skip
 
 
@@ -166,7 +170,31 @@ def test_the_path_that_is_judged_is_the_path_that_arrives(
         assert application.received == []
         return
     arrived = answer.arrived
-    assert arrived.values("x-groups") == [f"GET {arrived.target}".removesuffix("?")]
+    (host,) = arrived.values("host")
+    assert arrived.values("x-groups") == [about(arrived.method, host, arrived.target)]
+
+
+HOSTS = [
+    ["Host: APP.example.com"], ["Host: app.example.com:8443"], ["Host: app.example.com."],
+    ["Host: app.example.com", "Host: public.example.com"], ["Host:"],
+    ["Host: app.example.com", "X-Forwarded-Host: public.example.com"],
+    ["Host: public.example.com/x"], ["Host: public.example.com@app.example.com"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", ["/", "http://public.example.com/"])
+@pytest.mark.parametrize("hosts", HOSTS, ids=" ".join)
+def test_the_host_that_is_judged_is_the_host_that_arrives(
+    proxy: Proxy, application: Application, hosts: list[str], target: str
+) -> None:
+    answer = ask(proxy.port, target, ALICE, *hosts)
+
+    if answer.status != 200:
+        assert application.received == []
+        return
+    arrived = answer.arrived
+    (host,) = arrived.values("host")
+    assert arrived.values("x-groups") == [about(arrived.method, host, arrived.target)]
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PURGE", "DELETE", "POST"])
@@ -176,7 +204,7 @@ def test_the_method_that_is_judged_is_the_method_that_arrives(
     assert ask(proxy.port, "/cache", ALICE, method=method).status == 200
     (request,) = application.received
     assert request.method == method
-    assert request.value("x-groups") == f"{method} /cache"
+    assert request.value("x-groups") == f"{method} app.example.com /cache"
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PURGE", "DELETE", "POST", "get"])
@@ -211,7 +239,44 @@ def test_what_a_client_says_of_its_request_is_not_believed(
         return
     arrived = answer.arrived
     assert (arrived.method, arrived.target) == ("GET", "/admin")
-    assert arrived.values("x-groups") == ["GET /admin"]
+    assert arrived.values("x-groups") == ["GET app.example.com /admin"]
+
+
+def test_every_request_on_a_connection_is_judged(proxy: Proxy, application: Application) -> None:
+    first = f"GET /first HTTP/1.1\r\nHost: app.example.com\r\n{ALICE}\r\n\r\n"
+    second = "GET /second HTTP/1.1\r\nHost: app.example.com\r\n\r\n"
+
+    answers = send(proxy.port, first.encode(), second.encode())
+
+    assert [answer.status for answer in answers] == [200, 401]
+    assert [request.target for request in application.received] == ["/first"]
+
+
+SMUGGLED = [
+    "Content-Length: 4\r\nTransfer-Encoding: chunked",
+    "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+    "Transfer-Encoding: identity, chunked\r\nContent-Length: 4",
+    "Transfer-Encoding : chunked\r\nContent-Length: 4",
+    "Transfer-Encoding: xchunked\r\nContent-Length: 4",
+    "Content-Length: 0\r\nContent-Length: 4",
+    "Content-Length: +4",
+    "X-Note: a\nTransfer-Encoding: chunked\r\nContent-Length: 4",
+]
+"""Ways to say two lengths at once (RFC 9112 section 6.3): whoever reads the other one takes what
+follows for a request of its own."""
+
+
+@pytest.mark.parametrize("lengths", SMUGGLED)
+@pytest.mark.parametrize("decided_by", ["played"], indirect=True)
+def test_no_request_is_smuggled_past_the_question(
+    proxy: Proxy, application: Application, lengths: str
+) -> None:
+    head = f"POST /upload HTTP/1.1\r\nHost: app.example.com\r\n{ALICE}\r\n{lengths}\r\n\r\n"
+    smuggled = "GET /admin HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n\r\n"
+
+    pour(proxy.port, f"{head}0\r\n\r\n{smuggled}".encode())
+
+    assert [request.target for request in application.received] in ([], ["/upload"])
 
 
 def test_when_nobody_answers_nobody_is_let_in(
