@@ -55,6 +55,7 @@ def ask(
     method: str = "GET",
     body: bytes = b"",
     data: bytes = b"",
+    patience: float = PATIENCE,
 ) -> Answer:
     """Send one request; `lines` are its headers, `data` follows them as it is."""
     head = [f"{method} {target} HTTP/1.1"]
@@ -63,13 +64,15 @@ def ask(
     if body:
         head.append(f"Content-Length: {len(body)}")
     request = "\r\n".join([*head, *lines, "", ""]).encode("latin-1") + body + data
-    (answer,) = send(port, request, method=method)
+    (answer,) = send(port, request, method=method, patience=patience)
     return answer
 
 
-def send(port: int, *requests: bytes, method: str = "GET") -> list[Answer]:
+def send(
+    port: int, *requests: bytes, method: str = "GET", patience: float = PATIENCE
+) -> list[Answer]:
     """Send requests on one connection, each after the answer to the one before."""
-    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=patience) as connection:
         return [_answer(connection, request, method) for request in requests]
 
 
