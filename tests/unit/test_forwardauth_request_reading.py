@@ -93,10 +93,27 @@ VALUES = st.sampled_from(
         b"//",
     ]
 ) | st.binary(max_size=30)
-HEADERS = st.lists(
+URIS = st.sampled_from([b"/a", b"/a/../b", b"/a%2fb", b"/..;/a", b"//a"]) | st.binary(
+    max_size=20
+).map(b"/".__add__)
+SOUND = st.builds(
+    lambda uri: [
+        (b"host", b"app.example"),
+        (b"x-forwarded-method", b"GET"),
+        (b"x-forwarded-proto", b"https"),
+        (b"x-forwarded-host", b"app.example"),
+        (b"x-forwarded-uri", uri),
+        (b"x-forwarded-for", b"203.0.113.9"),
+        (b"x-original-method", b"GET"),
+        (b"x-original-url", b"https://app.example" + uri),
+    ],
+    URIS,
+)
+ODD = st.lists(
     st.tuples(st.sampled_from([*TOLD, b"connection", b"cookie"]) | st.binary(max_size=12), VALUES),
     max_size=14,
 )
+HEADERS = st.builds(lambda sound, odd: [*dict([*sound, *odd[:2]]).items(), *odd[2:]], SOUND, ODD)
 TARGETS = st.sampled_from([b"/", b"/a/b?c", b"/%2e%2e/", b"/a%2Fb", b"*", b"//"]) | st.binary(
     max_size=30
 )
