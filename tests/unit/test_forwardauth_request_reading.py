@@ -24,6 +24,12 @@ ENDPOINT: dict[str, Any] = {
     "responsePolicy": {"pass": {"headers": {"Remote-User": None, "X-Roles": "{{ 1 }}"}}},
 }
 
+SAID = [
+    (b"host", b"a"),
+    (b"x-forwarded-proto", b"https"),
+    (b"x-forwarded-for", b"203.0.113.9"),
+]
+
 
 def test_an_endpoint_says_whom_it_believes_and_what_it_guards() -> None:
     reading = reading_of(Endpoint.model_validate(ENDPOINT))
@@ -54,23 +60,20 @@ def test_by_default_an_endpoint_believes_nobody_and_refuses_encoded_slashes() ->
     assert not reading.keep_encoded_slashes
 
 
-@pytest.mark.parametrize("name", ["remote_user", "x_roles", "x_api_key", "host_"])
+@pytest.mark.parametrize("name", ["remote_user", "x_roles", "x_api_key", "x_api-key"])
 def test_its_credentials_and_identity_headers_have_no_twins(name: str) -> None:
     reading = reading_of(Endpoint.model_validate(ENDPOINT))
-    raw = RawRequest("GET", b"/", [(b"host", b"a"), (name.encode(), b"x")], "10.1.1.1")
+    raw = RawRequest("GET", b"/", [*SAID, (b"x_other", b"x")], "10.1.1.1")
+    twin = raw._replace(headers=[*SAID, (name.encode(), b"x")])
 
-    assert isinstance(DIALECTS["envoy"].read(raw, reading), Rejected)
+    assert isinstance(DIALECTS["envoy"].read(raw, reading), OriginalRequest)
+    assert isinstance(DIALECTS["envoy"].read(twin, reading), Rejected)
 
 
 def test_its_credentials_stand_once() -> None:
     """CVE-2021-32777: two credentials, and another one is judged than the one that counts."""
     reading = reading_of(Endpoint.model_validate(ENDPOINT))
-    said = [
-        (b"host", b"a"),
-        (b"x-forwarded-proto", b"https"),
-        (b"x-forwarded-for", b"203.0.113.9"),
-        (b"x-api-key", b"1"),
-    ]
+    said = [*SAID, (b"x-api-key", b"1")]
     once = RawRequest("GET", b"/", said, "10.1.1.1")
     twice = once._replace(headers=[*said, (b"x-api-key", b"2")])
 
