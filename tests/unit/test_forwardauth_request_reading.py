@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatekeeper.forwardauth.config import Endpoint
@@ -15,6 +15,9 @@ from gatekeeper.forwardauth.dialects import DIALECTS, mount
 from gatekeeper.forwardauth.model import OriginalRequest, RawRequest, Rejected
 from gatekeeper.forwardauth.request.reading import Reading, reading_of
 from gatekeeper.forwardauth.request.trust import TrustedPeers
+
+PATIENT = settings(deadline=None)
+"""A busy machine is no failure."""
 
 ENDPOINT: dict[str, Any] = {
     "authentication": {"allow": {"authorization": ["bearer"], "header": ["X-Api-Key"]}},
@@ -140,6 +143,7 @@ RAW = st.builds(
 )
 
 
+@PATIENT
 @given(st.sampled_from(sorted(DIALECTS)), st.sampled_from(READINGS), RAW)
 def test_whatever_arrives_is_understood_in_one_way_or_refused(
     name: str, reading: Reading, raw: RawRequest
@@ -165,6 +169,7 @@ def test_whatever_arrives_is_understood_in_one_way_or_refused(
     assert original.repeated.keys() <= original.fields.keys()
 
 
+@PATIENT
 @given(
     st.binary(max_size=60)
     | st.from_regex(rb"/(envoy|nginx|auth|api)/[a-z/?%.]{0,20}", fullmatch=True)
