@@ -15,6 +15,7 @@ from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings
 from gatekeeper.client import config
 from gatekeeper.entrypoints import output
 from gatekeeper.entrypoints.gk import COMMANDS, load, root
+from gatekeeper.forwardauth.config import Configuration, RuleDocument
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.policy.format import PolicyFile
 from gatekeeper.wire import audit, jobs, problems, sessions
@@ -42,6 +43,8 @@ Described = type[BaseModel] | TypeAdapter[Any]
 READ: Final[Mapping[str, Described]] = {
     "agent-settings": AgentSettings,
     "control-plane-settings": ControlPlaneSettings,
+    "forwardauth-configuration": Configuration,
+    "forwardauth-rules": RuleDocument,
     "gk-config": TypeAdapter(config.Document),
     "job-batch": jobs.BATCH,
     "job": jobs.JOB,
@@ -54,6 +57,7 @@ COMMAND_OUTPUTS: Final[Mapping[str, type[BaseModel]]] = {
     "audit export": output.ExportReport,
     "audit tail": audit.EventFields,
     "audit verify": output.VerifyReport,
+    "forwardauth check": output.ForwardAuthCheck,
     "migrate": output.MigrateReport,
     "policy explain": sessions.Explanation,
     "policy test": output.PolicyTestReport,
@@ -121,11 +125,11 @@ def commands() -> Iterator[tuple[str, Any]]:
     """Yield every command by its words, as `session create`."""
     for name in COMMANDS:
         command = load(name)
-        subcommands = getattr(command, "commands", None)
-        if subcommands is None:
+        if not hasattr(command, "list_commands"):
             yield name, command
-        else:
-            yield from ((f"{name} {sub}", found) for sub, found in subcommands.items())
+            continue
+        for sub in command.list_commands(None):
+            yield f"{name} {sub}", command.get_command(None, sub)
 
 
 def command_line() -> str:

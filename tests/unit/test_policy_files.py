@@ -359,7 +359,7 @@ def test_a_case_that_goes_otherwise_says_how(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("cases: [{}]", ":1: cases.0.name: Field required"),
+        ("cases: [{}]", ":1: cases.0.name: this key is missing"),
         ("cases: []", "at least 1"),
         ("cases: [", "not usable YAML"),
         (
@@ -467,9 +467,9 @@ def bomb() -> str:
         (lambda p: p.write_text(""), "valid dictionary"),
         (lambda p: p.write_text(HEAD + "a: 1\na: 2\n"), "stands here twice"),
         (lambda p: p.write_text(bomb()), "aliases are not allowed"),
-        (lambda p: p.write_text("[" * 50_000), "RecursionError"),
+        (lambda p: p.write_text("[" * 50_000), "more than 100 lists"),
         (lambda p: p.write_text("#" * 1_048_577), "at most 1048576 bytes"),
-        (lambda p: p.write_bytes(b"\xff\xfe\x00"), "not usable YAML"),
+        (lambda p: p.write_bytes(b"\xff\xfe\x00"), "expected UTF-8"),
         (lambda p: p.write_text(HEAD + "---\n" + HEAD), "not usable YAML"),
         (lambda p: p.unlink(), "No such file"),
         (make_a_pipe, "not a file"),

@@ -119,7 +119,10 @@ def test_every_command_that_prints_json_has_a_published_schema() -> None:
 
 @pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
 def test_every_command_has_an_example_with_options_that_exist(name: str, command: Any) -> None:
-    examples = re.findall(rf"Example:.*?gk (?:--server \S+ )?{name}\b(.*)", command.help)
+    alone = name.replace("forwardauth", "passctrl")
+    examples = re.findall(
+        rf"Example:.*?(?:gk (?:--server \S+ )?{name}|{alone})\b(.*)", command.help
+    )
     parameters = command.params
     known = {option for p in parameters for option in (*p.opts, *p.secondary_opts)} | {"--"}
     known |= {f"--{option}" for option in SHARED}

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import os
+import sys
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
+from typer.core import CompletionItem, TyperGroup  # type: ignore[attr-defined]
+from typer.main import get_command
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 API_CLIENTS: Final = "gatekeeper.entrypoints.cli."
 """Commands from here take the root's options after their name as well."""
@@ -46,10 +50,83 @@ def group(**options: Any) -> typer.Typer:  # noqa: ANN401  # Typer's own
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Lazy:
+    """Where a command is, and what the help of its group says of it."""
+
+    place: str
+    help: str
+
+
+def lazy_group(table: Mapping[str, Lazy], shared: Sequence[str] = ()) -> type[TyperGroup]:
+    """Make a kind of group that knows its commands by name, and loads each when it is called.
+
+    `shared` names options of the group that may also stand after a command.
+    """
+
+    class Group(TyperGroup):
+        def __init__(self, **options: Any) -> None:  # noqa: ANN401  # Typer's own
+            super().__init__(**options)
+            self.commands: Any = dict.fromkeys(table)  # the names, to suggest from
+
+        def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002  # Typer's Click
+            return list(table)
+
+        def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002  # as above
+            if cmd_name not in table:
+                return None
+            command = load_command(cmd_name, table[cmd_name])
+            finish(command, [option for option in self.params if option.name in shared])
+            return command
+
+        def shell_complete(self, ctx: Any, incomplete: str) -> Any:  # noqa: ANN401  # as above
+            if incomplete.startswith("-"):
+                return super().shell_complete(ctx, incomplete)
+            return [
+                CompletionItem(name, help=lazy.help)
+                for name, lazy in table.items()
+                if name.startswith(incomplete)
+            ]
+
+        def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002  # as above
+            with formatter.section("Commands"):
+                formatter.write_dl([(name, lazy.help) for name, lazy in table.items()])
+
+    return Group
+
+
+def load_command(name: str, lazy: Lazy) -> Any:  # noqa: ANN401  # a command of Typer's own Click
+    """Import a command."""
+    module, _, attribute = lazy.place.partition(":")
+    found: Any = getattr(importlib.import_module(f"gatekeeper.entrypoints.{module}"), attribute)
+    if not isinstance(found, typer.Typer):
+        single = group()
+        single.command(name)(found)
+        found = single
+    command = get_command(found)
+    command.name = name
+    return command
+
+
+def run(app: typer.Typer, name: str) -> None:
+    """Run a command line. Nobody is shown a traceback who did not ask for one."""
+    try:
+        app(prog_name=name)
+    except Exception as error:
+        if os.environ.get("GATEKEEPER_DEBUG"):
+            raise
+        typer.echo(
+            f"error: this is a defect of {name} ({type(error).__name__}); with GATEKEEPER_DEBUG=1"
+            " in the environment it says where",
+            err=True,
+        )
+        sys.exit(1)
+
+
 def finish(command: Any, shared: Sequence[Any]) -> None:  # noqa: ANN401  # Typer's Click
     """Give a command, and those in it, what all have."""
     if isinstance(command, TyperGroup):
-        for inner in command.commands.values():
+        for inner in filter(None, command.commands.values()):  # lazy ones: when they are loaded
             finish(inner, shared)
         return
     # The words of a command that is to be run are its own: `gk exec … psql -c 'SELECT 1'`.

@@ -76,6 +76,8 @@ class Answer(NamedTuple):
     location: str | None = None
     reason: str = ""
     """For logs and `/explain`, never for clients."""
+    origin: str = "fresh"
+    """fresh, or where the result of the chain was kept."""
 
 
 class Reply(NamedTuple):
@@ -118,15 +120,19 @@ class Scope:
 
 
 class RuleResult(NamedTuple):
-    """How one rule ended, and what it exports to later rules and to the response."""
+    """How a rule, or a whole chain, ended, and what later rules and the response see of it.
 
-    rule: str
+    `exports` has plain JSON values alone, so that a kept result is the same as a fresh one.
+    """
+
     outcome: Outcome
     reason: str
-    exports: Mapping[str, Any]
-    cached: bool = False
-    valid_for: float | None = None
-    """Seconds this result may be kept; None: not at all."""
+    exports: Mapping[str, Mapping[str, Any]]
+    """By rule: its exported variables."""
+    until: float = float("inf")
+    """The moment after which it says nothing any more, in seconds of Unix time."""
+    origin: str = "fresh"
+    """fresh, or where it was kept: memory, shared, flight (another request made it meanwhile)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +165,8 @@ class BackendPage:
 class BackendResponse:
     """What a backend answered: its last page, and all of them.
 
-    `error` says why there is no answer; then `status` is 0. `body` is the parsed JSON, None
-    when the answer is none.
+    `error` says why there is no answer; then `status` is 0, unless there is one whose body is
+    not the JSON it says it is. `body` is the parsed JSON, None when the answer is none.
     """
 
     status: int = 0
@@ -209,7 +215,7 @@ class FindSessions:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Asks for a cached result. Is sent its bytes, or None: then this evaluation is to make it.
+    """Asks for a kept result. Is sent a `RuleResult`, or None: then this evaluation makes it.
 
     Whoever is sent None for a key leads, and others who ask for it wait until the leader has
     settled, so that many at once cost one evaluation.
@@ -220,11 +226,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """Ends a claim: `value` is kept for `seconds`, or nothing is when it is None. Is sent None."""
+    """Ends a claim: the result is kept until its moment, unless that is past.
+
+    Is sent None. A leader that ends without settling has its claim ended for it.
+    """
 
     key: bytes
-    value: bytes | None
-    seconds: float = 0.0
+    result: RuleResult
 
 
 Effect = CallBackend | VerifyToken | FindSessions | Claim | Settle
@@ -233,11 +241,35 @@ Steps = Generator[Effect, Any, T]
 NOTHING: Final[Mapping[str, Any]] = {}
 
 
+class Step(NamedTuple):
+    """What one agent did, for `/explain`, which redacts what is secret in `detail`."""
+
+    agent: str
+    subject: str
+    result: str
+    detail: Mapping[str, Any] = NOTHING
+
+
+class Decided(NamedTuple):
+    """A decision as it is logged and counted."""
+
+    endpoint: str
+    """Its name in the configuration; empty when there is none of that name."""
+    dialect: str
+    outcome: Outcome
+    status: int
+    reason: str
+    origin: str
+    seconds: float
+    request_id: str
+    generation: int
+
+
 class SkippedDefinition(NamedTuple):
     """A rule or endpoint of a configuration that is not in use, and why."""
 
     kind: str
-    """rule or endpoint."""
+    """rule, endpoint, or document: a whole file that cannot be read."""
     name: str
     reason: str
     sources: tuple[str, ...] = ()

@@ -1,1 +1,265 @@
-"""x"""
+"""Compiles a configuration into plans. What a request could have parsed or looked up is done here.
+
+A definition that cannot be compiled is left out with its reasons, and endpoints that need it
+are quarantined: they answer an error, the others go on.
+"""
+
+from __future__ import annotations
+
+import difflib
+import secrets
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final
+
+from gatekeeper.forwardauth.agents.admission import Admission
+from gatekeeper.forwardauth.agents.chain import compile_chain
+from gatekeeper.forwardauth.agents.compiling import Compiler, Fault, reads_of
+from gatekeeper.forwardauth.agents.execution import Bounds, RulePlan, compile_rule
+from gatekeeper.forwardauth.agents.response import compile_response
+from gatekeeper.forwardauth.agents.server import EndpointPlan, Generation
+from gatekeeper.forwardauth.model import SkippedDefinition
+from gatekeeper.forwardauth.request import views
+from gatekeeper.forwardauth.request.reading import reading_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from gatekeeper.forwardauth.config import Configuration, Endpoint, Rule
+    from gatekeeper.forwardauth.model import OriginalRequest, Read
+    from gatekeeper.forwardauth.ports import Expression, Language
+
+PROCESS_KEY: Final = secrets.token_bytes(32)
+"""Keys the digests by which credentials are compared."""
+
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+VIEWS: Final[Mapping[str, Callable[[OriginalRequest], Any]]] = {
+    "request.method": lambda request: request.method,
+    "request.scheme": lambda request: request.scheme,
+    "request.host": lambda request: request.host,
+    "request.port": lambda request: request.port or DEFAULT_PORTS[request.scheme],
+    "request.path": lambda request: request.path,
+    "request.rawPath": lambda request: request.raw_path,
+    "request.rawQuery": lambda request: request.raw_query,
+    "request.query": views.query,
+    "request.queryAll": views.query_all,
+    "request.headers": views.headers,
+    "request.headersAll": views.headers_all,
+    "request.cookies": views.cookies,
+    "request.client": lambda request: request.client,
+    "request.proxied": lambda request: request.proxied,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """A generation, and everything that kept a definition out of it."""
+
+    generation: Generation
+    faults: tuple[Fault, ...]
+
+
+def compile_configuration(
+    configuration: Configuration,
+    language: Language,
+    *,
+    number: int,
+    digest: bytes,
+    environment: Mapping[str, str],
+    secret_values: Mapping[str, str],
+    skipped: Iterable[SkippedDefinition] = (),
+    sources: tuple[str, ...] = (),
+) -> Compiled:
+    """Compile what is usable of a configuration; the rest is skipped with its reasons."""
+    constants = {"env": dict(environment), "secrets": dict(secret_values)}
+    builder = _Builder(configuration, language, digest, constants)
+    plans = {name: builder.endpoint(name, one) for name, one in configuration.endpoints.items()}
+    left_out = (*skipped, *builder.skipped)
+    usable = {name: plan for name, plan in plans.items() if plan is not None}
+    return Compiled(
+        generation=Generation(
+            number=number,
+            digest=digest.hex(),
+            plans=usable,
+            quarantined=frozenset(s.name for s in left_out if s.kind == "endpoint"),
+            skipped=tuple(sorted(left_out)),
+            sources=sources,
+        ),
+        faults=tuple(builder.faults),
+    )
+
+
+class _Builder:
+    """Compiles each rule once, whichever endpoints use it."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        language: Language,
+        digest: bytes,
+        constants: Mapping[str, Any],
+    ) -> None:
+        server = configuration.server
+        salt = server.cache.key_salt
+        secret = PROCESS_KEY if salt is None else salt.reveal().encode()
+        self._configuration = configuration
+        self._language = language
+        self._constants = constants
+        self._bounds = Bounds(
+            key=PROCESS_KEY,
+            cache_key=blake2b(digest, key=blake2b(secret).digest()[:32]).digest(),
+            timeout=server.backend.timeout,
+            max_seconds=server.cache.max_ttl,
+        )
+        self.skipped: list[SkippedDefinition] = []
+        self.faults: list[Fault] = []
+        self._rules = {name: self._rule(name, rule) for name, rule in configuration.rules.items()}
+
+    def _rule(self, name: str, config: Rule) -> RulePlan | None:
+        compiler = Compiler(self._language, ("rules", name))
+        plan = compile_rule(name, config, compiler, self._bounds)
+        _check_locals(plan, config, compiler)
+        _check_exports(plan, compiler)
+        return plan if self._whole("rule", name, compiler) else None
+
+    def endpoint(self, name: str, config: Endpoint) -> EndpointPlan | None:
+        missing = [one.name for one in config.rules if self._rules.get(one.name) is None]
+        if missing:
+            reason = f"missing rule dependencies: {', '.join(dict.fromkeys(missing))}"
+            self.skipped.append(SkippedDefinition("endpoint", name, reason))
+            return None
+        compiler = Compiler(self._language, ("endpoints", name))
+        rules = [rule for one in config.rules if (rule := self._rules[one.name]) is not None]
+        plan = _endpoint(
+            name, config, rules, compiler, bounds=self._bounds, constants=self._constants
+        )
+        return plan if self._whole("endpoint", name, compiler) else None
+
+    def _whole(self, kind: str, name: str, compiler: Compiler) -> bool:
+        if not compiler.faults:
+            return True
+        self.faults += compiler.faults
+        reason = "; ".join(
+            f"{'.'.join(map(str, fault.where))}: {fault.message}" for fault in compiler.faults
+        )
+        self.skipped.append(SkippedDefinition(kind, name, reason))
+        return False
+
+
+def _endpoint(
+    name: str,
+    config: Endpoint,
+    rules: list[RulePlan],
+    compiler: Compiler,
+    *,
+    bounds: Bounds,
+    constants: Mapping[str, Any],
+) -> EndpointPlan:
+    variables = compiler.at("variables").named(config.variables, Compiler.expression)
+    response = compile_response(config, compiler)
+    chain = compile_chain(
+        name,
+        rules,
+        bounds,
+        credentials=_credentials(config),
+        seconds=config.cache.result_ttl,
+    )
+    reads = reads_of(variables).union(response.reads, *(rule.reads for rule in rules))
+    if chain.caching is not None:
+        reads |= set(chain.caching.reads)
+    _check_endpoint(config, rules, reads_of(variables), compiler)
+    names = {read[0] for read in reads}
+    return EndpointPlan(
+        name=name,
+        reading=reading_of(config),
+        admission=Admission.of(config.authentication),
+        forwards=config.forward_request_policy.forward_proxy_headers and "forward.headers" in names,
+        constants={
+            key: value
+            for key, value in {**constants, "request.endpoint": name, **_EMPTY}.items()
+            if key in names
+        },
+        views=tuple((view, VIEWS[view]) for view in sorted(names & VIEWS.keys())),
+        parameters=frozenset(
+            read[1] for read in reads if read[0] == "request.query" and len(read) > 1
+        ),
+        reads_now="now" in names,
+        reads_id="request.id" in names,
+        variables=variables,
+        chain=chain,
+        response=response,
+    )
+
+
+_EMPTY: Final[Mapping[str, Any]] = {
+    "rules": {},
+    "response": {},
+    "vars.global": {},
+    "forward.headers": {},
+}
+"""What these are before anything wrote them."""
+
+
+def _credentials(config: Endpoint) -> Iterable[Read]:
+    """Name where the endpoint looks for credentials: a kept chain depends on all of them."""
+    allow = config.authentication.allow
+    if allow.authorization:
+        yield ("request.headers", "authorization")
+    yield from (("request.headers", name) for name in allow.header)
+    yield from (("request.query", name) for name in allow.query)
+    yield from (("request.cookies", name) for name in allow.cookie)
+    yield ("admission.authenticated",)
+
+
+def _check_locals(plan: RulePlan, config: Rule, compiler: Compiler) -> None:
+    for read in sorted(plan.reads):
+        if read[0] == "vars.local" and len(read) > 1 and read[1] not in config.variables:
+            near = difflib.get_close_matches(read[1], config.variables, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            compiler.at("variables").fault(f"there is no vars.local.{read[1]}{hint}")
+
+
+def _check_exports(plan: RulePlan, compiler: Compiler) -> None:
+    """Refuse to export what came from a secret: exports are for answers to clients."""
+    tainted = _tainted(plan.variables, "vars.local")
+    for outcome, exports in plan.exports.items():
+        for name, expression in exports:
+            if any(_is_secret(read, "vars.local", tainted) for read in expression.reads):
+                compiler.at("responses", outcome.value, "variables", name).fault(
+                    "it reads secrets, and what is exported can reach clients"
+                )
+
+
+def _tainted(variables: Iterable[tuple[str, Expression]], name: str) -> frozenset[str]:
+    """Name the variables that are made of secrets."""
+    found: set[str] = set()
+    for variable, expression in variables:
+        if any(_is_secret(read, name, frozenset(found)) for read in expression.reads):
+            found.add(variable)
+    return frozenset(found)
+
+
+def _is_secret(read: Read, name: str, tainted: frozenset[str]) -> bool:
+    return read[0] == "secrets" or (
+        read[0] == name and bool(tainted) and (len(read) == 1 or read[1] in tainted)
+    )
+
+
+def _check_endpoint(
+    config: Endpoint, rules: list[RulePlan], of_variables: frozenset[Read], compiler: Compiler
+) -> None:
+    if any(read[0] == "secrets" for read in of_variables):
+        compiler.at("variables").fault("an endpoint's variables may not read secrets; a rule's may")
+    done: set[str] = set()
+    for index, rule in enumerate(rules):
+        for read in sorted(rule.reads):
+            if read[0] == "rules" and len(read) > 1 and read[1] not in done:
+                compiler.at("rules", index).fault(
+                    f"{rule.name} reads rules.{read[1]}, which has not run before it"
+                )
+            if read[0] == "vars.global" and len(read) > 1 and read[1] not in config.variables:
+                compiler.at("rules", index).fault(
+                    f"{rule.name} reads vars.global.{read[1]}, which this endpoint does not have"
+                )
+        done.add(rule.name)

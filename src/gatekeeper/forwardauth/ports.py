@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from gatekeeper.forwardauth.model import (
         BackendRequest,
         BackendResponse,
+        Decided,
         LiveSession,
         Read,
         Rejected,
@@ -85,6 +86,16 @@ class Sessions(Protocol):
     """Knows the live Gatekeeper sessions of a caller."""
 
     async def live(self, token: str) -> tuple[LiveSession, ...] | Rejected: ...
+
+
+class Observer(Protocol):
+    """Is told of every decision. It may not fail, nor take long."""
+
+    def decided(self, decided: Decided) -> None: ...
+
+    def failed(self, error: BaseException) -> None:
+        """Is told of a defect that made a decision an error."""
+        ...
 
 
 class SharedCache(Protocol):

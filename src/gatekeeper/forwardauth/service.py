@@ -1,1 +1,243 @@
-"""x"""
+"""Decides: takes what arrived at the decision port, drives a decision, says what goes back.
+
+A decision that needs nothing from outside is answered at once; any other becomes a coroutine.
+Whatever goes wrong on the way is an error to the proxy, which refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from gatekeeper.forwardauth.agents import caching
+from gatekeeper.forwardauth.decision import decide
+from gatekeeper.forwardauth.dialects import DIALECTS, mount
+from gatekeeper.forwardauth.model import (
+    Answer,
+    CallBackend,
+    Claim,
+    Decided,
+    FindSessions,
+    Outcome,
+    RawRequest,
+    Rejected,
+    Reply,
+    RuleResult,
+    Settle,
+    VerifyToken,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from gatekeeper.forwardauth.agents.memory import Memory
+    from gatekeeper.forwardauth.agents.server import EndpointPlan, Generation
+    from gatekeeper.forwardauth.dialects import Dialect
+    from gatekeeper.forwardauth.model import Effect, OriginalRequest, Step, Steps
+    from gatekeeper.forwardauth.ports import Backends, Observer, Sessions, SharedCache, Tokens
+
+DECISION_SECONDS: Final = 30.0
+"""The longest any decision may take, whatever its backends are allowed."""
+MAX_ID_CHARS: Final = 128
+
+NOT_FOUND: Final = Answer(Outcome.ERROR, 404, reason="no such endpoint")
+QUARANTINED: Final = Answer(Outcome.ERROR, 503, reason="the endpoint is quarantined")
+DEFECT: Final = Answer(Outcome.ERROR, 500, reason="a defect")
+NOT_CONFIGURED: Final = Rejected(503, "nobody is configured to ask")
+LATE: Final = Answer(Outcome.ERROR, 503, reason="the decision took too long")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What decisions need from outside, and the time of it."""
+
+    backends: Backends
+    tokens: Tokens | None
+    sessions: Sessions | None
+    shared: SharedCache | None
+    seal: bytes
+    """Secret by which entries of the shared cache are known to be ours."""
+    clock: Callable[[], float]
+    """Seconds of Unix time; it does not go back while the process lives."""
+    new_id: Callable[[], str]
+
+
+class _Asked(NamedTuple):
+    """Who asks about what, for the log."""
+
+    endpoint: str
+    dialect: Dialect
+    started: float
+    request_id: str
+    generation: int
+
+
+class Decider:
+    """Judges requests by the generation in force."""
+
+    def __init__(
+        self,
+        generation: Generation,
+        outside: Outside,
+        *,
+        observer: Observer,
+        memory: Memory,
+        correlation_header: str,
+    ) -> None:
+        self.generation = generation
+        self.memory = memory
+        self._outside = outside
+        self._observer = observer
+        self._correlation = correlation_header.encode("ascii")
+        self._flights: dict[bytes, asyncio.Future[RuleResult | None]] = {}
+
+    def replace(self, generation: Generation) -> None:
+        """Judge by another generation from the next request on."""
+        self.generation = generation
+        self.memory.clear()
+
+    def decide(self, raw: RawRequest) -> Reply | Awaitable[Reply]:
+        """Answer one request of a proxy. Never raises."""
+        generation = self.generation
+        found = mount(raw.target)
+        if found is None:
+            return DIALECTS["auth"].write(NOT_FOUND)
+        name, endpoint, rest = found
+        dialect = DIALECTS[name]
+        plan = generation.plans.get(endpoint)
+        known = endpoint if plan is not None or endpoint in generation.quarantined else ""
+        request_id = self._request_id(raw)
+        asked = _Asked(known, dialect, self._outside.clock(), request_id, generation.number)
+        if plan is None:
+            return self._finished(asked, QUARANTINED if known else NOT_FOUND)
+        try:
+            request = dialect.read(raw._replace(target=rest), plan.reading)
+            if isinstance(request, Rejected):
+                return self._finished(asked, _answer_of(request))
+            steps = self.judge(plan, request, asked.started, request_id)
+            effect = next(steps)
+        except StopIteration as done:
+            return self._finished(asked, done.value)
+        except Exception as error:  # noqa: BLE001  # whatever it was: refuse
+            self._observer.failed(error)
+            return self._finished(asked, DEFECT)
+        return self._awaited(asked, steps, effect)
+
+    def judge(
+        self,
+        plan: EndpointPlan,
+        request: OriginalRequest,
+        now: float,
+        request_id: str,
+        trace: list[Step] | None = None,
+    ) -> Steps[Answer]:
+        """Begin a decision; `drive` brings one to its end."""
+        return decide(
+            plan, request, memory=self.memory, now=now, request_id=request_id, trace=trace
+        )
+
+    async def _awaited(self, asked: _Asked, steps: Steps[Answer], effect: Effect) -> Reply:
+        try:
+            async with asyncio.timeout(DECISION_SECONDS):
+                answer = await self.drive(steps, effect)
+        except TimeoutError:
+            answer = LATE
+        except Exception as error:  # noqa: BLE001  # as above
+            self._observer.failed(error)
+            answer = DEFECT
+        return self._finished(asked, answer)
+
+    async def drive(self, steps: Steps[Answer], effect: Effect) -> Answer:
+        """Give a decision what it asks for until it has its answer."""
+        led: set[bytes] = set()
+        try:
+            while True:
+                effect = steps.send(await self._perform(effect, led))
+        except StopIteration as done:
+            answer: Answer = done.value
+            return answer
+        finally:
+            for key in led:
+                self._land(key, None)
+
+    async def _perform(self, effect: Effect, led: set[bytes]) -> Any:  # noqa: ANN401  # by effect
+        match effect:
+            case CallBackend(request):
+                return await self._outside.backends.call(request)
+            case VerifyToken(issuer, token):
+                tokens = self._outside.tokens
+                return NOT_CONFIGURED if tokens is None else await tokens.verify(issuer, token)
+            case FindSessions(token):
+                sessions = self._outside.sessions
+                return NOT_CONFIGURED if sessions is None else await sessions.live(token)
+            case Claim(key):
+                return await self._claim(key, led)
+            case Settle(key, result):
+                led.discard(key)
+                return await self._settle(key, result)
+
+    async def _claim(self, key: bytes, led: set[bytes]) -> RuleResult | None:
+        """Find a kept result, or the one another request is making; None: make it."""
+        flight = self._flights.get(key)
+        if flight is not None:
+            # Shielded: that this request is given up is nothing to the others who wait.
+            landed = await asyncio.shield(flight)
+            if landed is not None and landed.until > self._outside.clock():
+                return landed._replace(origin="flight")
+            return None
+        self._flights[key] = asyncio.get_running_loop().create_future()
+        led.add(key)
+        shared = self._outside.shared
+        sealed = None if shared is None else await shared.get(key)
+        kept = None if sealed is None else caching.decode(sealed, key, self._outside.seal)
+        now = self._outside.clock()
+        if kept is None or kept.until <= now:
+            return None
+        self.memory.put(key, kept, now)
+        led.discard(key)
+        self._land(key, kept)
+        return kept
+
+    async def _settle(self, key: bytes, result: RuleResult) -> None:
+        now = self._outside.clock()
+        self.memory.put(key, result, now)
+        self._land(key, result)
+        if self._outside.shared is not None and result.until > now:
+            sealed = caching.encode(result, key, self._outside.seal)
+            await self._outside.shared.put(key, sealed, result.until - now)
+
+    def _land(self, key: bytes, result: RuleResult | None) -> None:
+        flight = self._flights.pop(key, None)
+        if flight is not None and not flight.done():
+            flight.set_result(result)
+
+    def _request_id(self, raw: RawRequest) -> str:
+        """Take the proxy's correlation id when it is a plain one, else make one."""
+        for name, value in raw.headers:
+            if name == self._correlation:
+                text = value.decode("latin-1")
+                if len(text) <= MAX_ID_CHARS and text.isascii() and text.isprintable() and text:
+                    return text
+                break
+        return self._outside.new_id()
+
+    def _finished(self, asked: _Asked, answer: Answer) -> Reply:
+        self._observer.decided(
+            Decided(
+                asked.endpoint,
+                asked.dialect.name,
+                answer.outcome,
+                answer.status,
+                answer.reason,
+                answer.origin,
+                self._outside.clock() - asked.started,
+                asked.request_id,
+                asked.generation,
+            )
+        )
+        return asked.dialect.write(answer)
+
+
+def _answer_of(rejected: Rejected) -> Answer:
+    return Answer(Outcome.FAIL, rejected.status, reason=rejected.reason)

@@ -46,7 +46,6 @@ NAMES: Final = {
     "auth.input": Kind.MAP,
     "auth.forward": Kind.MAP,
     "forward.headers": Kind.TEXTS,
-    "forward.query": Kind.TEXTS,
     "backend.requested": Kind.BOOLEAN,
     "backend.status": Kind.INTEGER,
     "backend.headers": Kind.TEXTS,
@@ -66,5 +65,15 @@ NAMES: Final = {
     "now": Kind.TIME,
 }
 
-VOLATILE: Final = frozenset({"now", "request.id"})
-"""What differs from one request to the next by itself: a decision that read it is never kept."""
+VOLATILE: Final = frozenset({"now", "request.id", "session.live", "session.sessions"})
+"""What a result may not outlive: one that read it is never kept. A session is revoked at once."""
+
+CONSTANT: Final = frozenset({"env", "secrets", "request.endpoint"})
+"""The same for every request of an endpoint, for as long as a configuration is in force."""
+
+OF_A_RULE: Final = frozenset(
+    name
+    for name in NAMES
+    if name.startswith(("auth.", "backend.", "session.")) or name == "vars.local"
+)
+"""What one rule alone sees. What others are to see of it, it exports."""

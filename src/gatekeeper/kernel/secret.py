@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler
@@ -72,5 +72,5 @@ class Secret:
             return value
         if isinstance(value, str):
             return cls(value)
-        msg = "a secret is given as text"
-        raise ValueError(msg)
+        kind = "string_type"  # as any other text
+        raise PydanticCustomError(kind, "a secret is given as text")

@@ -5,6 +5,8 @@
     oidc/       identity tokens, the development issuer   crypto/     keys, envelopes, sealing
     policy/     policy files and CEL conditions           telemetry/  logs, metrics, traces
     tasks/      asyncio tasks, in the background or waiting
+    documents/  YAML, TOML and JSON, with lines
+    outbound/   HTTP to whom a configuration names        valkey/     a cache that processes share
 
 Nothing here knows a plane.
 """

@@ -3,10 +3,12 @@
 server.py     the process: where it listens, its cache, its backends, its issuers
 endpoint.py   what is asked about: who is let in, which rules, how it is answered
 rule.py       one rule: credentials, a backend, conditions, variables
+checks.py     what is wrong only together
+loaded.py     a configuration that was read, and what is wrong with it
 """
 
 from gatekeeper.forwardauth.config.endpoint import Endpoint
 from gatekeeper.forwardauth.config.rule import Rule
-from gatekeeper.forwardauth.config.server import Configuration, Server
+from gatekeeper.forwardauth.config.server import Configuration, RuleDocument, Server
 
-__all__ = ["Configuration", "Endpoint", "Rule", "Server"]
+__all__ = ["Configuration", "Endpoint", "Rule", "RuleDocument", "Server"]

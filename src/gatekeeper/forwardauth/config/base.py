@@ -20,9 +20,15 @@ _PART: Final = re.compile(r"(\d+)(ms|s|m|h)")
 
 
 class Strict(BaseModel):
-    """Keys are camel case; an unknown one is an error."""
+    """Keys are camel case; an unknown one is an error, and so is a value of another type."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        alias_generator=to_camel,
+        use_attribute_docstrings=True,
+    )
 
 
 def _seconds(value: object) -> object:
@@ -35,7 +41,7 @@ def _seconds(value: object) -> object:
 Duration = Annotated[
     float,
     BeforeValidator(
-        _seconds, json_schema_input_type=Annotated[str, Field(pattern=_DURATION.pattern)]
+        _seconds, json_schema_input_type=Annotated[str, Field(pattern=f"^{_DURATION.pattern}$")]
     ),
 ]
 """Written like `30s`; held in seconds."""

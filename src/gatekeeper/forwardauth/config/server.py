@@ -43,7 +43,6 @@ class Operations(Strict):
 
 class Logging(Strict):
     level: Literal["debug", "info", "warning", "error"] = "info"
-    format: Literal["json", "text"] = "json"
     correlation_header: HeaderName = "x-request-id"
     decisions: bool = True
     """Write one line for every decision."""
@@ -84,7 +83,7 @@ class Valkey(Strict):
     username: str | None = None
     password: Secret | None = None
     db: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    timeout: Duration = 0.25
+    timeout: Duration = Field(default=0.25, json_schema_extra={"default": "250ms"})
     tls: ValkeyTls = ValkeyTls()
 
 
@@ -92,7 +91,7 @@ class Cache(Strict):
     """Where results of rules are kept."""
 
     backend: Literal["memory", "valkey", "redis"] = "memory"
-    max_ttl: Duration = 3600.0
+    max_ttl: Duration = Field(default=3600.0, json_schema_extra={"default": "1h"})
     """No result is kept longer."""
     max_entries: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
     """Of the memory of each process."""
@@ -111,7 +110,7 @@ class Cache(Strict):
 class BackendLimits(Strict):
     """Bounds of every call to a backend."""
 
-    timeout: Duration = 10.0
+    timeout: Duration = Field(default=10.0, json_schema_extra={"default": "10s"})
     max_response_bytes: Annotated[int, Field(ge=1, le=100_000_000)] = 1_048_576
     max_connections: Annotated[int, Field(ge=1, le=10_000)] = 100
     denied_networks: Annotated[list[IPvAnyNetwork], Field(max_length=MAX_ITEMS)] = []
@@ -159,5 +158,12 @@ class Configuration(Strict):
     """A whole configuration. `endpoints` and `rules` may also stand in files of their own."""
 
     server: Server = Server()
+    endpoints: Annotated[dict[Name, Endpoint], Field(max_length=MAX_DEFINITIONS)] = {}
+    rules: Annotated[dict[Name, Rule], Field(max_length=MAX_DEFINITIONS)] = {}
+
+
+class RuleDocument(Strict):
+    """A file of `server.rules`: endpoints and rules, besides those of the configuration."""
+
     endpoints: Annotated[dict[Name, Endpoint], Field(max_length=MAX_DEFINITIONS)] = {}
     rules: Annotated[dict[Name, Rule], Field(max_length=MAX_DEFINITIONS)] = {}

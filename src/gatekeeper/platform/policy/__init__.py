@@ -1,6 +1,6 @@
 """Policy files: read strictly, checked as a whole, replaced as a whole.
 
-documents.py    YAML, strict                     format.py    what a policy file may say
+documents.py    a YAML document of a model       format.py    what a policy file may say
 conditions.py   CEL, type-checked at load        files.py     files to the kernel's policy
 checks.py       what an author should know       cases.py     tables of cases
 holder.py       the policy in force, reloaded

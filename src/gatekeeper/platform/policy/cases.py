@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from gatekeeper.kernel import policy
-from gatekeeper.kernel.errors import InputError
 from gatekeeper.kernel.identity import Principal, PrincipalKind
 from gatekeeper.kernel.ttl import format_ttl
-from gatekeeper.platform.policy.documents import PolicyError, problems_of, read_yaml
+from gatekeeper.platform.policy.documents import read_model
 from gatekeeper.platform.policy.format import FileModel, Plane, Ttl
 
 if TYPE_CHECKING:
@@ -73,14 +72,7 @@ class CaseResult:
 
 def run_cases(checked: policy.Policy, table: Path) -> tuple[CaseResult, ...]:
     """Run a table of cases. Raises `PolicyError` when the table cannot be read."""
-    try:
-        node, value = read_yaml(table)
-    except InputError as error:
-        raise PolicyError([error.detail]) from error
-    try:
-        cases = _Cases.model_validate(value)
-    except ValidationError as error:
-        raise PolicyError(problems_of(table, node, error, (_Cases, _Case, _Principal))) from error
+    _document, cases = read_model(table, _Cases)
     return tuple(CaseResult(case.name, _run(checked, case)) for case in cases.cases)
 
 

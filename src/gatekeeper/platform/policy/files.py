@@ -5,24 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from pydantic import ValidationError
-
 from gatekeeper.kernel import policy
-from gatekeeper.kernel.errors import InputError
-from gatekeeper.platform.policy.documents import PolicyError, line_of, problems_of, read_yaml
-from gatekeeper.platform.policy.format import (
-    MODELS,
-    DenyFile,
-    GrantFile,
-    LimitsFile,
-    PolicyFile,
-)
+from gatekeeper.platform.policy.documents import PolicyError, read_model
+from gatekeeper.platform.policy.format import DenyFile, GrantFile, LimitsFile, PolicyFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    import yaml
+    from gatekeeper.platform.documents import Document
 
 MAX_FILES: Final = 500
 CASES_SUFFIX: Final = ".test.yaml"
@@ -51,12 +42,11 @@ class LoadedPolicy:
 class _Read:
     """One file that was read."""
 
-    path: Path
-    node: yaml.Node | None
+    document: Document
     content: PolicyFile
 
     def place(self, *location: str | int) -> Place:
-        return Place(self.path, line_of(self.node, location))
+        return Place(self.document.path, self.document.line_of(location))
 
     def rules(self) -> Iterator[tuple[str, Place]]:
         for number, grant in enumerate(self.content.grants):
@@ -77,7 +67,7 @@ def load_with_places(path: Path) -> LoadedPolicy:
     places = _places(files, problems)
     limits = [file for file in files if file.content.limits is not None]
     problems += [
-        f"{second.place('limits')}: limits: they stand in {limits[0].path} too; keep one"
+        f"{second.place('limits')}: limits: they stand in {limits[0].document.path} too; keep one"
         for second in limits[1:]
     ]
     if problems:
@@ -112,15 +102,11 @@ def _files(path: Path) -> list[Path]:
 
 def _read(path: Path, problems: list[str]) -> _Read | None:
     try:
-        node, value = read_yaml(path)
-    except InputError as error:
-        problems.append(error.detail)
+        document, content = read_model(path, PolicyFile)
+    except PolicyError as error:
+        problems.extend(error.problems)
         return None
-    try:
-        return _Read(path=path, node=node, content=PolicyFile.model_validate(value))
-    except ValidationError as error:
-        problems.extend(problems_of(path, node, error, MODELS))
-        return None
+    return _Read(document=document, content=content)
 
 
 def _places(files: list[_Read], problems: list[str]) -> dict[str, Place]:

@@ -137,8 +137,3 @@ class PolicyFile(FileModel):
         (), description="What is forbidden all the same."
     )
     limits: LimitsFile | None = Field(None, description="In one file of a folder at most.")
-
-
-MODELS: Final = (
-    PolicyFile, GrantFile, DenyFile, WhoFile, LimitsFile, ApprovalFile, ApproversFile,
-)  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gatekeeper.kernel.errors import GatekeeperError
+from gatekeeper.platform.documents import LOOK_SECONDS, Looks, fingerprint
 from gatekeeper.platform.policy.documents import PolicyError
 from gatekeeper.platform.policy.files import load_policy
 
@@ -16,17 +17,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gatekeeper.kernel.policy import Policy
+    from gatekeeper.platform.documents import Fingerprint
 
 log = structlog.get_logger("gatekeeper.policy")
 
-LOOK_SECONDS: Final = 0.5
-"""Looking at names, sizes and times survives what file events do not: the symlink swap of
-a ConfigMap, a network file system, an editor that writes a new file over the old. A change
-is taken once two looks found the same: half of a file can be a whole policy without its denies."""
-
 FIRST_GENERATION: Final = 1
-
-Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
 class PolicyHolder:
@@ -46,7 +41,7 @@ class PolicyHolder:
         self._path = path
         self._loaded = loaded
         self._rejected = rejected
-        self._taken = self._changing = self._fingerprint()
+        self._looks = Looks(self._fingerprint, self._fingerprint())
         self._policy = load_policy(path)
         self.generation = FIRST_GENERATION
 
@@ -65,10 +60,8 @@ class PolicyHolder:
         It is in force once the evidence has it: when that cannot be written, nothing
         changes and the next look tries again.
         """
-        found = self._fingerprint()
-        still = found == self._changing
-        self._changing = found
-        if found == self._taken or not still:
+        found = self._looks.changed()
+        if found is None:
             return
         try:
             await self._take(found)
@@ -82,20 +75,20 @@ class PolicyHolder:
         except PolicyError as error:
             log.warning("policy rejected; the last good one stays", problems=error.problems)
             await self._rejected(error.problems)
-            self._taken = found
+            self._looks.take(found)
             return
-        if self._fingerprint() != found:
+        if not self._looks.same(found):
             return
         await self._loaded(self.generation + 1)
         self._policy = policy
         self.generation += 1
-        self._taken = found
+        self._looks.take(found)
         log.info("policy loaded", generation=self.generation)
 
     def _fingerprint(self) -> Fingerprint:
         try:
-            files = sorted(self._path.iterdir()) if self._path.is_dir() else [self._path]
-            stats = [(file.name, file.stat()) for file in files]
+            return fingerprint(
+                sorted(self._path.iterdir()) if self._path.is_dir() else [self._path]
+            )
         except OSError:
             return ()
-        return tuple((name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in stats)

@@ -10,7 +10,7 @@ what its handler wrote in the transaction of `complete` is written exactly once.
 Why not a library: docs/adr/0005-queue.md.
 """
 
-from gatekeeper.platform.queue.backoff import Backoff
+from gatekeeper.kernel.backoff import Backoff
 from gatekeeper.platform.queue.jobs import (
     complete,
     depths,

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Final
 import psycopg
 import structlog
 
+from gatekeeper.kernel.backoff import LEAST_SECONDS, Backoff
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
 from gatekeeper.platform.postgres.notifications import Listener
 from gatekeeper.platform.queue import jobs
-from gatekeeper.platform.queue.backoff import LEAST_SECONDS, Backoff
 from gatekeeper.platform.queue.model import Dead, DeadJob, Done, LeaseLostError, Retry, Settled
 from gatekeeper.platform.tasks import within
 

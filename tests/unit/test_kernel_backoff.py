@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatekeeper.platform.queue.backoff import LEAST_SECONDS, Backoff
+from gatekeeper.kernel.backoff import LEAST_SECONDS, Backoff
 
 
 class Drawn:

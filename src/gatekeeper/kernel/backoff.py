@@ -1,4 +1,4 @@
-"""When a failed job runs again: exponential, with full jitter.
+"""When what failed is tried again: exponential, with full jitter.
 
 Source: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
 """

@@ -1,0 +1,188 @@
+"""The decision service of forward auth, wired. It needs no database."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import sys
+import time
+from contextlib import asynccontextmanager
+from functools import partial
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final
+
+from gatekeeper.forwardauth.adapters.backends import HttpBackends
+from gatekeeper.forwardauth.adapters.files import load
+from gatekeeper.forwardauth.adapters.language import Language
+from gatekeeper.forwardauth.adapters.observing import Observer
+from gatekeeper.forwardauth.adapters.watching import ConfigurationWatcher
+from gatekeeper.forwardauth.agents.memory import Memory
+from gatekeeper.forwardauth.errors import ConfigurationError, Problem
+from gatekeeper.forwardauth.plan import PROCESS_KEY, Compiled, compile_configuration
+from gatekeeper.forwardauth.service import Decider, Outside
+from gatekeeper.forwardauth.web.workers import Application, serve
+from gatekeeper.platform.clock import SystemClock
+from gatekeeper.platform.outbound.client import OutboundClient
+from gatekeeper.platform.outbound.guard import AddressGuard
+from gatekeeper.platform.random import SystemRandom
+from gatekeeper.platform.telemetry.lines import LineWriter
+from gatekeeper.platform.telemetry.logs import configure_logs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
+
+    from gatekeeper.forwardauth.config import Server
+    from gatekeeper.forwardauth.config.loaded import Loaded
+    from gatekeeper.forwardauth.ports import Sessions, SharedCache, Tokens
+
+FIRST_GENERATION: Final = 1
+
+
+def check_configuration(path: Path, environ: Mapping[str, str]) -> tuple[Problem, ...]:
+    """Say everything that is wrong with a configuration, as it would be loaded."""
+    try:
+        loaded = load(path, environ=environ)
+    except ConfigurationError as error:
+        return error.problems
+    return (*loaded.problems, *_problems(loaded, compile_loaded(loaded)))
+
+
+def compile_loaded(loaded: Loaded, number: int = FIRST_GENERATION) -> Compiled:
+    """Compile what was read; what cannot be is left out."""
+    return compile_configuration(
+        loaded.configuration,
+        Language(loaded.templates_folder),
+        number=number,
+        digest=loaded.digest,
+        environment=loaded.environment,
+        secret_values={name: secret.reveal() for name, secret in loaded.secrets.items()},
+        skipped=loaded.skipped,
+        sources=loaded.sources,
+    )
+
+
+def _problems(loaded: Loaded, compiled: Compiled) -> tuple[Problem, ...]:
+    return tuple(
+        Problem(
+            place=loaded.place(fault.where),
+            key=".".join(map(str, fault.where)),
+            message=fault.message,
+        )
+        for fault in compiled.faults
+    )
+
+
+def serve_forwardauth(path: Path, environ: Mapping[str, str]) -> int:
+    """Serve decisions until told to stop. Raises `ConfigurationError`, or `OSError` for a port."""
+    server = load(path, environ=environ).configuration.server
+    configure_logs(server.logging.level.upper(), service="passctrl")
+    return serve(
+        partial(application, path, dict(environ)), listen=server.listen, workers=server.workers
+    )
+
+
+@asynccontextmanager
+async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[Application]:
+    """Wire what one worker runs, on its loop."""
+    loaded = load(path, environ=environ)
+    configure_logs(loaded.configuration.server.logging.level.upper(), service="passctrl")
+    settings = loaded.configuration.server
+    clock = steady_clock()
+    lines = LineWriter(sys.stderr) if settings.logging.decisions else None
+    observer = Observer(clock=clock, lines=lines)
+    client = OutboundClient(
+        guard=AddressGuard(settings.backend.denied_networks),
+        max_connections=settings.backend.max_connections,
+    )
+    decider = Decider(
+        compile_loaded(loaded).generation,
+        Outside(
+            backends=HttpBackends(
+                client=client,
+                max_response_bytes=settings.backend.max_response_bytes,
+                clock=SystemClock(),
+                random=SystemRandom(),
+            ),
+            tokens=_tokens(settings),
+            sessions=_sessions(settings, client),
+            shared=_shared(settings),
+            seal=_seal(loaded),
+            clock=clock,
+            new_id=request_ids(),
+        ),
+        observer=observer,
+        memory=Memory(settings.cache.max_entries),
+        correlation_header=settings.logging.correlation_header,
+    )
+    observer.watch(decider)
+    watcher = ConfigurationWatcher(
+        path,
+        environ=environ,
+        running=loaded,
+        taken=partial(_take, decider, observer),
+        rejected=observer.rejected,
+    )
+    try:
+        yield Application(decider.decide, watcher.run)
+    finally:
+        await client.close()
+        if lines is not None:
+            lines.flush()
+
+
+async def _take(decider: Decider, observer: Observer, loaded: Loaded) -> None:
+    """Put a configuration in force, as a whole or not at all."""
+    compiled = compile_loaded(loaded, decider.generation.number + 1)
+    if compiled.faults:
+        raise ConfigurationError(_problems(loaded, compiled))
+    decider.replace(compiled.generation)
+    observer.taken(compiled.generation)
+
+
+# Each of these brings libraries that are large beside a worker: only where they are used.
+
+
+def _tokens(settings: Server) -> Tokens | None:
+    if not settings.issuers:
+        return None
+    from gatekeeper.forwardauth.adapters.tokens import VerifiedTokens  # noqa: PLC0415  # as above
+
+    return VerifiedTokens(settings.issuers, clock=SystemClock())
+
+
+def _sessions(settings: Server, client: OutboundClient) -> Sessions | None:
+    if settings.sessions is None:
+        return None
+    from gatekeeper.forwardauth.adapters.sessions import (  # noqa: PLC0415  # as above
+        GatekeeperSessions,
+    )
+
+    return GatekeeperSessions(settings.sessions.server, client=client, clock=SystemClock())
+
+
+def _shared(settings: Server) -> SharedCache | None:
+    if settings.cache.valkey is None or settings.cache.backend == "memory":
+        return None
+    from gatekeeper.forwardauth.adapters.shared_cache import shared_cache  # noqa: PLC0415  # as above
+
+    return shared_cache(settings.cache.valkey)
+
+
+def _seal(loaded: Loaded) -> bytes:
+    """Derive the secret that seals entries of the shared cache: only who has the salt knows it."""
+    salt = loaded.configuration.server.cache.key_salt
+    secret = PROCESS_KEY if salt is None else salt.reveal().encode()
+    return blake2b(b"seal", key=blake2b(secret).digest()[:32]).digest()
+
+
+def steady_clock() -> Callable[[], float]:
+    """Make a clock of Unix time that never goes back while the process lives."""
+    began = SystemClock().now().timestamp() - time.monotonic()
+    return lambda: began + time.monotonic()
+
+
+def request_ids() -> Callable[[], str]:
+    """Make correlation ids: the process's own random part, and a number."""
+    prefix, numbers = secrets.token_hex(8), itertools.count(1)
+    return lambda: f"{prefix}-{next(numbers):x}"

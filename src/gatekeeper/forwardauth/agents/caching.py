@@ -1,0 +1,253 @@
+"""Agent 9, result caching: what is kept, under which key, for how long.
+
+Results of rules and chains are kept, never bodies of backends, never errors. The key covers
+everything the evaluation can have read: a configuration says statically what its expressions
+read, and each of these values goes into the key, as what it is, where it stands. Parts are
+prefixed by their lengths, so that no two lists of values give one text (CVE-2021-32701 and
+GHSA-rp9m-7r4c-75qg were keys that said too little, or the same of different things).
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final
+
+from gatekeeper.forwardauth.model import Claim, Outcome, Read, RuleResult, Settle
+from gatekeeper.forwardauth.vocabulary import CONSTANT, VOLATILE
+
+if TYPE_CHECKING:
+    from gatekeeper.forwardauth.agents.evaluation import Evaluation
+    from gatekeeper.forwardauth.model import Steps
+
+KEY_BYTES: Final = 32
+MAX_DEPTH: Final = 32
+MAX_DIRECTIVES: Final = 50
+_ABSENT: Final = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caching:
+    """How results of one rule, or of one endpoint's chain, are kept."""
+
+    name: str
+    salt: bytes
+    """Keys the digest; has the configuration and the name of what is kept in it."""
+    reads: tuple[Read, ...]
+    pass_seconds: float
+    fail_seconds: float
+    follow: bool
+    """Obey the backend's Cache-Control."""
+    max_seconds: float
+
+
+def compile_caching(
+    *,
+    key: bytes,
+    names: Sequence[str],
+    reads: Iterable[Read],
+    inner: frozenset[str],
+    pass_seconds: float | None,
+    fail_seconds: float | None,
+    follow: bool,
+    max_seconds: float,
+) -> Caching | None:
+    """Compile how results are kept; None when they never are.
+
+    `key` is the secret and the configuration's digest, `names` say whose results these are;
+    `inner` names what the evaluation makes itself, and so need not be in the key.
+    """
+    outer = {read for read in reads if read[0] not in inner}
+    volatile = any(read[0] in VOLATILE for read in reads)
+    if volatile or not (pass_seconds or fail_seconds or follow):
+        return None
+    digest = blake2b(key=key[:64], digest_size=KEY_BYTES)
+    _feed(digest.update, list(names))
+    return Caching(
+        name=names[-1],
+        salt=digest.digest(),
+        reads=tuple(sorted(read for read in outer if read[0] not in CONSTANT)),
+        pass_seconds=pass_seconds or 0.0,
+        fail_seconds=fail_seconds or 0.0,
+        follow=follow,
+        max_seconds=max_seconds,
+    )
+
+
+def key_of(plan: Caching, values: Mapping[str, Any], extra: object = None) -> bytes:
+    """Return the key for what this request has in the places the evaluation reads."""
+    digest = blake2b(key=plan.salt, digest_size=KEY_BYTES)
+    update = digest.update
+    for read in plan.reads:
+        value: Any = values.get(read[0], _ABSENT)
+        for part in read[1:]:
+            value = value.get(part, _ABSENT) if isinstance(value, Mapping) else _ABSENT
+        _feed(update, value)
+    if extra is not None:
+        _feed(update, extra)
+    return digest.digest()
+
+
+def _feed(update: Any, value: Any, depth: int = 0) -> None:  # noqa: ANN401, C901  # one branch a type
+    """Feed a value: its type, its length, itself. Different values never feed the same bytes."""
+    if isinstance(value, str):
+        data = value.encode("utf-8", "surrogatepass")
+        update(b"s%d:" % len(data))
+        update(data)
+    elif value is _ABSENT:
+        update(b"-")
+    elif value is None:
+        update(b"n")
+    elif value is True:
+        update(b"t")
+    elif value is False:
+        update(b"f")
+    elif isinstance(value, int):
+        data = b"%d" % value
+        update(b"i%d:" % len(data))
+        update(data)
+    elif isinstance(value, bytes):
+        update(b"b%d:" % len(value))
+        update(value)
+    elif isinstance(value, Mapping):
+        update(b"m%d:" % len(value))
+        for name in sorted(value):
+            _feed(update, name, depth + 1)
+            _feed(update, value[name], depth + 1)
+    elif isinstance(value, list | tuple):
+        update(b"l%d:" % len(value))
+        for item in value:
+            _feed(update, item, depth + 1)
+    else:
+        data = f"{type(value).__name__} {value!r}".encode()
+        update(b"o%d:" % len(data))
+        update(data)
+
+
+Fresh = tuple[RuleResult, Mapping[str, str]]
+"""A result just made, and the headers of the answer it was made of."""
+
+
+def kept(
+    plan: Caching,
+    evaluate: Steps[Fresh],
+    evaluation: Evaluation,
+    *,
+    asks: bool,
+    extra: object = None,
+    until: float = float("inf"),
+) -> Steps[RuleResult]:
+    """Give a kept result, or make one and keep it, at the latest until `until`.
+
+    `asks` tells whether making it needs something from outside: then it is worth asking a
+    shared cache first, and making it once for all who want it.
+    """
+    key = key_of(plan, evaluation.scope.values, extra)
+    found = evaluation.memory.get(key, evaluation.now)
+    if found is None and asks:
+        found = yield Claim(key)
+    if found is not None:
+        evaluate.close()
+        evaluation.note("result caching", plan.name, f"hit: {found.origin}", {"key": key.hex()})
+        return found
+    result, headers = yield from evaluate
+    result = bounded(plan, result._replace(until=until), headers, evaluation.now)
+    if asks:
+        yield Settle(key, result)
+    else:
+        evaluation.memory.put(key, result, evaluation.now)
+    left = max(0.0, result.until - evaluation.now)
+    evaluation.note("result caching", plan.name, f"miss: kept for {left:g} s", {"key": key.hex()})
+    return result
+
+
+def bounded(
+    plan: Caching, result: RuleResult, headers: Mapping[str, str], now: float
+) -> RuleResult:
+    """Say until when a result may be kept; `headers` are those of the backend's answer."""
+    seconds = _seconds(plan, result.outcome, headers)
+    return result._replace(until=min(result.until, now + seconds))
+
+
+def _seconds(plan: Caching, outcome: Outcome, headers: Mapping[str, str]) -> float:
+    if outcome is Outcome.ERROR:
+        return 0.0
+    manual = plan.pass_seconds if outcome is Outcome.PASS else plan.fail_seconds
+    if plan.follow:
+        told = _freshness(headers)
+        manual = manual if told is None else told
+    return max(0.0, min(manual, plan.max_seconds))
+
+
+def _freshness(headers: Mapping[str, str]) -> float | None:
+    """Return how long an answer stays fresh (RFC 9111 section 4.2); None: it does not say.
+
+    What `Vary` names went into the request we made, and so into the key; `*` is everything.
+    """
+    if headers.get("vary", "").strip() == "*":
+        return 0.0
+    told = cache_control(headers.get("cache-control", ""))
+    age = headers.get("age", "0").strip()
+    return told if told is None else told - (float(age) if age.isdecimal() else told)
+
+
+def cache_control(text: str) -> float | None:
+    """Return the seconds a shared cache may keep an answer (RFC 9111); None: it does not say.
+
+    What cannot be read allows nothing.
+    """
+    told: float | None = None
+    shared = False
+    for directive in text.lower().split(",")[:MAX_DIRECTIVES]:
+        name, _, argument = (part.strip() for part in directive.partition("="))
+        if name in ("no-store", "no-cache", "private"):
+            return 0.0
+        if name == "s-maxage" or (name == "max-age" and not shared):
+            digits = argument.strip('"')
+            told = float(digits) if digits.isdecimal() and len(digits) < 10 else 0.0  # noqa: PLR2004  # a century
+            shared = shared or name == "s-maxage"
+    return told
+
+
+def plain(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  # whatever an expression gave
+    """Return a value as plain JSON has it: a kept result is then the same as a fresh one.
+
+    Raises `ValueError` for what JSON has no place for.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float) and value - value == 0.0:
+        return value
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g}s"
+    if depth < MAX_DEPTH and isinstance(value, Mapping):
+        return {str(name): plain(inner, depth + 1) for name, inner in value.items()}
+    if depth < MAX_DEPTH and isinstance(value, list | tuple):
+        return [plain(inner, depth + 1) for inner in value]
+    msg = f"a value of type {type(value).__name__} cannot be exported"
+    raise ValueError(msg)
+
+
+def encode(result: RuleResult, key: bytes, secret: bytes) -> bytes:
+    """Write a result for a shared cache, sealed: whoever writes there cannot make one up."""
+    data = json.dumps([result.outcome, result.reason, result.exports, result.until]).encode()
+    return _seal(data, key, secret) + data
+
+
+def decode(sealed: bytes, key: bytes, secret: bytes) -> RuleResult | None:
+    """Read a result from a shared cache. What we did not seal under this key is none."""
+    seal, data = sealed[:KEY_BYTES], sealed[KEY_BYTES:]
+    if not hmac.compare_digest(seal, _seal(data, key, secret)):
+        return None
+    outcome, reason, exports, until = json.loads(data)
+    return RuleResult(Outcome(outcome), reason, exports, until, "shared")
+
+
+def _seal(data: bytes, key: bytes, secret: bytes) -> bytes:
+    return blake2b(key + data, key=secret, digest_size=KEY_BYTES).digest()

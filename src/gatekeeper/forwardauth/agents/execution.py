@@ -1,0 +1,295 @@
+"""Agent 6, rule execution: one rule, from its credentials to what it exports.
+
+    credentials -> kept result? -> sessions, backend -> variables -> error, fail, pass -> exports
+
+Conditions, cell by cell (a row: what a condition of that list gives):
+
+    |           | true         | false        | no value, or not true or false |
+    |-----------|--------------|--------------|--------------------------------|
+    | errorWhen | error        | go on        | error                          |
+    | failWhen  | fail         | go on        | error                          |
+    | whenAll   | go on        | fail         | error                          |
+
+`errorWhen` is judged first, then `failWhen`, then `whenAll`, each in its order; the first that
+ends the rule does. A rule whose backend gave no answer, or one with a status of 500 or above
+that is not accepted, cannot pass nor fail by `whenAll`: it is an error. Another status that
+is not accepted fails it. Only what all of this leaves standing passes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from gatekeeper.forwardauth.agents import backend as backends
+from gatekeeper.forwardauth.agents import caching, matching
+from gatekeeper.forwardauth.agents.compiling import Compiler, reads_of
+from gatekeeper.forwardauth.agents.matching import Forwarded, Matching
+from gatekeeper.forwardauth.agents.variables import assign
+from gatekeeper.forwardauth.errors import EvaluationError
+from gatekeeper.forwardauth.model import (
+    NOTHING,
+    BackendResponse,
+    CallBackend,
+    FindSessions,
+    Outcome,
+    Rejected,
+    RuleResult,
+    VerifyToken,
+)
+from gatekeeper.forwardauth.vocabulary import OF_A_RULE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gatekeeper.forwardauth.agents.backend import Backend
+    from gatekeeper.forwardauth.agents.caching import Caching, Fresh
+    from gatekeeper.forwardauth.agents.evaluation import Evaluation
+    from gatekeeper.forwardauth.config.rule import Rule
+    from gatekeeper.forwardauth.model import Read, Scope, Steps
+    from gatekeeper.forwardauth.ports import Expression
+
+Named = tuple[tuple[str, "Expression"], ...]
+
+NO_MATCH: Final = "no credential matched a group of the rule"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RulePlan:
+    """A rule, compiled. What it has none of is None or empty, and costs nothing."""
+
+    name: str
+    matching: Matching | None
+    backend: Backend | None
+    sessions: bool
+    """Whether anything reads `session.*`."""
+    shows_backend: bool
+    """Whether anything reads `backend.*`."""
+    asks: bool
+    """Whether it may need something from outside."""
+    variables: Named
+    error_when: tuple[Expression, ...]
+    fail_when: tuple[Expression, ...]
+    when_all: tuple[Expression, ...]
+    exports: Mapping[Outcome, Named]
+    caching: Caching | None
+    reads: frozenset[Read]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What the server says about every rule."""
+
+    key: bytes
+    """Secret of this process, for comparing credentials."""
+    cache_key: bytes
+    """Secret of the cache and the configuration's digest."""
+    timeout: float
+    max_seconds: float
+
+
+def compile_rule(name: str, config: Rule, compiler: Compiler, bounds: Bounds) -> RulePlan:
+    groups = (
+        matching.compile_matching(config.auth, compiler.at("auth"), key=bounds.key)
+        if config.auth
+        else None
+    )
+    backend = None
+    if config.backend_api is not None:
+        where = compiler.at("backendApi")
+        backend = backends.compile_backend(config.backend_api, where, timeout=bounds.timeout)
+    variables = compiler.at("variables").named(config.variables, Compiler.expression)
+    conditions = [
+        _conditions(compiler.at("conditions", key), sources)
+        for key, sources in (
+            ("errorWhen", config.conditions.error_when),
+            ("failWhen", config.conditions.fail_when),
+            ("whenAll", config.conditions.when_all),
+        )
+    ]
+    exports = {
+        outcome: compiler.at("responses", outcome.value, "variables").named(
+            exported.variables, Compiler.expression
+        )
+        for outcome, exported in (
+            (Outcome.PASS, config.responses.pass_),
+            (Outcome.FAIL, config.responses.fail),
+            (Outcome.ERROR, config.responses.error),
+        )
+    }
+    reads = reads_of(variables, conditions, *exports.values())
+    if groups is not None:
+        reads |= groups.reads | {("auth.input",)}
+    if backend is not None:
+        reads |= backend.reads
+    sessions = any(read[0].startswith("session.") for read in reads)
+    return RulePlan(
+        name=name,
+        matching=groups,
+        backend=backend,
+        sessions=sessions,
+        asks=backend is not None or sessions or bool(groups is not None and groups.issuers),
+        shows_backend=any(read[0].startswith("backend.") for read in reads),
+        variables=variables,
+        error_when=conditions[0],
+        fail_when=conditions[1],
+        when_all=conditions[2],
+        exports=exports,
+        caching=caching.compile_caching(
+            key=bounds.cache_key,
+            names=("rule", name),
+            reads=reads,
+            inner=OF_A_RULE - {"auth.input"},
+            pass_seconds=config.cache.ttl.pass_,
+            fail_seconds=config.cache.ttl.fail,
+            follow=config.cache.follow_cache_control,
+            max_seconds=bounds.max_seconds,
+        ),
+        reads=reads,
+    )
+
+
+def _conditions(compiler: Compiler, sources: list[str]) -> tuple[Expression, ...]:
+    return tuple(compiler.at(index).condition(source) for index, source in enumerate(sources))
+
+
+def execute(plan: RulePlan, evaluation: Evaluation) -> Steps[RuleResult]:
+    """Run one rule."""
+    forwarded, group, expires = Forwarded(), -1, float("inf")
+    if plan.matching is not None:
+        claims, expires = yield from _claims(plan.matching, evaluation)
+        found = matching.first_match(plan.matching.groups, evaluation.credentials, claims)
+        if found is None:
+            return _ended(plan, evaluation, Outcome.FAIL, NO_MATCH)
+        group, shown = found
+        scope = evaluation.scope
+        won = plan.matching.groups[group]
+        scope.set("auth.input", shown)
+        scope.set("auth.selected", won.matchers[0].kind)
+        if evaluation.trace is not None:
+            evaluation.note("rule execution", plan.name, f"group {group} matched", shown)
+        if plan.backend is not None:
+            try:
+                forwarded = matching.forwards(won, shown, scope)
+            except EvaluationError as error:
+                return _ended(plan, evaluation, Outcome.ERROR, str(error))
+        scope.set(
+            "auth.forward", {"headers": dict(forwarded.headers), "query": dict(forwarded.query)}
+        )
+    if plan.caching is None:
+        result, _headers = yield from _run(plan, evaluation, forwarded)
+        return result._replace(until=expires)
+    evaluate = _run(plan, evaluation, forwarded)
+    return (
+        yield from caching.kept(
+            plan.caching, evaluate, evaluation, asks=plan.asks, extra=group, until=expires
+        )
+    )
+
+
+def _claims(
+    plan: Matching, evaluation: Evaluation
+) -> Steps[tuple[dict[str, Mapping[str, Any]], float]]:
+    """Verify the request's token for each issuer the rule names: claims, and when they expire."""
+    found: dict[str, Mapping[str, Any]] = {}
+    expires = float("inf")
+    token = next((c.value for c in evaluation.credentials if c.kind == "bearer"), None)
+    if token is None:
+        return found, expires
+    for issuer in plan.issuers:
+        claims = yield VerifyToken(issuer, token)
+        if not isinstance(claims, Rejected):
+            found[issuer] = claims
+            expires = min(expires, claims["exp"])
+        if evaluation.trace is not None:
+            said = claims.reason if isinstance(claims, Rejected) else "verified"
+            evaluation.note("rule execution", f"token of {issuer}", said)
+    return found, expires
+
+
+def _run(plan: RulePlan, evaluation: Evaluation, forwarded: Forwarded) -> Steps[Fresh]:
+    """Evaluate the rule: its result, and the headers of its backend's answer."""
+    response: BackendResponse | None = None
+    accepted = True
+    try:
+        if plan.sessions:
+            yield from _sessions(evaluation)
+        if plan.backend is not None:
+            response = yield from _ask(plan, plan.backend, evaluation, forwarded)
+            accepted = backends.show(response, plan.backend, evaluation.scope)
+        elif plan.shows_backend:
+            backends.show_nothing(evaluation.scope)
+        if plan.variables:
+            assign("vars.local", plan.variables, evaluation.scope)
+        outcome, reason = _judge(plan, evaluation.scope, response, accepted=accepted)
+    except EvaluationError as error:
+        outcome, reason = Outcome.ERROR, str(error)
+    headers = response.headers if response is not None else NOTHING
+    return _ended(plan, evaluation, outcome, reason), headers
+
+
+def _sessions(evaluation: Evaluation) -> Steps[None]:
+    token = next((c.value for c in evaluation.credentials if c.kind == "bearer"), None)
+    found = () if token is None else (yield FindSessions(token))
+    if isinstance(found, Rejected):
+        msg = f"session: {found.reason}"
+        raise EvaluationError(msg)
+    scope = evaluation.scope
+    scope.set("session.live", bool(found))
+    scope.set(
+        "session.sessions",
+        [
+            {"id": one.id, "target": one.target, "role": one.role, "expiresAt": one.expires_at}
+            for one in found
+        ],
+    )
+
+
+def _ask(
+    plan: RulePlan, backend: Backend, evaluation: Evaluation, forwarded: Forwarded
+) -> Steps[BackendResponse]:
+    sources = plan.matching.sources if plan.matching is not None else matching.NO_SOURCES
+    request = backends.render(backend, evaluation, forwarded, sources)
+    response: BackendResponse = yield CallBackend(request)
+    if evaluation.trace is not None:
+        detail = {"url": request.url, "headers": dict(request.headers), "body": response.body_text}
+        said = response.error or f"status {response.status}"
+        evaluation.note("backend interaction", f"{request.method} {plan.name}", said, detail)
+    return response
+
+
+def _judge(
+    plan: RulePlan, scope: Scope, response: BackendResponse | None, *, accepted: bool
+) -> tuple[Outcome, str]:
+    """Judge the conditions in their order: see the table above."""
+    for condition in plan.error_when:
+        if condition(scope):
+            return Outcome.ERROR, f"errorWhen: {condition.source}"
+    for condition in plan.fail_when:
+        if condition(scope):
+            return Outcome.FAIL, f"failWhen: {condition.source}"
+    if response is not None and response.error is not None:
+        return Outcome.ERROR, f"backend: {response.error}"
+    if response is not None and not accepted and response.status >= backends.SERVER_ERROR:
+        return Outcome.ERROR, f"backend: status {response.status}"
+    for condition in plan.when_all:
+        if not condition(scope):
+            return Outcome.FAIL, f"whenAll: {condition.source}"
+    if response is not None and not accepted:
+        return Outcome.FAIL, f"backend: status {response.status} is not accepted"
+    return Outcome.PASS, ""
+
+
+def _ended(plan: RulePlan, evaluation: Evaluation, outcome: Outcome, reason: str) -> RuleResult:
+    """Evaluate what the outcome exports. A rule that passes must have all of it."""
+    exported: dict[str, Any] = {}
+    try:
+        for name, expression in plan.exports[outcome]:
+            exported[name] = caching.plain(expression(evaluation.scope))
+    except (EvaluationError, ValueError) as error:
+        exported = {}
+        if outcome is Outcome.PASS:
+            outcome, reason = Outcome.ERROR, f"responses.pass.variables: {error}"
+    if evaluation.trace is not None:
+        evaluation.note("rule execution", plan.name, outcome.value, {"reason": reason, **exported})
+    return RuleResult(outcome, reason, {plan.name: exported} if exported else NOTHING)

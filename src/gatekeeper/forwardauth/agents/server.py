@@ -1,0 +1,61 @@
+"""Agent 1, server & lifecycle: the configuration in force, and whether requests can be judged.
+
+A configuration is replaced as a whole, and only by one that is whole; the last good one stays.
+There is no state in which nothing is configured and something is allowed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from gatekeeper.forwardauth.agents.admission import Admission
+    from gatekeeper.forwardauth.agents.chain import Chain
+    from gatekeeper.forwardauth.agents.response import ResponsePlan
+    from gatekeeper.forwardauth.model import OriginalRequest, SkippedDefinition
+    from gatekeeper.forwardauth.ports import Expression
+    from gatekeeper.forwardauth.request.reading import Reading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointPlan:
+    """An endpoint, compiled: what its agents need, and of the request what anything reads."""
+
+    name: str
+    reading: Reading
+    admission: Admission
+    forwards: bool
+    """Whether anything hands X-Forwarded-* on."""
+    constants: Mapping[str, Any]
+    views: tuple[tuple[str, Callable[[OriginalRequest], Any]], ...]
+    parameters: frozenset[str]
+    """Query parameters that are read by name, and so may stand only once."""
+    reads_now: bool
+    reads_id: bool
+    variables: tuple[tuple[str, Expression], ...]
+    chain: Chain
+    response: ResponsePlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One configuration, compiled. `number` counts those this process has taken, from 1."""
+
+    number: int
+    digest: str
+    """Of everything that counts in it, in hexadecimal."""
+    plans: Mapping[str, EndpointPlan]
+    quarantined: frozenset[str] = frozenset()
+    """Endpoints that are configured and cannot be judged."""
+    skipped: tuple[SkippedDefinition, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    def unready(self) -> tuple[str, ...]:
+        """Say why requests cannot all be judged; empty when they can."""
+        reasons = [f"{one.kind} {one.name}: {one.reason}" for one in self.skipped]
+        if not self.plans and not reasons:
+            reasons.append("no endpoint is configured")
+        return tuple(reasons)

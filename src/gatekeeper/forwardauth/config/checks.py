@@ -1,0 +1,147 @@
+"""What parts of a configuration say that only together is wrong. No expression is looked into."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Final, NamedTuple
+from urllib.parse import urlsplit
+
+from gatekeeper.forwardauth.config.rule import (
+    BasicMatch,
+    BearerMatch,
+    CookieMatch,
+    HeaderMatch,
+    JwtMatch,
+    NoneMatch,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from gatekeeper.forwardauth.config.endpoint import Allow, Endpoint, Refusing
+    from gatekeeper.forwardauth.config.rule import Match, Rule
+    from gatekeeper.forwardauth.config.server import Server
+
+MOUNTS: Final = frozenset(
+    {"auth", "caddy", "envoy", "haproxy", "ingress-nginx", "nginx", "traefik"}
+)
+"""First segments of paths that are taken: no endpoint has such a name."""
+
+
+class Finding(NamedTuple):
+    """Something wrong with a definition, at a location in it; `near` is what may be meant."""
+
+    location: tuple[str | int, ...]
+    message: str
+    near: str | None = None
+
+
+def check_rule(rule: Rule, server: Server) -> Iterator[Finding]:
+    """Find what is wrong with a rule, whichever endpoint asks it."""
+    for number, group in enumerate(rule.auth):
+        for place, match in enumerate(group.match):
+            if isinstance(match, JwtMatch) and match.issuer not in server.issuers:
+                yield Finding(
+                    ("auth", number, "match", place, "issuer"),
+                    "server.issuers has none of this name",
+                    _near(match.issuer, server.issuers),
+                )
+    for outcome, seconds in (("pass", rule.cache.ttl.pass_), ("fail", rule.cache.ttl.fail)):
+        yield from _kept(seconds, ("cache", "ttl", outcome), server)
+    if rule.backend_api is not None:
+        yield from _body_file(rule.backend_api.body_file, ("backendApi", "bodyFile"), server)
+
+
+def check_endpoint(
+    name: str, endpoint: Endpoint, rules: Mapping[str, Rule], server: Server
+) -> Iterator[Finding]:
+    """Find what is wrong with an endpoint. Rules it names and nobody has are no matter here."""
+    if name.lower() in MOUNTS:
+        yield Finding((), "paths of this name are taken; call it otherwise")
+    admission = endpoint.authentication
+    if admission.allow.none and admission.required and "required" in admission.model_fields_set:
+        yield Finding(
+            ("authentication", "required"), "allow.none admits everybody: nothing is required"
+        )
+    yield from _asked(endpoint, rules)
+    yield from _kept(endpoint.cache.result_ttl, ("cache", "resultTTL"), server)
+    for location, response in (
+        (("authentication", "response"), admission.response),
+        (("responsePolicy", "fail"), endpoint.response_policy.fail),
+        (("responsePolicy", "error"), endpoint.response_policy.error),
+    ):
+        yield from _body_file(response.body_file, (*location, "bodyFile"), server)
+        yield from _redirect(response, location)
+
+
+def _asked(endpoint: Endpoint, rules: Mapping[str, Rule]) -> Iterator[Finding]:
+    seen = set()
+    for number, reference in enumerate(endpoint.rules):
+        location = ("rules", number, "name")
+        if reference.name in seen:
+            # What it exports is found under its name, and asking it again changes nothing.
+            yield Finding(location, "this rule stands in the chain already")
+        seen.add(reference.name)
+        rule = rules.get(reference.name)
+        if rule is not None and rule.auth and not _can_match(rule, endpoint.authentication.allow):
+            yield Finding(location, "it takes only credentials that this endpoint does not allow")
+
+
+def _can_match(rule: Rule, allow: Allow) -> bool:
+    return any(all(_is_seen(match, allow) for match in group.match) for group in rule.auth)
+
+
+def _is_seen(match: Match, allow: Allow) -> bool:
+    match match:
+        case NoneMatch():
+            return True
+        case BasicMatch():
+            return "basic" in allow.authorization
+        case BearerMatch() | JwtMatch():
+            return "bearer" in allow.authorization
+        case HeaderMatch():
+            return match.name in allow.header
+        case CookieMatch():
+            return match.name in allow.cookie
+    return match.name in allow.query
+
+
+def _kept(
+    seconds: float | None, location: tuple[str | int, ...], server: Server
+) -> Iterator[Finding]:
+    if seconds is not None and seconds > server.cache.max_ttl:
+        yield Finding(location, "longer than server.cache.maxTtl allows")
+
+
+def _body_file(
+    name: str | None, location: tuple[str | int, ...], server: Server
+) -> Iterator[Finding]:
+    if name is not None and server.templates.templates_folder is None:
+        yield Finding(location, "server.templates.templatesFolder says where such files are")
+
+
+def _redirect(response: Refusing, location: tuple[str | int, ...]) -> Iterator[Finding]:
+    redirect = response.redirect
+    if redirect is None:
+        return
+    literal = redirect.to.partition("{")[0]
+    whole_host = literal != redirect.to and "/" not in literal.partition("://")[2]
+    if "://" not in literal or whole_host:
+        return  # a path, or a host that a template makes
+    try:
+        parts = urlsplit(literal)
+        known = {parts.netloc.lower(), (parts.hostname or "").lower()}
+    except ValueError:
+        yield Finding((*location, "redirect", "to"), "not a URL")
+        return
+    if not known & {host.lower() for host in redirect.hosts}:
+        yield Finding(
+            (*location, "redirect", "hosts"),
+            "the host of `to` is not among them",
+            _near(parts.netloc, redirect.hosts),
+        )
+
+
+def _near(name: str, known: Iterable[str]) -> str | None:
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return near[0] if near else None

@@ -1,0 +1,104 @@
+"""One decision, from the original request to the answer. It only orders the agents.
+
+A decision starts as a refusal and stays one unless every step says otherwise: whoever drives
+this answers an error when it raises.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from gatekeeper.forwardauth.agents import chain
+from gatekeeper.forwardauth.agents.admission import admit
+from gatekeeper.forwardauth.agents.evaluation import Evaluation
+from gatekeeper.forwardauth.agents.forward_policy import forwarded_headers
+from gatekeeper.forwardauth.agents.response import respond
+from gatekeeper.forwardauth.agents.variables import assign
+from gatekeeper.forwardauth.errors import EvaluationError
+from gatekeeper.forwardauth.model import Answer, Outcome, Rejected, Scope
+from gatekeeper.forwardauth.request import views
+
+if TYPE_CHECKING:
+    from gatekeeper.forwardauth.agents.memory import Memory
+    from gatekeeper.forwardauth.agents.response import Answering, ResponsePlan
+    from gatekeeper.forwardauth.agents.server import EndpointPlan
+    from gatekeeper.forwardauth.model import OriginalRequest, Step, Steps
+
+AMBIGUOUS = 400
+
+
+def decide(
+    plan: EndpointPlan,
+    request: OriginalRequest,
+    *,
+    memory: Memory,
+    now: float,
+    request_id: str,
+    trace: list[Step] | None = None,
+) -> Steps[Answer]:
+    """Judge a request. `now` is in seconds of Unix time."""
+    evaluation = Evaluation(plan.name, request, _scope(plan, request), memory, now, trace=trace)
+    scope = evaluation.scope
+    if plan.reads_now:
+        scope.values["now"] = datetime.fromtimestamp(now, UTC)
+    if plan.reads_id:
+        scope.values["request.id"] = request_id
+    credentials = admit(plan.admission, request)
+    if isinstance(credentials, Rejected):
+        evaluation.note("admission", "credentials", "refused", {"reason": credentials.reason})
+        return _refused(plan.response, credentials, evaluation)
+    evaluation.credentials = credentials
+    scope.values["admission.authenticated"] = bool(credentials)
+    evaluation.note("admission", "credentials", ", ".join(c.kind for c in credentials) or "none")
+    if plan.parameters and (repeated := _repeated(plan, request)):
+        return _refused(plan.response, Rejected(AMBIGUOUS, repeated), evaluation)
+    if plan.forwards:
+        evaluation.forwarded = scope.values["forward.headers"] = forwarded_headers(request)
+    try:
+        if plan.variables:
+            assign("vars.global", plan.variables, scope)
+            evaluation.note(
+                "endpoint variables", plan.name, "evaluated", scope.values["vars.global"]
+            )
+    except EvaluationError as error:
+        return _answer(plan.response.error, evaluation, str(error))
+    result = yield from chain.run(plan.chain, evaluation)
+    answering = _ANSWERING[result.outcome](plan.response)
+    answer = _answer(answering, evaluation, result.reason)
+    return answer if result.origin == "fresh" else answer._replace(origin=result.origin)
+
+
+_ANSWERING = {
+    Outcome.PASS: lambda response: response.pass_,
+    Outcome.FAIL: lambda response: response.fail,
+    Outcome.ERROR: lambda response: response.error,
+}
+
+
+def _scope(plan: EndpointPlan, request: OriginalRequest) -> Scope:
+    values = dict(plan.constants)
+    for name, view in plan.views:
+        values[name] = view(request)
+    return Scope(values)
+
+
+def _repeated(plan: EndpointPlan, request: OriginalRequest) -> str | None:
+    """Find a parameter that rules read by name and that stands twice: neither can be believed."""
+    for name, given in views.query_all(request).items():
+        if len(given) > 1 and name in plan.parameters:
+            return f"the parameter {name} stands more than once, and a rule reads it"
+    return None
+
+
+def _refused(plan: ResponsePlan, why: Rejected, evaluation: Evaluation) -> Answer:
+    if why.status == AMBIGUOUS:
+        return Answer(Outcome.FAIL, AMBIGUOUS, reason=why.reason)
+    return _answer(plan.unauthenticated, evaluation, why.reason)
+
+
+def _answer(plan: Answering, evaluation: Evaluation, reason: str) -> Answer:
+    answer = respond(plan, evaluation)
+    if evaluation.trace is not None:
+        evaluation.note("response policy", plan.outcome.value, f"status {answer.status}")
+    return answer if answer.reason or not reason else answer._replace(reason=reason)

@@ -1,0 +1,18 @@
+"""Caddy with the directive `forward_auth`. It sets method and URI, its reverse proxy the others.
+
+Waits without an end by default (`dial_timeout` is for connecting).
+"""
+
+from typing import Final
+
+from gatekeeper.forwardauth.dialects import x_forwarded
+from gatekeeper.forwardauth.dialects.dialect import Dialect
+from gatekeeper.forwardauth.dialects.replies import write_whole
+
+DIALECT: Final = Dialect(
+    name="caddy",
+    headers=x_forwarded.HEADERS_AND_PORT,
+    budget=10.0,
+    tell=x_forwarded.tell_with_port,
+    write=write_whole,
+)
