@@ -16,7 +16,7 @@ from proxies.application import Application
 from proxies.client import ask
 from proxies.decisions import SILENCE, Decisions, Say, say
 from proxies.loopback import Received
-from proxies.servers import Proxy
+from proxies.servers import Proxy, free_port
 
 pytestmark = pytest.mark.parametrize("decided_by", ["played"], indirect=True)
 
@@ -153,6 +153,45 @@ def test_what_is_about_the_connection_or_a_body_is_not_asked(
             assert question.values(name) == [], name
         assert question.values("connection") in ([], ["close"])
         assert question.values("content-length") in ([], ["0"])
+
+
+WHOLE = "http://app.example.com/a"
+RESOLVED: dict[str, str | None] = {"/a/../b": "/b", "//a": "/a", "/%2e%2e/b": "/b", WHOLE: "/a"}
+
+
+def _refused(*paths: str) -> dict[str, str | None]:
+    return dict.fromkeys(paths)
+
+
+SPELLINGS: dict[str, dict[str, str | None]] = {
+    # What differs from the path that is sent; None: the proxy refuses it.
+    NGINX: _refused("/a%00b", "/%2e%2e/b", "*") | {WHOLE: "/a"},
+    INGRESS: _refused("/a%00b", "/%2e%2e/b", "*") | {WHOLE: "/a"},
+    TRAEFIK: RESOLVED
+    | _refused("/a%2Fb", "/a%5Cb", "/a%3Bb", "/a%3Fb", "/a%23b", "/a%25b", "/a%00b", "/a#b", "*"),
+    CADDY: {"/a#b": "/a%23b", WHOLE: "/a"},
+    ENVOY: RESOLVED | _refused("/a%2Fb", "/a%5Cb", "/a%00b", "/a#b", "*"),
+    HAPROXY: _refused(WHOLE, "*", "/a#b"),
+}
+ODD = ["/a%2Fb", "/a%5Cb", "/a%3Bb", "/a%3Fb", "/a%23b", "/a%25b", "/a%00b", "/a#b", "/a/../b",
+       "//a", "/%2e%2e/b", "*", WHOLE]  # fmt: skip
+
+
+def asked_about(question: Received) -> str:
+    told = {name.lower(): value for name, value in question.headers}
+    if url := told.get("x-original-url"):
+        return "/" + url.split("/", 3)[3]
+    return told.get("x-forwarded-uri") or question.target.removeprefix("/envoy/app")
+
+
+@pytest.mark.parametrize("path", ODD)
+def test_how_the_path_that_is_asked_about_is_spelt(
+    proxy: Proxy, played: Decisions, path: str
+) -> None:
+    ask(proxy.port, path)
+
+    spelt = SPELLINGS[proxy.name].get(path, path)
+    assert [asked_about(question) for question in played.asked] == ([spelt] if spelt else [])
 
 
 CLIENTS_OWN = {"authorization": ["Bearer t"], "cookie": ["a=1", "b=2"], "x-tag": ["one", "two"]}
@@ -313,6 +352,15 @@ def test_an_answer_that_is_not_http_lets_nobody_in(
     with contextlib.suppress(HTTPException):
         ask(proxy.port)
 
+    assert application.received == []
+
+
+def test_a_decision_service_that_is_not_there_lets_nobody_in(
+    proxy: Proxy, start: Start, application: Application
+) -> None:
+    answer = ask(start(proxy.name, free_port()).port)
+
+    assert answer.status == {CADDY: 502, ENVOY: 503, HAPROXY: 503}.get(proxy.name, 500)
     assert application.received == []
 
 

@@ -5,11 +5,10 @@ then with PassCtrl itself.
 import pytest
 from websockets.sync.client import connect
 
-from acceptance.proxies.conftest import Start
 from acceptance.proxies.policy import ALICE, CHALLENGE, LOGIN, MALLORY, PORTAL, about
 from proxies.application import Application
 from proxies.client import PATIENCE, ask, pour, send
-from proxies.servers import Proxy, free_port
+from proxies.servers import Proxy
 
 MEBIBYTE = b"x" * 1_048_576
 
@@ -277,16 +276,3 @@ def test_no_request_is_smuggled_past_the_question(
     pour(proxy.port, f"{head}0\r\n\r\n{smuggled}".encode())
 
     assert [request.target for request in application.received] in ([], ["/upload"])
-
-
-def test_when_nobody_answers_nobody_is_let_in(
-    name: str, start: Start, application: Application
-) -> None:
-    silent = start(name, DEAD)
-
-    assert ask(silent.port, "/", ALICE).status in {403, 500, 502, 503, 504}
-    assert application.received == []
-
-
-DEAD = free_port()
-"""Nobody listens there."""
