@@ -9,16 +9,16 @@ import time
 from contextlib import asynccontextmanager
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from gatekeeper.bootstrap.configuration import compile_loaded, problems_of
 from gatekeeper.forwardauth.adapters.backends import HttpBackends
 from gatekeeper.forwardauth.adapters.files import load
-from gatekeeper.forwardauth.adapters.language import Language
 from gatekeeper.forwardauth.adapters.observing import Observer
 from gatekeeper.forwardauth.adapters.watching import ConfigurationWatcher
 from gatekeeper.forwardauth.agents.memory import Memory
-from gatekeeper.forwardauth.errors import ConfigurationError, Problem
-from gatekeeper.forwardauth.plan import PROCESS_KEY, Compiled, compile_configuration
+from gatekeeper.forwardauth.errors import ConfigurationError
+from gatekeeper.forwardauth.plan import PROCESS_KEY
 from gatekeeper.forwardauth.service import Decider, Outside
 from gatekeeper.forwardauth.web.workers import Application, serve
 from gatekeeper.platform.clock import SystemClock
@@ -35,42 +35,6 @@ if TYPE_CHECKING:
     from gatekeeper.forwardauth.config import Server
     from gatekeeper.forwardauth.config.loaded import Loaded
     from gatekeeper.forwardauth.ports import Sessions, SharedCache, Tokens
-
-FIRST_GENERATION: Final = 1
-
-
-def check_configuration(path: Path, environ: Mapping[str, str]) -> tuple[Problem, ...]:
-    """Say everything that is wrong with a configuration, as it would be loaded."""
-    try:
-        loaded = load(path, environ=environ)
-    except ConfigurationError as error:
-        return error.problems
-    return (*loaded.problems, *_problems(loaded, compile_loaded(loaded)))
-
-
-def compile_loaded(loaded: Loaded, number: int = FIRST_GENERATION) -> Compiled:
-    """Compile what was read; what cannot be is left out."""
-    return compile_configuration(
-        loaded.configuration,
-        Language(loaded.templates_folder),
-        number=number,
-        digest=loaded.digest,
-        environment=loaded.environment,
-        secret_values={name: secret.reveal() for name, secret in loaded.secrets.items()},
-        skipped=loaded.skipped,
-        sources=loaded.sources,
-    )
-
-
-def _problems(loaded: Loaded, compiled: Compiled) -> tuple[Problem, ...]:
-    return tuple(
-        Problem(
-            place=loaded.place(fault.where),
-            key=".".join(map(str, fault.where)),
-            message=fault.message,
-        )
-        for fault in compiled.faults
-    )
 
 
 def serve_forwardauth(path: Path, environ: Mapping[str, str]) -> int:
@@ -135,7 +99,7 @@ async def _take(decider: Decider, observer: Observer, loaded: Loaded) -> None:
     """Put a configuration in force, as a whole or not at all."""
     compiled = compile_loaded(loaded, decider.generation.number + 1)
     if compiled.faults:
-        raise ConfigurationError(_problems(loaded, compiled))
+        raise ConfigurationError(problems_of(loaded, compiled))
     decider.replace(compiled.generation)
     observer.taken(compiled.generation)
 
