@@ -139,6 +139,18 @@ def test_what_a_client_says_under_the_same_names_is_overwritten(
         assert value in {told, ANY} or (name == "x-forwarded-for" and told.endswith(f", {value}"))
 
 
+HAND_ON_A_PORT = {NGINX, INGRESS, CADDY}
+
+
+def test_a_port_that_a_client_claims_is_handed_on_by_those_that_tell_none(
+    proxy: Proxy, played: Decisions
+) -> None:
+    ask(proxy.port, "/", "X-Forwarded-Port: 8443")
+
+    (question,) = played.asked
+    assert ("8443" in question.values("x-forwarded-port")) == (proxy.name in HAND_ON_A_PORT)
+
+
 def test_what_is_about_the_connection_or_a_body_is_not_asked(
     proxy: Proxy, played: Decisions
 ) -> None:
