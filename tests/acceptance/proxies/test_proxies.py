@@ -7,7 +7,7 @@ from websockets.sync.client import connect
 
 from acceptance.proxies.policy import ALICE, CHALLENGE, LOGIN, MALLORY, PORTAL, about
 from proxies.application import Application
-from proxies.client import PATIENCE, ask, pour, send
+from proxies.client import PATIENCE, ask, send
 from proxies.servers import Proxy
 
 REFUSED = {400, 401, 403, 500, 503}
@@ -257,30 +257,3 @@ def test_every_request_on_a_connection_is_judged(proxy: Proxy, application: Appl
 
     assert [answer.status for answer in answers] == [200, 401]
     assert [request.target for request in application.received] == ["/first"]
-
-
-SMUGGLED = [
-    "Content-Length: 4\r\nTransfer-Encoding: chunked",
-    "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
-    "Transfer-Encoding: identity, chunked\r\nContent-Length: 4",
-    "Transfer-Encoding : chunked\r\nContent-Length: 4",
-    "Transfer-Encoding: xchunked\r\nContent-Length: 4",
-    "Content-Length: 0\r\nContent-Length: 4",
-    "Content-Length: +4",
-    "X-Note: a\nTransfer-Encoding: chunked\r\nContent-Length: 4",
-]
-"""Ways to say two lengths at once (RFC 9112 section 6.3): whoever reads the other one takes what
-follows for a request of its own."""
-
-
-@pytest.mark.parametrize("lengths", SMUGGLED)
-@pytest.mark.parametrize("decided_by", ["played"], indirect=True)
-def test_no_request_is_smuggled_past_the_question(
-    proxy: Proxy, application: Application, lengths: str
-) -> None:
-    head = f"POST /upload HTTP/1.1\r\nHost: app.example.com\r\n{ALICE}\r\n{lengths}\r\n\r\n"
-    smuggled = "GET /admin HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n\r\n"
-
-    pour(proxy.port, f"{head}0\r\n\r\n{smuggled}".encode())
-
-    assert [request.target for request in application.received] in ([], ["/upload"])
