@@ -64,9 +64,7 @@ def main() -> int:
         log = Path(folder) / "passctrl.log"
         stack.enter_context(running([sys.executable, str(HERE / "app.py"), str(app)], app))
         serve = [str(Path(sys.executable).with_name("passctrl")), "serve"]
-        stack.enter_context(
-            running([*serve, str(HERE / "config.yaml")], gate, log=log, port=str(gate))
-        )
+        stack.enter_context(running([*serve, str(HERE / "config.yaml")], gate, log=log))
         config = nginx_configuration(Path(folder), gate=gate, app=app, front=front)
         stack.enter_context(
             running([nginx, "-p", folder, "-c", str(config), "-e", "stderr"], front)
@@ -106,13 +104,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(
-    command: list[str], port: int, *, log: Path | None = None, **overrides: str
-) -> Iterator[None]:
+def running(command: list[str], port: int, *, log: Path | None = None) -> Iterator[None]:
     """Run a server until the block ends; wait until it takes connections."""
-    environment = dict(os.environ)
-    if "port" in overrides:
-        environment["PASSCTRL_SERVER__LISTEN__PORT"] = overrides["port"]
+    environment = {**os.environ, "PASSCTRL_SERVER__LISTEN__PORT": str(port)}
     with contextlib.ExitStack() as stack:
         stream = subprocess.DEVNULL if log is None else stack.enter_context(log.open("wb"))
         process = subprocess.Popen(command, env=environment, stderr=stream)  # noqa: S603  # ours

@@ -5,6 +5,7 @@ ADDRESS is a path when PORT is 0. The target of a request says what is decided:
     /allow    at once            /pid     which worker this is
     /slow     never, until the client is gone; then the file named by x-note is made
     /wait     after a while
+    both make the file with `.begun` at its end when they begin
 """
 
 from __future__ import annotations
@@ -32,14 +33,19 @@ def decide(raw: RawRequest) -> Reply | Awaitable[Reply]:
     if raw.target == b"/pid":
         return Reply(200, (("x-pid", str(os.getpid())), ("x-peer", raw.peer)), b"")
     if raw.target == b"/slow":
-        return _never(Path(os.fsdecode(dict(raw.headers)[b"x-note"])))
+        return _never(_note(raw))
     if raw.target == b"/wait":
-        return _later()
+        return _later(_note(raw))
     msg = "no such decision"
     raise LookupError(msg)
 
 
-async def _later() -> Reply:
+def _note(raw: RawRequest) -> Path:
+    return Path(os.fsdecode(dict(raw.headers)[b"x-note"]))
+
+
+async def _later(note: Path) -> Reply:
+    _leave(note.with_suffix(".begun"))
     await asyncio.sleep(WAIT_SECONDS)
     return Reply(200, (), b"")
 

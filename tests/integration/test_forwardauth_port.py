@@ -125,9 +125,12 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def test_requests_are_answered_one_after_the_other(server: Server) -> None:
+def test_requests_are_answered_one_after_the_other(server: Server, tmp_path: Path) -> None:
     answer = server.ask(
-        get("/allow") + get("/wait") + get("/none") + get("/allow", "Connection: close")
+        get("/allow")
+        + get("/wait", f"X-Note: {tmp_path}/note")
+        + get("/none")
+        + get("/allow", "Connection: close")
     )
     statuses = [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]]
     assert statuses == [b"200", b"200", b"500", b"200"]
@@ -233,12 +236,15 @@ def _alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_stop_lets_answers_under_way_finish_and_takes_no_more(workers: int) -> None:
+def test_a_stop_lets_answers_under_way_finish_and_takes_no_more(
+    workers: int, tmp_path: Path
+) -> None:
+    note = tmp_path / "note"
     with serving(workers) as server, server.connect() as idle, ThreadPoolExecutor() as pool:
         idle.sendall(get("/allow"))
         assert idle.recv(65_536).startswith(OK)
-        waiting = pool.submit(server.ask, get("/wait"))
-        time.sleep(0.1)
+        waiting = pool.submit(server.ask, get("/wait", f"X-Note: {note}"))
+        until(note.with_suffix(".begun").exists)
         assert server.stop() == 0
         answer = waiting.result(PATIENCE)
         assert answer.startswith(OK)

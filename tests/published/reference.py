@@ -19,6 +19,7 @@ from gatekeeper.forwardauth.config import Configuration, RuleDocument
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.policy.format import PolicyFile
 from gatekeeper.wire import audit, jobs, problems, sessions
+from published import configuration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -89,6 +90,7 @@ def pages() -> dict[str, str]:
     return {
         "openapi.json": _json(openapi()),
         "cli.md": command_line(),
+        "forwardauth-configuration.md": configuration.page(),
         **{f"schemas/{name}.json": _json(schema(name, schemas[name])) for name in sorted(schemas)},
     }
 
@@ -125,11 +127,11 @@ def commands() -> Iterator[tuple[str, Any]]:
     """Yield every command by its words, as `session create`."""
     for name in COMMANDS:
         command = load(name)
-        if not hasattr(command, "list_commands"):
+        subcommands = getattr(command, "commands", None)
+        if subcommands is None:
             yield name, command
-            continue
-        for sub in command.list_commands(None):
-            yield f"{name} {sub}", command.get_command(None, sub)
+        else:
+            yield from ((f"{name} {sub}", found) for sub, found in subcommands.items())
 
 
 def command_line() -> str:

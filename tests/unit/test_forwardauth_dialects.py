@@ -314,6 +314,7 @@ def test_forgetting_names_changes_nothing() -> None:
         original = understood("nginx", [*FORWARDED, *strange, *made_up], reading=reading)
         assert original.fields == dict(strange)
     assert len(reading.names.known) <= 1_024
+    assert reading.names.dropped <= reading.names.known
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ALLOW = Reply(200, (), b"")
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 OK_CLOSE = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-PATIENCE = 20.0
+PATIENCE = 5.0
 
 
 class Port:
@@ -273,6 +273,16 @@ async def test_what_two_parsers_could_read_differently_ends_the_connection(
     ]
     assert port.transport.finished
     assert port.asked == []
+
+
+@pytest.mark.parametrize(
+    "begun", [b"GET /\r\n", b"GET / HTTP/2.0\r\nHost: x", b"GET / HTTP/1.1\r\nHost: x\rY", b"a\0"]
+)
+async def test_what_can_no_longer_become_a_request_is_refused_at_once(begun: bytes) -> None:
+    port = Port()
+    assert port.say(begun[:-1]) + port.say(begun[-1:]) == (
+        b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+    )
 
 
 LIMITS = Limits(

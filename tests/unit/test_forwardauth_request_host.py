@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatekeeper.forwardauth.model import Rejected
 from gatekeeper.forwardauth.request.host import read_host
+
+PATIENT = settings(deadline=None)
+"""A busy machine is no failure."""
 
 
 @pytest.mark.parametrize(
@@ -80,6 +83,7 @@ def test_a_host_that_can_be_read_in_two_ways_is_refused(sent: bytes) -> None:
     assert isinstance(read_host(sent), Rejected)
 
 
+@PATIENT
 @given(st.binary(max_size=40) | st.from_regex(rb"[A-Za-z0-9.\[\]:_-]{1,40}", fullmatch=True))
 def test_a_host_that_is_understood_reads_the_same_again(sent: bytes) -> None:
     host = read_host(sent)

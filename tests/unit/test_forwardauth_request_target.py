@@ -9,11 +9,14 @@ import re
 from urllib.parse import quote, unquote_to_bytes
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatekeeper.forwardauth.model import Rejected
 from gatekeeper.forwardauth.request.target import MAX_TARGET_BYTES, read_target
+
+PATIENT = settings(deadline=None)
+"""A busy machine is no failure."""
 
 
 def path_of(raw: bytes, *, keep: bool = False) -> str | None:
@@ -178,6 +181,7 @@ def spelled(text: str, choices: list[bool]) -> bytes:
     return bytes(out)
 
 
+@PATIENT
 @given(SEGMENTS, st.lists(st.booleans(), max_size=8), st.lists(st.booleans(), max_size=8))
 def test_two_spellings_of_a_path_are_one_path_or_none(
     segment: str, one: list[bool], other: list[bool]
@@ -219,6 +223,7 @@ NASTY = st.lists(
 ).map(b"".join) | st.binary(max_size=64)
 
 
+@PATIENT
 @given(NASTY, st.booleans())
 def test_whatever_comes_a_path_that_is_understood_has_nothing_ambiguous(
     raw: bytes, keep: bool

@@ -5,11 +5,14 @@ from __future__ import annotations
 from ipaddress import ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatekeeper.forwardauth.model import Rejected
 from gatekeeper.forwardauth.request.trust import MAX_HOPS, MAX_REMEMBERED_HOPS, TrustedPeers
+
+PATIENT = settings(deadline=None)
+"""A busy machine is no failure."""
 
 PEERS = TrustedPeers(
     [ip_network("10.0.0.0/8"), ip_network("2001:db8:a::/48"), ip_network("192.0.2.7/32")]
@@ -123,6 +126,7 @@ def test_what_is_remembered_of_peers_and_hops_is_bounded() -> None:
     assert len(peers._peers) <= MAX_REMEMBERED_HOPS
 
 
+@PATIENT
 @given(st.binary(max_size=80), st.ip_addresses())
 def test_nothing_left_of_the_client_changes_who_it_is(said: bytes, address: object) -> None:
     chain = said + f", {address}, 10.0.0.2".encode()
@@ -133,6 +137,7 @@ def test_nothing_left_of_the_client_changes_who_it_is(said: bytes, address: obje
         assert found == str(getattr(address, "ipv4_mapped", None) or address)
 
 
+@PATIENT
 @given(st.binary(max_size=80))
 def test_no_chain_makes_it_raise(chain: bytes) -> None:
     for found in (PEERS.client(chain), PEERS.client_of_forwarded(chain)):

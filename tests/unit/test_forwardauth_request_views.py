@@ -5,12 +5,15 @@ from __future__ import annotations
 from urllib.parse import quote, urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatekeeper.forwardauth.errors import EvaluationError
 from gatekeeper.forwardauth.model import OriginalRequest
 from gatekeeper.forwardauth.request import views
+
+PATIENT = settings(deadline=None)
+"""A busy machine is no failure."""
 
 
 def request(
@@ -119,6 +122,7 @@ def test_cookies_are_those_that_have_one_value(
 PAIRS = st.lists(st.tuples(st.text(), st.text()), max_size=10)
 
 
+@PATIENT
 @given(PAIRS)
 def test_reading_a_query_loses_nothing_of_it(pairs: list[tuple[str, str]]) -> None:
     usable = [(name, value) for name, value in pairs if _encodes(name + value)]
@@ -134,6 +138,7 @@ def _encodes(text: str) -> bool:
     return text == text.encode("utf-8", "ignore").decode()
 
 
+@PATIENT
 @given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E)), st.binary(max_size=60))
 def test_nothing_but_an_evaluation_error_is_raised(query: str, cookie: bytes) -> None:
     original = request(query=query, fields={b"cookie": cookie})

@@ -149,6 +149,26 @@ def test_the_example_policies_fit_the_published_schema() -> None:
     assert not validator.is_valid(broken)
 
 
+def test_the_configurations_in_the_documents_fit_the_published_schema() -> None:
+    """Those of forward auth: what stands in a block and has its keys at the top."""
+    validator = jsonschema.Draft202012Validator(
+        json.loads(PAGES["schemas/forwardauth-configuration.json"])
+    )
+    blocks = [
+        yaml.safe_load(text)
+        for page in (ROOT / "docs").rglob("*.md")
+        for text in re.findall(r"^```yaml\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    ]
+    found = [one for one in blocks if {"endpoints", "rules"} <= one.keys()]
+
+    assert found
+    for one in found:
+        validator.validate(one)
+    assert not validator.is_valid({"endpoint": {}})
+    assert not validator.is_valid({"server": {"listen": {"port": "80"}}})
+    assert not validator.is_valid({"server": {"cache": {"maxTtl": "1 hour"}}})
+
+
 def test_every_metric_is_documented_and_no_other() -> None:
     told = set(re.findall(r"^\| `(gatekeeper_\w+)`", _page("metrics.md"), re.MULTILINE))
     kept = {

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from gatekeeper.bootstrap.agent import agent_app, poll_for_jobs
     from gatekeeper.bootstrap.control_plane import control_plane_app
-    from gatekeeper.bootstrap.forwardauth import check_configuration
+    from gatekeeper.bootstrap.forwardauth import check_configuration, serve_forwardauth
     from gatekeeper.bootstrap.keys import Keys, make_keys
     from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
     from gatekeeper.bootstrap.store import migrate_store, prepare_store
@@ -53,6 +53,7 @@ __all__ = [
     "poll_for_jobs",
     "prepare_sample_target",
     "prepare_store",
+    "serve_forwardauth",
 ]
 
 _HOMES: Final = {
@@ -60,6 +61,7 @@ _HOMES: Final = {
     "poll_for_jobs": "agent",
     "control_plane_app": "control_plane",
     "check_configuration": "forwardauth",
+    "serve_forwardauth": "forwardauth",
     "Keys": "keys",
     "make_keys": "keys",
     "AgentSettings": "settings",

@@ -6,6 +6,7 @@ import copy
 import importlib
 import os
 import sys
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -15,7 +16,7 @@ from typer.core import CompletionItem, TyperGroup  # type: ignore[attr-defined]
 from typer.main import get_command
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 API_CLIENTS: Final = "gatekeeper.entrypoints.cli."
 """Commands from here take the root's options after their name as well."""
@@ -67,17 +68,11 @@ def lazy_group(table: Mapping[str, Lazy], shared: Sequence[str] = ()) -> type[Ty
     class Group(TyperGroup):
         def __init__(self, **options: Any) -> None:  # noqa: ANN401  # Typer's own
             super().__init__(**options)
-            self.commands: Any = dict.fromkeys(table)  # the names, to suggest from
+            after = [option for option in self.params if option.name in shared]
+            self.commands: Any = _Loading(table, after)
 
         def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002  # Typer's Click
             return list(table)
-
-        def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002  # as above
-            if cmd_name not in table:
-                return None
-            command = load_command(cmd_name, table[cmd_name])
-            finish(command, [option for option in self.params if option.name in shared])
-            return command
 
         def shell_complete(self, ctx: Any, incomplete: str) -> Any:  # noqa: ANN401  # as above
             if incomplete.startswith("-"):
@@ -93,6 +88,25 @@ def lazy_group(table: Mapping[str, Lazy], shared: Sequence[str] = ()) -> type[Ty
                 formatter.write_dl([(name, lazy.help) for name, lazy in table.items()])
 
     return Group
+
+
+class _Loading(Mapping[str, Any]):
+    """Commands by name, each imported when it is asked for."""
+
+    def __init__(self, table: Mapping[str, Lazy], shared: Sequence[Any]) -> None:
+        self._table = table
+        self._shared = shared
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401  # a command of Typer's own Click
+        command = load_command(name, self._table[name])
+        finish(command, self._shared)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
 
 
 def load_command(name: str, lazy: Lazy) -> Any:  # noqa: ANN401  # a command of Typer's own Click
@@ -126,8 +140,9 @@ def run(app: typer.Typer, name: str) -> None:
 def finish(command: Any, shared: Sequence[Any]) -> None:  # noqa: ANN401  # Typer's Click
     """Give a command, and those in it, what all have."""
     if isinstance(command, TyperGroup):
-        for inner in filter(None, command.commands.values()):  # lazy ones: when they are loaded
-            finish(inner, shared)
+        if not isinstance(command.commands, _Loading):  # those do it when they load
+            for inner in command.commands.values():
+                finish(inner, shared)
         return
     # The words of a command that is to be run are its own: `gk exec … psql -c 'SELECT 1'`.
     command.allow_interspersed_args = not any(param.nargs == -1 for param in command.params)

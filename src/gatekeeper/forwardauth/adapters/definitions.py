@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from gatekeeper.forwardauth.config import Configuration
+from gatekeeper.forwardauth.config import RuleDocument
 from gatekeeper.forwardauth.config.checks import check_endpoint, check_rule
 from gatekeeper.forwardauth.errors import Problem
 from gatekeeper.forwardauth.model import SkippedDefinition
@@ -133,12 +133,12 @@ def _only(copies: list[_Definition], result: Sorted) -> Any:  # noqa: ANN401  # 
         result.skip(copies, "duplicate definition", _duplicates(copies))
         return None
     (one,) = copies
-    # As part of the whole, so that its name is looked at too.
+    # As part of a document, so that its name is looked at too.
     whole = {one.section: {one.name: one.value}}
     try:
-        parsed = Configuration.model_validate(whole)
+        parsed = RuleDocument.model_validate(whole)
     except ValidationError as error:
-        faults = find_faults(error, Configuration, whole)
+        faults = find_faults(error, RuleDocument, whole)
         problems = [
             Problem(
                 place=one.document.place(fault.location),

@@ -35,6 +35,9 @@ ENTRY_PARTS: Final = {3, 4}
 ASKS_FOR_A_KEY: Final = frozenset({"lookup", "_[?_]", "_?._"})
 """Calls that give a value of their own when a map has no such key."""
 
+FUNCTIONS: Final = frozenset({"lookup", "ip_in"})
+"""Our own; each takes two values."""
+
 NETWORKS: Final = "@networks"
 """The variable that says which addresses are in which networks; nobody can write its name."""
 
@@ -50,15 +53,14 @@ class Checked:
         walk = _Walk(vocabulary)
         walk.read(expr)
         self.reads = frozenset(walk.reads)
-        rewriter = _Rewriter(vocabulary)
-        rewritten = rewriter.expr(expr)
-        self.networks = tuple(rewriter.networks)
+        self.networks: tuple[tuple[str, Read, str], ...] = ()
         self.native: bytes | None = None
-        """Serialised anew; None when nothing had to be rewritten."""
-        if rewriter.used:
-            self.native = _replaced(
-                serialized, ANY_VALUE, _replaced(checked, CHECKED_EXPR, rewritten)
-            )
+        """Serialised anew; None when it calls none of our functions."""
+        if b"lookup" in expr or b"ip_in" in expr:
+            rewriter = _Rewriter(vocabulary)
+            rewritten = _replaced(checked, CHECKED_EXPR, rewriter.expr(expr))
+            self.native = _replaced(serialized, ANY_VALUE, rewritten)
+            self.networks = tuple(rewriter.networks)
 
 
 class _Walk:
@@ -138,15 +140,13 @@ class _Rewriter:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.networks: list[tuple[str, Read, str]] = []
         """The keys of `NETWORKS` that are needed: which address, which network."""
-        self.used = False
         self._vocabulary = vocabulary
         self._ids = count(_FIRST_NEW_ID)
 
     def expr(self, expr: bytes) -> bytes:
         call = message_at(expr, CALL)
         function = text_at(call, FUNCTION)
-        if function in {"lookup", "ip_in"}:
-            self.used = True
+        if function in FUNCTIONS:
             first, second = messages(call, ARGUMENTS)
             if function == "ip_in":
                 return self._ip_in(first, second)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_encoders, ext_math, ext_optional, ext_strings
 
-from gatekeeper.platform.expressions.checked import NETWORKS, Checked
+from gatekeeper.platform.expressions.checked import FUNCTIONS, NETWORKS, Checked
 from gatekeeper.platform.expressions.errors import ExpressionError
 from gatekeeper.platform.expressions.functions import ip_in
 from gatekeeper.platform.expressions.values import item
@@ -51,7 +51,7 @@ _REASONS: Final = {
     "Iteration budget": "it takes more than 10,000 steps",
     "divide by zero": "it divides by zero",
     "modulus by zero": "it divides by zero",
-    "index out of bounds": "an index is out of bounds",
+    "Index error": "an index is out of bounds",
 }
 """cel-cpp's own texts can hold values of the request, and those go into no log."""
 
@@ -131,7 +131,10 @@ class Conditions:
         place, _, name = words.partition(" undeclared reference to '")
         if not name:
             return words
-        return f"{place} {self._vocabulary.unknown(name.partition(chr(39))[0])}"
+        name = name.partition("'")[0]
+        if name in FUNCTIONS:
+            return f"{place} {name} takes two values"
+        return f"{place} {self._vocabulary.unknown(name)}"
 
 
 class Cel:
