@@ -80,10 +80,10 @@ def _admitted(plan: EndpointPlan, evaluation: Evaluation) -> tuple[Credential, .
 
 
 def _repeated(plan: EndpointPlan, request: OriginalRequest) -> str | None:
-    """Find a parameter that rules read by name and that stands twice: neither can be believed."""
+    """Find a parameter that is read by name and stands twice: neither can be believed."""
     for name, given in views.query_all(request).items():
         if len(given) > 1 and name in plan.parameters:
-            return f"the parameter {name} stands more than once, and a rule reads it"
+            return f"the parameter {name} stands more than once, and is read by name"
     return None
 
 

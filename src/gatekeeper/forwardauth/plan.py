@@ -169,6 +169,7 @@ def _endpoint(
         reads |= set(chain.caching.reads)
     check_endpoint(variables, rules, response.reads, compiler)
     names = {read[0] for read in reads}
+    by_name = {read[1] for read in reads if read[0] == "request.query" and len(read) > 1}
     return EndpointPlan(
         name=name,
         reading=reading_of(config),
@@ -180,9 +181,7 @@ def _endpoint(
             if key in names
         },
         views=tuple((view, VIEWS[view]) for view in sorted(names & VIEWS.keys())),
-        parameters=frozenset(
-            read[1] for read in reads if read[0] == "request.query" and len(read) > 1
-        ),
+        parameters=frozenset(by_name.union(config.authentication.allow.query)),
         reads_now="now" in names,
         reads_id="request.id" in names,
         variables=variables,

@@ -63,9 +63,8 @@ def admit(plan: Admission, request: OriginalRequest) -> tuple[Credential, ...] |
         if value:
             found.append(Credential("header", name, value.decode("latin-1")))
     if plan.query and request.raw_query:
-        refused = _from_query(plan, request, found)
-        if refused is not None:
-            return refused
+        query = views.query(request)
+        found += [Credential("query", name, query[name]) for name in plan.query if query.get(name)]
     if plan.cookies and b"cookie" in request.fields:
         cookies = views.cookies(request)
         found += [
@@ -74,19 +73,6 @@ def admit(plan: Admission, request: OriginalRequest) -> tuple[Credential, ...] |
     if not found and plan.required:
         return _NO_CREDENTIAL
     return tuple(found)
-
-
-def _from_query(
-    plan: Admission, request: OriginalRequest, found: list[Credential]
-) -> Rejected | None:
-    query = views.query_all(request)
-    for name in plan.query:
-        given = query.get(name, [])
-        if len(given) > 1:
-            return Rejected(400, f"the credential parameter {name} stands more than once")
-        if given and given[0]:
-            found.append(Credential("query", name, given[0]))
-    return None
 
 
 def _authorization(plan: Admission, value: bytes) -> Credential | None:
