@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@echo "Setting up a virtual environment in $(VENV) (once) ..."
@@ -22,8 +22,15 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	@sh tests/install-system-packages
 	@touch $@
 
+$(VENV)/.installed-demo: requirements-demo.lock $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-demo.lock
+	@touch $@
+
 demo: $(VENV)/.installed ## the tour: a database login that is gone at its TTL, and the proof
 	@$(BIN)/gk demo
+
+demo-forwardauth: $(VENV)/.installed-demo ## a real nginx asks about five requests: who got what, and why
+	@$(BIN)/python examples/basic/demo.py
 
 up: $(VENV)/.installed ## run Gatekeeper on this machine to work with it
 	@$(BIN)/gk up
@@ -54,4 +61,4 @@ lock: ## pin the dependencies anew
 clean: ## remove the virtual environment and all caches
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* .demo
 
-.PHONY: help demo up test test-slow check docs bench lock clean
+.PHONY: help demo demo-forwardauth up test test-slow check docs bench lock clean

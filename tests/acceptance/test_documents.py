@@ -30,10 +30,16 @@ def commands() -> list[tuple[str, ...]]:
     found = set()
     for document in (d for d in DOCUMENTS if d.name != GENERATED):
         for line in document.read_text().splitlines():
-            for words in re.findall(r"(?:^|[`\s/])gk ((?:[a-z]+(?:-[a-z]+)* ?){1,2})(.*)", line):
-                path = tuple(words[0].split())
+            for name, words, rest in re.findall(
+                r"(?:^|[`\s/])(gk|passctrl) ((?:[a-z]+(?:-[a-z]+)* ?){1,2})(.*)", line
+            ):
+                path = (
+                    ("forwardauth", words.split()[0])
+                    if name == "passctrl"
+                    else tuple(words.split())
+                )
                 options = tuple(
-                    re.findall(r"(?<!\S)--[a-z-]+", words[1].split("`")[0].split(" -- ")[0])
+                    re.findall(r"(?<!\S)--[a-z-]+", rest.split("`")[0].split(" -- ")[0])
                 )
                 found.add((path, options))
     return sorted({(*path, "|", *options) for path, options in found})
@@ -166,6 +172,8 @@ def prepare(folder: Path, stack: Stack, stand_ins: dict[str, str]) -> None:
     (folder / "policy.yaml").write_text(POLICY)
     control_plane, _agent = blocks(how_to("deploy.md"), "toml")
     private(folder / "control-plane.toml", replaced(control_plane, stand_ins))
+    (configuration,) = blocks(how_to("check-a-configuration-in-ci.md"), "yaml")
+    (folder / "config.yaml").write_text(configuration)
     (packs := folder / "packs").mkdir()
     (packs / "manifest.toml").write_text(blocks(how_to("write-a-role-pack.md"), "toml")[0])
     (packs / "report_read.sql").write_text(blocks(how_to("write-a-role-pack.md"), "sql")[0])

@@ -6,9 +6,8 @@ the effect to its result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gatekeeper.forwardauth.adapters.language import Language
 from gatekeeper.forwardauth.agents.memory import Memory
@@ -24,6 +23,9 @@ from gatekeeper.forwardauth.model import (
     Step,
 )
 from gatekeeper.forwardauth.plan import Compiled, compile_configuration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 NOW = 1_800_000_000.0
 BEARER = {"allow": {"authorization": ["bearer"]}}

@@ -15,9 +15,11 @@ from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings
 from gatekeeper.client import config
 from gatekeeper.entrypoints import output
 from gatekeeper.entrypoints.gk import COMMANDS, load, root
+from gatekeeper.forwardauth.config import Configuration, RuleDocument
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.policy.format import PolicyFile
 from gatekeeper.wire import audit, jobs, problems, sessions
+from published import configuration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,6 +44,8 @@ Described = type[BaseModel] | TypeAdapter[Any]
 READ: Final[Mapping[str, Described]] = {
     "agent-settings": AgentSettings,
     "control-plane-settings": ControlPlaneSettings,
+    "forwardauth-configuration": Configuration,
+    "forwardauth-rules": RuleDocument,
     "gk-config": TypeAdapter(config.Document),
     "job-batch": jobs.BATCH,
     "job": jobs.JOB,
@@ -54,6 +58,7 @@ COMMAND_OUTPUTS: Final[Mapping[str, type[BaseModel]]] = {
     "audit export": output.ExportReport,
     "audit tail": audit.EventFields,
     "audit verify": output.VerifyReport,
+    "forwardauth check": output.ForwardAuthCheck,
     "migrate": output.MigrateReport,
     "policy explain": sessions.Explanation,
     "policy test": output.PolicyTestReport,
@@ -85,6 +90,7 @@ def pages() -> dict[str, str]:
     return {
         "openapi.json": _json(openapi()),
         "cli.md": command_line(),
+        "forwardauth-configuration.md": configuration.page(),
         **{f"schemas/{name}.json": _json(schema(name, schemas[name])) for name in sorted(schemas)},
     }
 

@@ -9,6 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 from uvicorn.server import ServerState
 
+from factories.hostile_requests import CHUNKED, GET, POST, REFUSED
 from fakes.transport import FakeTransport
 from gatekeeper.forwardauth.model import RawRequest, Reply
 from gatekeeper.forwardauth.web.limits import Limits
@@ -20,10 +21,7 @@ if TYPE_CHECKING:
 ALLOW = Reply(200, (), b"")
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 OK_CLOSE = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-GET = b"GET /a?b=c HTTP/1.1\r\nHost: x\r\n\r\n"
-POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
-CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
-PATIENCE = 20.0
+PATIENCE = 5.0
 
 
 class Port:
@@ -258,96 +256,7 @@ async def test_a_decision_that_fails_is_an_empty_500_and_the_connection_goes_on(
     assert port.say(GET.replace(b"/a?b=c", b"/next")) == OK
 
 
-# What is refused: 400 and the end.
-
-REFUSED = {
-    "content-length and transfer-encoding": POST
-    + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "transfer-encoding and content-length": POST
-    + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
-    "both, and neither has a body": POST
-    + b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n",
-    "content-length twice": POST + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
-    "content-length twice, different": POST + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
-    "content-length of zero twice": POST + b"Content-Length: 0\r\nContent-Length: 0\r\n\r\n",
-    "content-length as a list": POST + b"Content-Length: 3, 3\r\n\r\nabc",
-    "content-length with a sign": POST + b"Content-Length: +5\r\n\r\nabcde",
-    "content-length below zero": POST + b"Content-Length: -5\r\n\r\nabcde",
-    "content-length in hexadecimal": POST + b"Content-Length: 0x5\r\n\r\nabcde",
-    "content-length with an underscore": POST + b"Content-Length: 1_0\r\n\r\nabcdeabcde",
-    "content-length of nothing": POST + b"Content-Length: \r\n\r\nabc",
-    "content-length beyond 64 bits": POST + b"Content-Length: 99999999999999999999999\r\n\r\n",
-    "chunked, identity": POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
-    "identity, chunked": POST + b"Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n",
-    "gzip, chunked": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-    "chunked twice": POST + b"Transfer-Encoding: chunked\r\n" * 2 + b"\r\n0\r\n\r\n",
-    "xchunked": POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-    "chunked behind a vertical tab": POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
-    "identity alone": POST + b"Transfer-Encoding: identity\r\n\r\n",
-    "transfer-encoding of nothing": POST + b"Transfer-Encoding:\r\n\r\n",
-    "chunked in HTTP/1.0": CHUNKED.replace(b"1.1", b"1.0") + b"0\r\n\r\n",
-    "chunk size with a sign": CHUNKED + b"+5\r\nabcde\r\n0\r\n\r\n",
-    "chunk size with 0x": CHUNKED + b"0x5\r\nabcde\r\n0\r\n\r\n",
-    "chunk size of nothing": CHUNKED + b"\r\nabcde\r\n0\r\n\r\n",
-    "chunk size beyond 32 bits": CHUNKED + b"100000005\r\nabcde\r\n0\r\n\r\n",
-    "chunk size with a space": CHUNKED + b"5 \r\nabcde\r\n0\r\n\r\n",
-    "chunk extension": CHUNKED + b"5;a=b\r\nabcde\r\n0\r\n\r\n",
-    "chunk extension that is empty": CHUNKED + b"5;\r\nabcde\r\n0\r\n\r\n",
-    "chunk extension with a lone line feed": CHUNKED + b"5;\nabcde\r\n0\r\n\r\n",
-    "chunk size with a lone line feed": CHUNKED + b"5\nabcde\r\n0\r\n\r\n",
-    "chunk that is longer than it said": CHUNKED + b"5\r\nabcdef\r\n0\r\n\r\n",
-    "chunk without its end": CHUNKED + b"5\r\nabcde0\r\n\r\n",
-    "chunk that ends with a lone line feed": CHUNKED + b"5\r\nabcde\n0\r\n\r\n",
-    "trailers": CHUNKED + b"5\r\nabcde\r\n0\r\nX: y\r\n\r\n",
-    "lone line feeds": b"GET / HTTP/1.1\nHost: x\n\n",
-    "lone line feed after a field": b"GET / HTTP/1.1\r\nHost: x\nX: y\r\n\r\n",
-    "lone line feed for the empty line": b"GET / HTTP/1.1\r\nHost: x\r\n\n",
-    "lone return after a field": b"GET / HTTP/1.1\r\nHost: x\rX: y\r\n\r\n",
-    "lone return in a value": b"GET / HTTP/1.1\r\nHost: x\r\nX: a\rb\r\n\r\n",
-    "folded field": b"GET / HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n",
-    "folded field with a tab": b"GET / HTTP/1.1\r\nHost: x\r\nX: a\r\n\tb\r\n\r\n",
-    "space before the first field": b"GET / HTTP/1.1\r\n Host: x\r\n\r\n",
-    "space before the colon": b"GET / HTTP/1.1\r\nHost : x\r\n\r\n",
-    "tab before the colon": b"GET / HTTP/1.1\r\nHost\t: x\r\n\r\n",
-    "space in a name": b"GET / HTTP/1.1\r\nHost: x\r\nX y: a\r\n\r\n",
-    "name of nothing": b"GET / HTTP/1.1\r\nHost: x\r\n: a\r\n\r\n",
-    "field without a colon": b"GET / HTTP/1.1\r\nHost: x\r\nabc\r\n\r\n",
-    "brackets in a name": b"GET / HTTP/1.1\r\nHost: x\r\nX(): a\r\n\r\n",
-    "NUL in a value": b"GET / HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n",
-    "NUL in a name": b"GET / HTTP/1.1\r\nHost: x\r\nX\0: a\r\n\r\n",
-    "NUL in the target": b"GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n",
-    "control character in a value": b"GET / HTTP/1.1\r\nHost: x\r\nX: a\x01b\r\n\r\n",
-    "DEL in a value": b"GET / HTTP/1.1\r\nHost: x\r\nX: a\x7fb\r\n\r\n",
-    "byte above ASCII in a name": b"GET / HTTP/1.1\r\nHost: x\r\nX\xff: a\r\n\r\n",
-    "space in the target": b"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n",
-    "tab in the target": b"GET /a\tb HTTP/1.1\r\nHost: x\r\n\r\n",
-    "two spaces before the target": b"GET  /a HTTP/1.1\r\nHost: x\r\n\r\n",
-    "two spaces behind the target": b"GET /a  HTTP/1.1\r\nHost: x\r\n\r\n",
-    "tab for a space": b"GET\t/a HTTP/1.1\r\nHost: x\r\n\r\n",
-    "byte above ASCII in the target": b"GET /a\xff HTTP/1.1\r\nHost: x\r\n\r\n",
-    "fragment in the target": b"GET /a#b HTTP/1.1\r\nHost: x\r\n\r\n",
-    "HTTP/0.9": b"GET /\r\n\r\n",
-    "HTTP/0.9 by name": b"GET / HTTP/0.9\r\nHost: x\r\n\r\n",
-    "HTTP/2.0": b"GET / HTTP/2.0\r\nHost: x\r\n\r\n",
-    "HTTP/1.2": b"GET / HTTP/1.2\r\nHost: x\r\n\r\n",
-    "http in lower case": b"GET / http/1.1\r\nHost: x\r\n\r\n",
-    "RTSP": b"GET / RTSP/1.1\r\nHost: x\r\n\r\n",
-    "ICE": b"SOURCE / ICE/1.0\r\nHost: x\r\n\r\n",
-    "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "absolute form": b"GET http://evil/ HTTP/1.1\r\nHost: x\r\n\r\n",
-    "authority form": b"GET evil:80 HTTP/1.1\r\nHost: x\r\n\r\n",
-    "asterisk form": b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a target that begins with a query": b"GET ?a HTTP/1.1\r\nHost: x\r\n\r\n",
-    "CONNECT": b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n",
-    "CONNECT with a path": b"CONNECT / HTTP/1.1\r\nHost: x\r\n\r\n",
-    "method in lower case": b"get / HTTP/1.1\r\nHost: x\r\n\r\n",
-    "method that nobody knows": b"BREW / HTTP/1.1\r\nHost: x\r\n\r\n",
-    "empty line before the request": b"\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
-    "space before the request": b" GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-    "no host": b"GET / HTTP/1.1\r\n\r\n",
-    "two hosts": b"GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n",
-    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-}
+# What is refused.
 
 
 @pytest.mark.parametrize("request_", REFUSED.values(), ids=REFUSED.keys())
@@ -364,6 +273,16 @@ async def test_what_two_parsers_could_read_differently_ends_the_connection(
     ]
     assert port.transport.finished
     assert port.asked == []
+
+
+@pytest.mark.parametrize(
+    "begun", [b"GET /\r\n", b"GET / HTTP/2.0\r\nHost: x", b"GET / HTTP/1.1\r\nHost: x\rY", b"a\0"]
+)
+async def test_what_can_no_longer_become_a_request_is_refused_at_once(begun: bytes) -> None:
+    port = Port()
+    assert port.say(begun[:-1]) + port.say(begun[-1:]) == (
+        b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+    )
 
 
 LIMITS = Limits(

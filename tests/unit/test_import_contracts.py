@@ -23,7 +23,11 @@ BROKEN = [
     ("plane-shape", "databases/utils.py", ""),
     ("plane-shape", "databases/reconcile.py", "from gatekeeper.databases import service"),
     ("forwardauth-shape", "forwardauth/utils.py", ""),
-    ("forwardauth-shape", "forwardauth/plan.py", "from gatekeeper.forwardauth import service"),
+    (
+        "forwardauth-shape",
+        "forwardauth/dialects/stray.py",
+        "from gatekeeper.forwardauth import plan",
+    ),
     ("pure", "kernel/stray.py", "import socket"),
     ("pure", "forwardauth/agents/stray.py", "import asyncio"),
     ("pure", "forwardauth/request/stray.py", "import socket"),

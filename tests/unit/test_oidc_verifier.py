@@ -1,18 +1,13 @@
 """Tokens that must not be believed, each for its own reason."""
 
-import base64
-import hmac
-import json
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from joserfc import jwt
-from joserfc.jwk import Key, OctKey, RSAKey
 from pydantic import ValidationError
 
+from factories.tokens import BAD, ISSUER, KEY, NOW, OTHER, OTHER_KEY, Clock, token
 from gatekeeper.kernel.errors import InputError, Refusal, UnavailableError
 from gatekeeper.kernel.identity import Principal
 from gatekeeper.platform.crypto.keys import TokenKey
@@ -20,43 +15,6 @@ from gatekeeper.platform.oidc.development import DevelopmentIssuer, DevelopmentU
 from gatekeeper.platform.oidc.keysource import RemoteKeys, StaticKeys
 from gatekeeper.platform.oidc.verifier import IssuerSettings, TokenVerifier
 from gatekeeper.platform.random import SystemRandom
-
-NOW = datetime(2026, 6, 1, tzinfo=UTC)
-ISSUER, OTHER = "https://issuer.example", "https://other.example"
-KEY, OTHER_KEY = TokenKey(RSAKey.generate_key(2048)), TokenKey(RSAKey.generate_key(2048))
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.at = NOW
-
-    def now(self) -> datetime:
-        return self.at
-
-
-def claims(**changes: Any) -> dict[str, Any]:
-    seconds = int(NOW.timestamp())
-    made = {
-        "iss": ISSUER, "aud": "gatekeeper", "sub": "dana", "iat": seconds, "exp": seconds + 600,
-        "email": "d@x", "groups": ["eng", 7],
-    } | changes  # fmt: skip
-    return {name: value for name, value in made.items() if value is not None}
-
-
-def token(key: TokenKey = KEY, header: dict[str, Any] | None = None, **changes: Any) -> str:
-    return jwt.encode(
-        {"alg": "RS256", "kid": key.key_id, **(header or {})}, claims(**changes), key.private
-    )
-
-
-def forged(header: dict[str, Any], key: Key | None = None) -> str:
-    parts = [json.dumps(part).encode() for part in (header, claims())]
-    body = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts).decode()
-    return (
-        body
-        + "."
-        + (base64.urlsafe_b64encode(b"x" * 32).rstrip(b"=").decode() if key is None else "")
-    )
 
 
 @pytest.fixture
@@ -92,63 +50,7 @@ async def test_an_address_the_issuer_did_not_verify_is_not_believed(
     assert found.email is None
 
 
-def hs256_with_the_public_key() -> str:
-    signed, _, _ = forged({"alg": "HS256", "kid": KEY.key_id}).rpartition(".")
-    mac = hmac.digest(KEY.private.as_pem(private=False), signed.encode(), "sha256")
-    return f"{signed}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
-
-
-SECONDS = int(NOW.timestamp())
-
-
-@pytest.mark.parametrize(
-    ("make", "why"),
-    [
-        (lambda: "", "no JSON Web Token"),
-        (lambda: "a.b", "no JSON Web Token"),
-        (lambda: "a.b.c", "no JSON Web Token"),
-        (lambda: "é.b.c", "no JSON Web Token"),
-        (lambda: token() + ".", "no JSON Web Token"),
-        (lambda: "x" * 20_000, "no JSON Web Token"),
-        (lambda: token(groups=["g" * 20_000]), "no JSON Web Token"),
-        (lambda: forged({"alg": "none"}, OctKey.generate_key()), "algorithm"),
-        (lambda: forged({"alg": "none", "kid": KEY.key_id}), "algorithm"),
-        (hs256_with_the_public_key, "algorithm"),
-        (lambda: forged({"alg": "RS256", "kid": 7}), "algorithm or key"),
-        (lambda: token(header={"kid": "unknown"}), "key"),
-        (lambda: token(OTHER_KEY), "key"),
-        (lambda: token(OTHER_KEY, header={"kid": KEY.key_id}), "signature"),
-        (
-            lambda: token(
-                OTHER_KEY,
-                header={"kid": KEY.key_id, "jwk": OTHER_KEY.private.as_dict(private=False)},
-            ),
-            "signature",
-        ),
-        (lambda: token()[:-4] + "AAAA", "signature"),
-        (lambda: token(iss="https://evil.example"), "issuer"),
-        (lambda: token(iss=OTHER), "key"),
-        (lambda: token(iss=None), "issuer"),
-        (lambda: token(iss=["x"]), "issuer"),
-        (lambda: token(aud="other"), "audience"),
-        (lambda: token(aud=["other"]), "audience"),
-        (lambda: token(aud=None), "audience"),
-        (lambda: token(exp=SECONDS - 61), "expired"),
-        (lambda: token(exp=None), "expired"),
-        (lambda: token(exp="soon"), "expired"),
-        (lambda: token(iat=SECONDS + 61), "future"),
-        (lambda: token(iat=None), "future"),
-        (lambda: token(nbf=SECONDS + 61), "not valid yet"),
-        (lambda: token(sub=None), "subject"),
-        (lambda: token(sub=""), "subject"),
-        (lambda: token(sub="x" * 256), "subject"),
-        (lambda: token(sub=7), "subject"),
-        (lambda: token(sub="a\x00b"), "subject"),
-        (lambda: token(exp=True), "expired"),
-        (lambda: token(exp=1e300), "expired"),
-        (lambda: token(iat=-1e300), "future"),
-    ],
-)
+@pytest.mark.parametrize(("make", "why"), BAD)
 async def test_a_bad_token_is_refused(
     verifier: TokenVerifier, make: Callable[[], str], why: str
 ) -> None:

@@ -119,7 +119,10 @@ def test_every_command_that_prints_json_has_a_published_schema() -> None:
 
 @pytest.mark.parametrize(("name", "command"), COMMANDS, ids=[name for name, _ in COMMANDS])
 def test_every_command_has_an_example_with_options_that_exist(name: str, command: Any) -> None:
-    examples = re.findall(rf"Example:.*?gk (?:--server \S+ )?{name}\b(.*)", command.help)
+    alone = name.replace("forwardauth", "passctrl")
+    examples = re.findall(
+        rf"Example:.*?(?:gk (?:--server \S+ )?{name}|{alone})\b(.*)", command.help
+    )
     parameters = command.params
     known = {option for p in parameters for option in (*p.opts, *p.secondary_opts)} | {"--"}
     known |= {f"--{option}" for option in SHARED}
@@ -144,6 +147,26 @@ def test_the_example_policies_fit_the_published_schema() -> None:
         validator.validate(yaml.safe_load(example.read_text()))
     broken = {"apiVersion": "gatekeeper/v1", "kind": "Policy", "grant": []}
     assert not validator.is_valid(broken)
+
+
+def test_the_configurations_in_the_documents_fit_the_published_schema() -> None:
+    """Those of forward auth: what stands in a block and has its keys at the top."""
+    validator = jsonschema.Draft202012Validator(
+        json.loads(PAGES["schemas/forwardauth-configuration.json"])
+    )
+    blocks = [
+        yaml.safe_load(text)
+        for page in (ROOT / "docs").rglob("*.md")
+        for text in re.findall(r"^```yaml\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    ]
+    found = [one for one in blocks if {"endpoints", "rules"} <= one.keys()]
+
+    assert found
+    for one in found:
+        validator.validate(one)
+    assert not validator.is_valid({"endpoint": {}})
+    assert not validator.is_valid({"server": {"listen": {"port": "80"}}})
+    assert not validator.is_valid({"server": {"cache": {"maxTtl": "1 hour"}}})
 
 
 def test_every_metric_is_documented_and_no_other() -> None:

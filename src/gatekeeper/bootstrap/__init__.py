@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from gatekeeper.bootstrap.agent import agent_app, poll_for_jobs
     from gatekeeper.bootstrap.control_plane import control_plane_app
+    from gatekeeper.bootstrap.forwardauth import check_configuration, serve_forwardauth
     from gatekeeper.bootstrap.keys import Keys, make_keys
     from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
     from gatekeeper.bootstrap.store import migrate_store, prepare_store
@@ -43,6 +44,7 @@ __all__ = [
     "agent_app",
     "agent_can_log_in",
     "bootstrap_target",
+    "check_configuration",
     "control_plane_app",
     "load_settings",
     "make_keys",
@@ -51,12 +53,15 @@ __all__ = [
     "poll_for_jobs",
     "prepare_sample_target",
     "prepare_store",
+    "serve_forwardauth",
 ]
 
 _HOMES: Final = {
     "agent_app": "agent",
     "poll_for_jobs": "agent",
     "control_plane_app": "control_plane",
+    "check_configuration": "forwardauth",
+    "serve_forwardauth": "forwardauth",
     "Keys": "keys",
     "make_keys": "keys",
     "AgentSettings": "settings",

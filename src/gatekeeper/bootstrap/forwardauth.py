@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
+    from gatekeeper.forwardauth.config import Server
     from gatekeeper.forwardauth.config.loaded import Loaded
+    from gatekeeper.forwardauth.ports import Sessions, SharedCache, Tokens
 
 FIRST_GENERATION: Final = 1
 
@@ -106,9 +108,9 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
                 clock=SystemClock(),
                 random=SystemRandom(),
             ),
-            tokens=None,
-            sessions=None,
-            shared=None,
+            tokens=_tokens(settings),
+            sessions=_sessions(settings, client),
+            shared=_shared(settings),
             seal=_seal(loaded),
             clock=clock,
             new_id=request_ids(),
@@ -140,6 +142,35 @@ async def _take(decider: Decider, observer: Observer, loaded: Loaded) -> None:
         raise ConfigurationError(_problems(loaded, compiled))
     decider.replace(compiled.generation)
     observer.taken(compiled.generation)
+
+
+# Each of these brings libraries that are large beside a worker: only where they are used.
+
+
+def _tokens(settings: Server) -> Tokens | None:
+    if not settings.issuers:
+        return None
+    from gatekeeper.forwardauth.adapters.tokens import VerifiedTokens  # noqa: PLC0415  # as above
+
+    return VerifiedTokens(settings.issuers, clock=SystemClock())
+
+
+def _sessions(settings: Server, client: OutboundClient) -> Sessions | None:
+    if settings.sessions is None:
+        return None
+    from gatekeeper.forwardauth.adapters.sessions import (  # noqa: PLC0415  # as above
+        GatekeeperSessions,
+    )
+
+    return GatekeeperSessions(settings.sessions.server, client=client, clock=SystemClock())
+
+
+def _shared(settings: Server) -> SharedCache | None:
+    if settings.cache.valkey is None or settings.cache.backend == "memory":
+        return None
+    from gatekeeper.forwardauth.adapters.shared_cache import shared_cache  # noqa: PLC0415  # as above
+
+    return shared_cache(settings.cache.valkey)
 
 
 def _seal(loaded: Loaded) -> bytes:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import os
+import sys
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
+from typer.core import CompletionItem, TyperGroup  # type: ignore[attr-defined]
+from typer.main import get_command
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 API_CLIENTS: Final = "gatekeeper.entrypoints.cli."
 """Commands from here take the root's options after their name as well."""
@@ -46,11 +51,98 @@ def group(**options: Any) -> typer.Typer:  # noqa: ANN401  # Typer's own
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Lazy:
+    """Where a command is, and what the help of its group says of it."""
+
+    place: str
+    help: str
+
+
+def lazy_group(table: Mapping[str, Lazy], shared: Sequence[str] = ()) -> type[TyperGroup]:
+    """Make a kind of group that knows its commands by name, and loads each when it is called.
+
+    `shared` names options of the group that may also stand after a command.
+    """
+
+    class Group(TyperGroup):
+        def __init__(self, **options: Any) -> None:  # noqa: ANN401  # Typer's own
+            super().__init__(**options)
+            after = [option for option in self.params if option.name in shared]
+            self.commands: Any = _Loading(table, after)
+
+        def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002  # Typer's Click
+            return list(table)
+
+        def shell_complete(self, ctx: Any, incomplete: str) -> Any:  # noqa: ANN401  # as above
+            if incomplete.startswith("-"):
+                return super().shell_complete(ctx, incomplete)
+            return [
+                CompletionItem(name, help=lazy.help)
+                for name, lazy in table.items()
+                if name.startswith(incomplete)
+            ]
+
+        def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002  # as above
+            with formatter.section("Commands"):
+                formatter.write_dl([(name, lazy.help) for name, lazy in table.items()])
+
+    return Group
+
+
+class _Loading(Mapping[str, Any]):
+    """Commands by name, each imported when it is asked for."""
+
+    def __init__(self, table: Mapping[str, Lazy], shared: Sequence[Any]) -> None:
+        self._table = table
+        self._shared = shared
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401  # a command of Typer's own Click
+        command = load_command(name, self._table[name])
+        finish(command, self._shared)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+
+def load_command(name: str, lazy: Lazy) -> Any:  # noqa: ANN401  # a command of Typer's own Click
+    """Import a command."""
+    module, _, attribute = lazy.place.partition(":")
+    found: Any = getattr(importlib.import_module(f"gatekeeper.entrypoints.{module}"), attribute)
+    if not isinstance(found, typer.Typer):
+        single = group()
+        single.command(name)(found)
+        found = single
+    command = get_command(found)
+    command.name = name
+    return command
+
+
+def run(app: typer.Typer, name: str) -> None:
+    """Run a command line. Nobody is shown a traceback who did not ask for one."""
+    try:
+        app(prog_name=name)
+    except Exception as error:
+        if os.environ.get("GATEKEEPER_DEBUG"):
+            raise
+        typer.echo(
+            f"error: this is a defect of {name} ({type(error).__name__}); with GATEKEEPER_DEBUG=1"
+            " in the environment it says where",
+            err=True,
+        )
+        sys.exit(1)
+
+
 def finish(command: Any, shared: Sequence[Any]) -> None:  # noqa: ANN401  # Typer's Click
     """Give a command, and those in it, what all have."""
     if isinstance(command, TyperGroup):
-        for inner in command.commands.values():
-            finish(inner, shared)
+        if not isinstance(command.commands, _Loading):  # those do it when they load
+            for inner in command.commands.values():
+                finish(inner, shared)
         return
     # The words of a command that is to be run are its own: `gk exec … psql -c 'SELECT 1'`.
     command.allow_interspersed_args = not any(param.nargs == -1 for param in command.params)

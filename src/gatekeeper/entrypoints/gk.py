@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import typer
 from typer.completion import completion_init  # type: ignore[attr-defined]
-from typer.core import CompletionItem, TyperGroup  # type: ignore[attr-defined]
-from typer.main import get_command
 
 from gatekeeper import __version__
-from gatekeeper.entrypoints.commands import Chosen, chosen, finish, group
+from gatekeeper.entrypoints.commands import (
+    Chosen,
+    Lazy,
+    chosen,
+    group,
+    lazy_group,
+    load_command,
+    run,
+)
 
 COMPLETE_VARIABLE: Final = "_GK_COMPLETE"
 """The shell's script sets it when it asks what could stand next."""
 SHARED: Final = ("profile", "server", "verbose", "timing")
 """Options of the root that may also stand after a command's name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lazy:
-    """Where a command is, and what `gk --help` says of it."""
-
-    place: str
-    help: str
 
 
 COMMANDS: Final = {
@@ -40,6 +36,7 @@ COMMANDS: Final = {
     "policy": Lazy("policy:app", "Check, test and explain the policy."),
     "audit": Lazy("cli.audit:app", "Read, export and verify the evidence."),
     "reconcile": Lazy("cli.reconcile:reconcile", "Compare targets with the store, and repair."),
+    "forwardauth": Lazy("passctrl.main:app", "Forward auth: what `passctrl` does, too."),
     "up": Lazy("operate.up:up", "Run everything on this machine, to work with."),
     "demo": Lazy("operate.demo:demo", "Show the main job in half a minute."),
     "serve": Lazy("operate.serve:app", "Run one process of Gatekeeper."),
@@ -49,51 +46,12 @@ COMMANDS: Final = {
 }
 
 
-class Root(TyperGroup):
-    """Knows its commands by name, and loads each when it is called."""
-
-    def __init__(self, **options: Any) -> None:  # noqa: ANN401  # Typer's own
-        super().__init__(**options)
-        self.commands: Any = dict.fromkeys(COMMANDS)  # the names, to suggest from
-
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002  # Typer's own Click
-        return list(COMMANDS)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002  # as above
-        if cmd_name not in COMMANDS:
-            return None
-        command = load(cmd_name)
-        finish(command, [option for option in self.params if option.name in SHARED])
-        return command
-
-    def shell_complete(self, ctx: Any, incomplete: str) -> Any:  # noqa: ANN401  # as above
-        if incomplete.startswith("-"):
-            return super().shell_complete(ctx, incomplete)
-        return [
-            CompletionItem(name, help=lazy.help)
-            for name, lazy in COMMANDS.items()
-            if name.startswith(incomplete)
-        ]
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401, ARG002  # as above
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items()])
-
-
 def load(name: str) -> Any:  # noqa: ANN401  # a command of Typer's own Click
     """Import a command."""
-    module, _, attribute = COMMANDS[name].place.partition(":")
-    found: Any = getattr(importlib.import_module(f"gatekeeper.entrypoints.{module}"), attribute)
-    if not isinstance(found, typer.Typer):
-        single = group()
-        single.command(name)(found)
-        found = single
-    command = get_command(found)
-    command.name = name
-    return command
+    return load_command(name, COMMANDS[name])
 
 
-root = group(cls=Root, no_args_is_help=True)
+root = group(cls=lazy_group(COMMANDS, shared=SHARED), no_args_is_help=True)
 
 
 def _version(*, wanted: bool) -> None:
@@ -149,19 +107,9 @@ def options(
 
 
 def main() -> None:
-    """Run `gk`. Nobody is shown a traceback who did not ask for one."""
+    """Run `gk`."""
     # httpx brings a command line of its own, which takes longer to import than all of ours.
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # None: not to be had
     if COMPLETE_VARIABLE in os.environ:
         completion_init()
-    try:
-        root(prog_name="gk")
-    except Exception as error:
-        if os.environ.get("GATEKEEPER_DEBUG"):
-            raise
-        typer.echo(
-            f"error: this is a defect of gk ({type(error).__name__}); with GATEKEEPER_DEBUG=1"
-            " in the environment it says where",
-            err=True,
-        )
-        sys.exit(1)
+    run(root, "gk")

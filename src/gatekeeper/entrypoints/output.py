@@ -91,3 +91,21 @@ class PolicyTestReport(Response):
 
     passed: bool
     cases: tuple[PolicyCase, ...]
+
+
+class ForwardAuthProblem(Response):
+    """Something wrong with a configuration of forward auth."""
+
+    place: str
+    """`file:line`, or `environment` and a variable."""
+    key: str
+    message: str
+    near: str | None = None
+    """The nearest known name."""
+
+
+class ForwardAuthCheck(Response):
+    """`passctrl check`."""
+
+    valid: bool
+    problems: tuple[ForwardAuthProblem, ...]

@@ -26,6 +26,7 @@ class RawRequest(NamedTuple):
 
     method: str
     target: bytes
+    """What follows the mount (`dialects.Mount.rest`)."""
     headers: list[tuple[bytes, bytes]]
     peer: str
     """The address of whoever connected; `unix` for a socket in the file system."""

@@ -44,6 +44,7 @@ MAX_ID_CHARS: Final = 128
 NOT_FOUND: Final = Answer(Outcome.ERROR, 404, reason="no such endpoint")
 QUARANTINED: Final = Answer(Outcome.ERROR, 503, reason="the endpoint is quarantined")
 DEFECT: Final = Answer(Outcome.ERROR, 500, reason="a defect")
+NOT_CONFIGURED: Final = Rejected(503, "nobody is configured to ask")
 LATE: Final = Answer(Outcome.ERROR, 503, reason="the decision took too long")
 
 
@@ -52,8 +53,8 @@ class Outside:
     """What decisions need from outside, and the time of it."""
 
     backends: Backends
-    tokens: Tokens
-    sessions: Sessions
+    tokens: Tokens | None
+    sessions: Sessions | None
     shared: SharedCache | None
     seal: bytes
     """Secret by which entries of the shared cache are known to be ours."""
@@ -165,9 +166,11 @@ class Decider:
             case CallBackend(request):
                 return await self._outside.backends.call(request)
             case VerifyToken(issuer, token):
-                return await self._outside.tokens.verify(issuer, token)
+                tokens = self._outside.tokens
+                return NOT_CONFIGURED if tokens is None else await tokens.verify(issuer, token)
             case FindSessions(token):
-                return await self._outside.sessions.live(token)
+                sessions = self._outside.sessions
+                return NOT_CONFIGURED if sessions is None else await sessions.live(token)
             case Claim(key):
                 return await self._claim(key, led)
             case Settle(key, result):

@@ -7,23 +7,21 @@ every reload. One that is wrong is left out, and so is what needs it; the others
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from gatekeeper.forwardauth.config import Configuration, Endpoint, Rule, RuleDocument
-from gatekeeper.forwardauth.config.checks import Finding, check_endpoint, check_rule
+from gatekeeper.forwardauth.config import RuleDocument
+from gatekeeper.forwardauth.config.checks import check_endpoint, check_rule
 from gatekeeper.forwardauth.errors import Problem
 from gatekeeper.forwardauth.model import SkippedDefinition
 from gatekeeper.platform.documents import dotted, find_faults, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from gatekeeper.forwardauth.config import Server
+    from gatekeeper.forwardauth.config import Endpoint, Rule, Server
     from gatekeeper.platform.documents import Document, Location
-
-D = TypeVar("D", Endpoint, Rule)
 
 _KINDS: Final = {"rules": "rule", "endpoints": "endpoint"}
 
@@ -61,25 +59,36 @@ class Sorted:
 
 
 def sort_out(documents: Iterable[Document], server: Server | None) -> Sorted:
-    """Sort the definitions of documents. Without a server block each is only looked at by itself."""
+    """Sort the definitions of documents. Without a server block each is seen by itself."""
     result = Sorted()
     found: dict[str, dict[str, list[_Definition]]] = {"rules": {}, "endpoints": {}}
     for document in documents:
         for one in _definitions(document, result.problems):
             found[one.section].setdefault(one.name, []).append(one)
     for name, copies in found["rules"].items():
-        rule = _only(copies, Rule, result)
+        rule: Rule | None = _only(copies, result)
         if rule is None or server is None:
             continue
-        if not _refused(copies, check_rule(rule, server), result):
+        problems = [copies[0].problem(*finding) for finding in check_rule(rule, server)]
+        if problems:
+            result.skip(copies, _reason(problems), problems)
+        else:
             result.rules[name] = rule
     for name, copies in found["endpoints"].items():
-        endpoint = _only(copies, Endpoint, result)
+        endpoint: Endpoint | None = _only(copies, result)
         if endpoint is None or server is None:
             continue
-        findings = check_endpoint(name, endpoint, result.rules, server)
-        refused = _refused(copies, findings, result)
-        if not _lacks_rules(copies, endpoint, result, found["rules"]) and not refused:
+        problems = [
+            copies[0].problem(*f) for f in check_endpoint(name, endpoint, result.rules, server)
+        ]
+        missing = _missing(endpoint, result.rules)
+        if missing:
+            lacks = f"missing rule dependencies: {', '.join(sorted(missing))}"
+            problems += _lacking(copies[0], missing, found["rules"])
+            result.skip(copies, lacks, problems)
+        elif problems:
+            result.skip(copies, _reason(problems), problems)
+        else:
             result.endpoints[name] = endpoint
     result.skipped.sort()
     return result
@@ -103,11 +112,8 @@ def check_keys(document: Document, model: type[BaseModel]) -> list[Problem]:
     if not isinstance(document.value, dict):
         return []
     known = [field.alias or name for name, field in model.model_fields.items()]
-    message = "this key is not known"
-    if model is RuleDocument and "server" in document.value:
-        message = "this key is not known: a file of rules has endpoints and rules alone"
     return [
-        _problem(document, (key,), message, nearest(key, known))
+        _problem(document, (key,), "this key is not known here", nearest(key, known))
         for key in document.value
         if key not in known
     ]
@@ -121,18 +127,18 @@ def _problem(
     )
 
 
-def _only(copies: list[_Definition], model: type[D], result: Sorted) -> D | None:
-    """Return a definition if there is one of its name, and it is one."""
+def _only(copies: list[_Definition], result: Sorted) -> Any:  # noqa: ANN401  # a rule or endpoint
+    """Return a definition if there is one of its name and it is valid, else None."""
     if len(copies) > 1:
         result.skip(copies, "duplicate definition", _duplicates(copies))
         return None
     (one,) = copies
-    # As part of the whole, so that its name is looked at too.
+    # As part of a document, so that its name is looked at too.
     whole = {one.section: {one.name: one.value}}
     try:
-        parsed = Configuration.model_validate(whole)
+        parsed = RuleDocument.model_validate(whole)
     except ValidationError as error:
-        faults = find_faults(error, Configuration, whole)
+        faults = find_faults(error, RuleDocument, whole)
         problems = [
             Problem(
                 place=one.document.place(fault.location),
@@ -144,8 +150,7 @@ def _only(copies: list[_Definition], model: type[D], result: Sorted) -> D | None
         ]
         result.skip(copies, _reason(problems), problems)
         return None
-    found: D = getattr(parsed, one.section)[one.name]
-    return found
+    return getattr(parsed, one.section)[one.name]
 
 
 def _duplicates(copies: list[_Definition]) -> Iterator[Problem]:
@@ -158,40 +163,24 @@ def _duplicates(copies: list[_Definition]) -> Iterator[Problem]:
         yield copy.problem((), f"duplicate definition: it stands in {', '.join(others)} too")
 
 
-def _refused(copies: list[_Definition], findings: Iterable[Finding], result: Sorted) -> bool:
-    problems = [copies[0].problem(*finding) for finding in findings]
-    if problems:
-        result.skip(copies, _reason(problems), problems)
-    return bool(problems)
-
-
 def _reason(problems: list[Problem]) -> str:
     first, more = problems[0], len(problems) - 1
     others = f" (and {more} more)" if more else ""
     return f"invalid definition: {first.key}: {first.message}{others}"
 
 
-def _lacks_rules(
-    copies: list[_Definition],
-    endpoint: Endpoint,
-    result: Sorted,
-    written: dict[str, list[_Definition]],
-) -> bool:
-    missing = {
-        reference.name: number
-        for number, reference in enumerate(endpoint.rules)
-        if reference.name not in result.rules
-    }
-    if not missing:
-        return False
-    names = ", ".join(sorted(missing))
-    problems = [
-        copies[0].problem(
-            ("rules", number, "name"),
-            "this rule cannot be used" if name in written else "there is no such rule",
-            None if name in written else nearest(name, written),
-        )
-        for name, number in missing.items()
-    ]
-    result.skip(copies, f"missing rule dependencies: {names}", problems)
-    return True
+def _missing(endpoint: Endpoint, rules: Mapping[str, Rule]) -> dict[str, int]:
+    """Return the rules an endpoint names that cannot be used, with their place in its chain."""
+    chain = reversed(list(enumerate(endpoint.rules)))
+    return {one.name: number for number, one in chain if one.name not in rules}
+
+
+def _lacking(
+    endpoint: _Definition, missing: Mapping[str, int], written: Mapping[str, object]
+) -> Iterator[Problem]:
+    for name, number in missing.items():
+        location = ("rules", number, "name")
+        if name in written:
+            yield endpoint.problem(location, "this rule cannot be used")
+        else:
+            yield endpoint.problem(location, "there is no such rule", nearest(name, written))

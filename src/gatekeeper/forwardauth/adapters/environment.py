@@ -37,7 +37,7 @@ class _Key:
     """A key that a variable can set; `location` is in the server block."""
 
     variable: str
-    location: Location
+    location: tuple[str, ...]
     annotation: Any
 
 
@@ -98,14 +98,14 @@ def _plain(variable: str) -> str:
     return "__".join(part.replace("_", "") for part in variable.removeprefix(PREFIX).split("__"))
 
 
-def _keys(model: type[BaseModel], location: Location) -> Iterator[_Key]:
+def _keys(model: type[BaseModel], location: tuple[str, ...]) -> Iterator[_Key]:
     for name, field in model.model_fields.items():
         here = (*location, field.alias or name)
         block = _block(field.annotation)
         if block is not None:
             yield from _keys(block, here)
             continue
-        words = [re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(part)).upper() for part in here]
+        words = [re.sub(r"(?<=[a-z])(?=[A-Z])", "_", part).upper() for part in here]
         yield _Key(PREFIX + "__".join(["SERVER", *words]), here, field.annotation)
 
 

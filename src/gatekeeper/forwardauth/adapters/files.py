@@ -204,7 +204,7 @@ class _Reading:
         return values
 
     def digest(self, environ: Mapping[str, str]) -> bytes:
-        """Hash everything that was read; each part with its length, so that none runs into another."""
+        """Hash everything that was read."""
         said = [
             ("setting", name, value.encode("utf-8", "surrogateescape"))
             for name, value in sorted(environ.items())
@@ -238,6 +238,7 @@ def _secret(path: Path, name: str) -> bytes:
 
 
 def _digest(parts: Iterable[tuple[str, str, bytes]]) -> bytes:
+    """Hash each part with its length, so that none runs into another."""
     hashed = hashlib.sha256()
     for kind, name, content in parts:
         for data in (kind.encode(), name.encode("utf-8", "surrogateescape"), content):

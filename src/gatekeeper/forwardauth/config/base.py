@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -19,6 +19,13 @@ _DURATION: Final = re.compile(r"(?:\d{1,9}(?:ms|s|m|h))+")
 _PART: Final = re.compile(r"(\d+)(ms|s|m|h)")
 
 
+def _tidy(schema: dict[str, Any]) -> None:
+    """A block that is left out has the defaults of its keys: its schema need not repeat them."""
+    for key in schema.get("properties", {}).values():
+        if isinstance(key.get("default"), dict) and "$ref" in key:
+            del key["default"]
+
+
 class Strict(BaseModel):
     """Keys are camel case; an unknown one is an error, and so is a value of another type."""
 
@@ -28,6 +35,7 @@ class Strict(BaseModel):
         strict=True,
         alias_generator=to_camel,
         use_attribute_docstrings=True,
+        json_schema_extra=_tidy,
     )
 
 

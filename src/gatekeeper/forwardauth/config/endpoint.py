@@ -26,9 +26,13 @@ class Allow(Strict):
     """Which credentials are looked at. Others are not seen by any rule."""
 
     authorization: list[Literal["basic", "bearer"]] = []
+    """Schemes of the Authorization header."""
     header: Annotated[list[HeaderName], Field(max_length=MAX_ITEMS)] = []
+    """Names of headers."""
     query: Annotated[list[ParameterName], Field(max_length=MAX_ITEMS)] = []
+    """Names of query parameters."""
     cookie: Annotated[list[ParameterName], Field(max_length=MAX_ITEMS)] = []
+    """Names of cookies."""
     none: bool = False
     """Anybody is admitted, and the rules decide."""
 
@@ -37,8 +41,11 @@ class Challenge(Strict):
     """What `WWW-Authenticate` asks for (RFC 9110 section 11.6.1)."""
 
     type: Literal["basic", "bearer"]
+    """The scheme."""
     realm: Annotated[str, Field(pattern=r"^[\x20-\x7e]{1,200}$")]
+    """What the client is asked to log in to."""
     charset: Literal["UTF-8"] | None = None
+    """Of user and password."""
 
     @model_validator(mode="after")
     def _charset_is_for_basic(self) -> Self:
@@ -56,16 +63,22 @@ class Redirect(Strict):
     hosts: Annotated[list[str], Field(max_length=MAX_ITEMS)] = []
     """Hosts a whole URL may lead to, compared exactly; others are an error."""
     status: Literal[302, 303, 307] = 302
+    """The status of the redirect."""
 
 
 class Response(Strict):
     """How one outcome is answered."""
 
     status: Status | None = None
+    """The status of the answer."""
     headers: Copied = {}
+    """Headers of the answer."""
     body: Template | None = None
+    """The body."""
     body_file: str | None = None
+    """A file of the templates folder that has the body."""
     redirect: Redirect | None = None
+    """Send the client there instead."""
 
     @model_validator(mode="after")
     def _one_body(self) -> Self:
@@ -79,6 +92,7 @@ class Refusing(Response):
     """How a request is answered that is not let through."""
 
     status: Annotated[int, Field(ge=400, le=599)] | None = None
+    """The status of the answer."""
 
 
 class Passing(Strict):
@@ -91,6 +105,8 @@ class Passing(Strict):
 
 
 class ResponsePolicy(Strict):
+    """How each outcome of the rules is answered."""
+
     pass_: Passing = Field(default=Passing(), alias="pass")
     fail: Refusing = Refusing()
     error: Refusing = Refusing()
@@ -100,8 +116,10 @@ class Authentication(Strict):
     """Who is let in to be judged by the rules."""
 
     required: bool = True
+    """A request without one of these credentials is refused before any rule is asked."""
     allow: Allow
     challenge: Challenge | None = None
+    """Absent: no challenge is sent."""
     response: Refusing = Refusing()
     """How a request without a credential is answered; 401 by default."""
 
@@ -142,10 +160,15 @@ class ForwardRequestPolicy(Strict):
 
 
 class RuleReference(Strict):
+    """A rule of the chain."""
+
     name: Name
+    """The name of the rule."""
 
 
 class EndpointCache(Strict):
+    """How long an endpoint's results are kept."""
+
     result_ttl: Duration | None = Field(default=None, alias="resultTTL")
     """How long the result of the whole chain is kept."""
 
@@ -154,10 +177,12 @@ class Endpoint(Strict):
     """What a proxy asks about."""
 
     description: str = ""
+    """For people."""
     authentication: Authentication
     forward_proxy_policy: ForwardProxyPolicy = ForwardProxyPolicy()
     forward_request_policy: ForwardRequestPolicy = ForwardRequestPolicy()
     variables: Variables = {}
+    """Values for its rules: `vars.global.<name>`."""
     rules: Annotated[list[RuleReference], Field(min_length=1, max_length=MAX_ITEMS)]
     """In order; each must pass for the next to be asked. Without one nothing could be decided."""
     response_policy: ResponsePolicy = ResponsePolicy()

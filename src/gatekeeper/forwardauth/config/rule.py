@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
 from gatekeeper.forwardauth.config.base import (
     MAX_ITEMS,
@@ -29,7 +29,9 @@ class BasicMatch(Strict):
 
     type: Literal["basic"]
     username: Value | None = None
+    """The user."""
     password: Value | None = None
+    """The password."""
 
 
 class BearerMatch(Strict):
@@ -37,6 +39,7 @@ class BearerMatch(Strict):
 
     type: Literal["bearer"]
     value: Value | None = None
+    """The token."""
 
 
 class HeaderMatch(Strict):
@@ -44,7 +47,9 @@ class HeaderMatch(Strict):
 
     type: Literal["header"]
     name: HeaderName
+    """The name of the header."""
     value: Value | None = None
+    """Its value."""
 
 
 class QueryMatch(Strict):
@@ -52,7 +57,9 @@ class QueryMatch(Strict):
 
     type: Literal["query"]
     name: ParameterName
+    """The name of the parameter."""
     value: Value | None = None
+    """Its value."""
 
 
 class CookieMatch(Strict):
@@ -60,7 +67,9 @@ class CookieMatch(Strict):
 
     type: Literal["cookie"]
     name: ParameterName
+    """The name of the cookie."""
     value: Value | None = None
+    """Its value."""
 
 
 class JwtMatch(Strict):
@@ -68,6 +77,7 @@ class JwtMatch(Strict):
 
     type: Literal["jwt"]
     issuer: Name
+    """Its name in `server.issuers`."""
 
 
 class NoneMatch(Strict):
@@ -83,26 +93,41 @@ Match = Annotated[
 
 
 class ForwardBasic(Strict):
+    """An Authorization header with user and password."""
+
     type: Literal["basic"]
     user: Template
+    """The user."""
     password: Template
+    """The password."""
 
 
 class ForwardBearer(Strict):
+    """An Authorization header with a bearer token."""
+
     type: Literal["bearer"]
     token: Template
+    """The token."""
 
 
 class ForwardHeader(Strict):
+    """A header."""
+
     type: Literal["header"]
     name: HeaderName
+    """The name of the header."""
     value: Template
+    """Its value."""
 
 
 class ForwardQuery(Strict):
+    """A query parameter."""
+
     type: Literal["query"]
     name: ParameterName
+    """The name of the parameter."""
     value: Template
+    """Its value."""
 
 
 class ForwardNone(Strict):
@@ -121,7 +146,9 @@ class AuthGroup(Strict):
     """All of `match` must hold. `forwardAs` says what the backend gets; absent: the same again."""
 
     match: Annotated[list[Match], Field(min_length=1, max_length=MAX_ITEMS)]
+    """Credentials, all of which the request has."""
     forward_as: Annotated[list[Forward], Field(min_length=1, max_length=MAX_ITEMS)] | None = None
+    """Credentials for the backend."""
 
     @model_validator(mode="after")
     def _none_stands_alone(self) -> Self:
@@ -153,15 +180,20 @@ class Pagination(Strict):
 
     type: Literal["link-header"]
     max_pages: Annotated[int, Field(ge=1, le=100)] = 1
+    """Pages that are read at most."""
 
 
 class Introspection(Strict):
     """Ask whether a token is active (RFC 7662). Its answer is `backend.body`."""
 
     token: Template = "{{ auth.input.bearer.token }}"
+    """The token to ask about."""
     token_type_hint: str | None = None
+    """What kind of token it is, for servers that want to know."""
     client_id: Template | None = None
+    """Who asks."""
     client_secret: Template | None = None
+    """The password of who asks."""
 
 
 class BackendApi(Strict):
@@ -170,18 +202,29 @@ class BackendApi(Strict):
     url: Source
     """Scheme, host and port are literal; each `{{ … }}` after them is percent-encoded."""
     method: Annotated[str, Field(pattern=r"^[A-Z]{1,20}$")] = "GET"
+    """The method of the call."""
     headers: Copied = {}
+    """Headers of the call."""
     query: Annotated[dict[ParameterName, Template | None], Field(max_length=MAX_ITEMS)] = {}
+    """Query parameters of the call: null copies the client's own."""
     body: Template | None = None
+    """The body of the call."""
     body_file: str | None = None
+    """A file of the templates folder that has the body."""
     forward_proxy_headers: bool = False
+    """Send `forward.headers` too; the endpoint must make them available."""
     accepted_statuses: Annotated[
         list[Annotated[int, Field(ge=100, le=599)]], Field(min_length=1)
     ] = [200]
+    """Others are an error."""
     pagination: Pagination | None = None
+    """Absent: one page is read."""
     introspection: Introspection | None = None
+    """Ask about a token instead of making a body."""
     timeout: Duration | None = None
+    """Of the whole call; absent: `server.backend.timeout`."""
     retries: Annotated[int, Field(ge=0, le=5)] = 0
+    """How often a call that failed is tried again."""
 
     @model_validator(mode="after")
     def _one_body(self) -> Self:
@@ -200,8 +243,16 @@ class BackendApi(Strict):
 Condition = Annotated[list[Source], Field(max_length=MAX_ITEMS)]
 
 
+def _short_names(schema: dict[str, Any]) -> None:
+    keys = schema["properties"]
+    for short, name in (("pass", "whenAll"), ("fail", "failWhen"), ("error", "errorWhen")):
+        keys[short] = {**keys[name], "description": f"Another name of `{name}`."}
+
+
 class Conditions(Strict):
     """CEL. Order: error, fail, pass; any error of evaluation is an error outcome."""
+
+    model_config = ConfigDict(json_schema_extra=_short_names)
 
     when_all: Condition = Field(default=[], validation_alias=AliasChoices("whenAll", "pass"))
     """All must be true for the rule to pass."""
@@ -215,17 +266,24 @@ class Exports(Strict):
     """What a rule tells later rules (`rules.<name>.variables`) and the response (`response`)."""
 
     variables: Variables = {}
+    """CEL, or templates where they contain `{{`."""
 
 
 class Responses(Strict):
+    """What a rule tells others, by its outcome."""
+
     pass_: Exports = Field(default=Exports(), alias="pass")
     fail: Exports = Exports()
     error: Exports = Exports()
 
 
 class RuleTtl(Strict):
+    """By outcome; absent: not kept."""
+
     pass_: Duration | None = Field(default=None, alias="pass")
+    """How long a pass is kept."""
     fail: Duration | None = None
+    """How long a fail is kept."""
 
 
 class RuleCache(Strict):
@@ -240,10 +298,13 @@ class Rule(Strict):
     """One rule of a chain."""
 
     description: str = ""
+    """For people."""
     auth: Annotated[list[AuthGroup], Field(max_length=MAX_ITEMS)] = []
     """Groups: the first whose matchers all hold wins. None given: no credential is asked for."""
     backend_api: BackendApi | None = None
+    """Absent: nothing is called."""
     conditions: Conditions = Conditions()
     variables: Variables = {}
+    """Values for this rule alone: `vars.local.<name>`."""
     responses: Responses = Responses()
     cache: RuleCache = RuleCache()

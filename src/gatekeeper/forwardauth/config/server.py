@@ -27,7 +27,9 @@ class Listen(Strict):
     """The decision port. Only proxies should reach it."""
 
     address: str = "127.0.0.1"
+    """The address to listen on."""
     port: Port = 8080
+    """The port to listen on."""
     unix_socket: str | None = None
     """A path: listen there instead of on a port."""
 
@@ -36,14 +38,20 @@ class Operations(Strict):
     """Health, metrics and `/explain`, on a listener that proxies do not reach."""
 
     address: str = "127.0.0.1"
+    """The address to listen on."""
     port: Port = 8081
+    """The port to listen on."""
     token: Secret | None = None
     """The credential of `/explain`; without one it is off."""
 
 
 class Logging(Strict):
+    """What is written to standard error, one JSON object a line."""
+
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lines of this level and above are written."""
     correlation_header: HeaderName = "x-request-id"
+    """The header that has the id of a request; one is made when there is none."""
     decisions: bool = True
     """Write one line for every decision."""
 
@@ -52,10 +60,14 @@ class RuleFiles(Strict):
     """Where endpoints and rules are, besides those that stand in this file."""
 
     rules_file: str | None = None
+    """A file of endpoints and rules."""
     rules_folder: str | None = None
+    """A folder of such files, with the folders below it."""
 
 
 class Templates(Strict):
+    """Texts of answers and of calls that stand in files of their own."""
+
     templates_folder: str | None = None
     """The only folder `bodyFile` can read from."""
 
@@ -68,11 +80,16 @@ class ServerVariables(Strict):
     secrets: Annotated[dict[VariableName, str | None], Field(max_length=MAX_ITEMS)] = {}
     """The file in `secretsFolder` to read; null: the one of the same name."""
     secrets_folder: str = "/run/secrets"
+    """Where the files of secrets are; each has one secret."""
 
 
 class ValkeyTls(Strict):
+    """TLS to the Valkey server."""
+
     enabled: bool = False
+    """Connect with TLS."""
     ca_file: str | None = None
+    """The certificates to trust, in PEM; absent: those of the system."""
 
 
 class Valkey(Strict):
@@ -81,9 +98,13 @@ class Valkey(Strict):
     address: str
     """host:port"""
     username: str | None = None
+    """The user to log in as."""
     password: Secret | None = None
+    """The password to log in with."""
     db: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """The number of the database."""
     timeout: Duration = Field(default=0.25, json_schema_extra={"default": "250ms"})
+    """A Valkey that answers later counts as absent."""
     tls: ValkeyTls = ValkeyTls()
 
 
@@ -91,6 +112,7 @@ class Cache(Strict):
     """Where results of rules are kept."""
 
     backend: Literal["memory", "valkey", "redis"] = "memory"
+    """In each process, or shared through a server; `redis` is the same as `valkey`."""
     max_ttl: Duration = Field(default=3600.0, json_schema_extra={"default": "1h"})
     """No result is kept longer."""
     max_entries: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
@@ -98,6 +120,7 @@ class Cache(Strict):
     key_salt: Secret | None = None
     """Makes keys unguessable; the same in all processes that share a Valkey."""
     valkey: Valkey | None = None
+    """The server, when there is one."""
 
     @model_validator(mode="after")
     def _valkey_has_an_address(self) -> Self:
@@ -111,8 +134,11 @@ class BackendLimits(Strict):
     """Bounds of every call to a backend."""
 
     timeout: Duration = Field(default=10.0, json_schema_extra={"default": "10s"})
+    """Of a whole call, with its pages and retries; a rule may say less."""
     max_response_bytes: Annotated[int, Field(ge=1, le=100_000_000)] = 1_048_576
+    """A longer answer is an error."""
     max_connections: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Open at a time, of each process."""
     denied_networks: Annotated[list[IPvAnyNetwork], Field(max_length=MAX_ITEMS)] = []
     """Never connected to, besides link-local, multicast and unspecified addresses."""
 
@@ -121,8 +147,11 @@ class Issuer(Strict):
     """An issuer whose JSON Web Tokens are taken."""
 
     issuer: str
+    """Its URL, exactly as tokens name it in `iss`."""
     audience: str
+    """What a token must name in `aud`."""
     algorithms: Annotated[list[Algorithm], Field(min_length=1)] = ["RS256", "ES256"]
+    """The signatures that are taken."""
     jwks_uri: str | None = None
     """Where its keys are; absent: its discovery document says."""
 
@@ -131,18 +160,23 @@ class Sessions(Strict):
     """The Gatekeeper whose live sessions rules may ask about (`session.live`)."""
 
     server: str
+    """Its address."""
 
 
 class Shadow(Strict):
     """A candidate that decides beside the active configuration, without effect."""
 
     config: str
+    """The candidate's configuration file."""
 
 
 class Server(Strict):
+    """What the process is told."""
+
     listen: Listen = Listen()
     operations: Operations = Operations()
     workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes that share the decision port."""
     logging: Logging = Logging()
     rules: RuleFiles = RuleFiles()
     templates: Templates = Templates()
@@ -150,8 +184,11 @@ class Server(Strict):
     cache: Cache = Cache()
     backend: BackendLimits = BackendLimits()
     issuers: Annotated[dict[Name, Issuer], Field(max_length=MAX_ITEMS)] = {}
+    """By the name that rules call them."""
     sessions: Sessions | None = None
+    """Absent: rules cannot ask about sessions."""
     shadow: Shadow | None = None
+    """Absent: nothing decides beside it."""
 
 
 class Configuration(Strict):
@@ -159,11 +196,15 @@ class Configuration(Strict):
 
     server: Server = Server()
     endpoints: Annotated[dict[Name, Endpoint], Field(max_length=MAX_DEFINITIONS)] = {}
+    """What proxies ask about, by the name in their paths."""
     rules: Annotated[dict[Name, Rule], Field(max_length=MAX_DEFINITIONS)] = {}
+    """By the name that endpoints call them."""
 
 
 class RuleDocument(Strict):
     """A file of `server.rules`: endpoints and rules, besides those of the configuration."""
 
     endpoints: Annotated[dict[Name, Endpoint], Field(max_length=MAX_DEFINITIONS)] = {}
+    """As in the configuration itself."""
     rules: Annotated[dict[Name, Rule], Field(max_length=MAX_DEFINITIONS)] = {}
+    """As in the configuration itself."""

@@ -17,7 +17,10 @@ LOCATION: Final = "x-passctrl-location"
 
 _NO_STORE: Final = (("cache-control", "no-store"),)
 _ALLOW: Final = 200
-_ERROR: Final = Reply(500, _NO_STORE, b"")
+_REDIRECT: Final = 300
+_REFUSAL: Final = 400
+_SERVER_ERROR: Final = 500
+_ERROR: Final = Reply(_SERVER_ERROR, _NO_STORE, b"")
 _BEARABLE: Final = frozenset({401, 403})
 """What `auth_request` carries besides 2xx; the client sees 500 for everything else."""
 
@@ -30,10 +33,11 @@ def write_whole(answer: Answer) -> Reply:
     """Answer a proxy that hands status, headers and body of a refusal on to the client."""
     if answer.outcome is Outcome.PASS:
         return _write(_ALLOW, answer.headers)
-    if answer.location is not None:
-        headers = (*answer.headers, ("location", answer.location))
-        return _write(answer.status, headers, answer.body)
-    return _write(answer.status, answer.headers, answer.body)
+    if answer.location is None:
+        status = answer.status if answer.status >= _REFUSAL else _ERROR.status
+        return _write(status, answer.headers, answer.body)
+    status = answer.status if answer.status >= _REDIRECT else _ERROR.status
+    return _write(status, (*answer.headers, ("location", answer.location)), answer.body)
 
 
 def write_bearable(answer: Answer) -> Reply:
@@ -46,7 +50,7 @@ def write_bearable(answer: Answer) -> Reply:
         return _write(_ALLOW, answer.headers)
     if answer.location is not None:
         return _write(401, (*answer.headers, (LOCATION, answer.location)))
-    if answer.status >= 500 or answer.status in _BEARABLE:  # noqa: PLR2004  # server errors
+    if answer.status >= _SERVER_ERROR or answer.status in _BEARABLE:
         return _write(answer.status, answer.headers)
     return _write(403, answer.headers)
 

@@ -24,7 +24,7 @@ UNIX: Final = "unix"
 # (RFC 7239 section 6); some proxies leave the brackets away when there is no port.
 _HOP: Final = re.compile(
     rb"(?:(?P<v4>[0-9.]{7,15})(?::[0-9]{1,5})?"
-    rb"|\[(?P<v6>[0-9A-Fa-f:.]{2,45})\](?::[0-9]{1,5})?"
+    rb"|\[(?P<v6>[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]{1,40})\](?::[0-9]{1,5})?"
     rb"|(?P<bare>[0-9A-Fa-f:.]{2,45}))"
 )
 

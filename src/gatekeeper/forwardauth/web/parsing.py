@@ -100,8 +100,8 @@ class HeadReader:
         try:
             self._parser.feed_data(head)
         except httptools.HttpParserUpgrade:
-            # The upgrade is not taken: the request is answered (RFC 9110 section 7.8). A new
-            # parser, since this one thinks that another protocol follows.
+            # Not taken, and the request answered (RFC 9110 section 7.8): Caddy passes on what a
+            # WebSocket begins with. A new parser, as this one expects another protocol now.
             self._parser = httptools.HttpRequestParser(self)
         except httptools.HttpParserError:
             return Refusal(400, "the head is malformed")

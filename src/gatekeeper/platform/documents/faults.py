@@ -35,6 +35,15 @@ _NOT_TEXT: Final = (bool, int, float, date)
 """What YAML and TOML make of text that looks like it."""
 
 
+_MESSAGES: Final = {
+    "extra_forbidden": "this key is not known",
+    "missing": "this key is missing",
+    "string_type": "expected text",
+    "list_type": "expected a list",
+}
+"""By kinds of errors of Pydantic's; others say it well themselves."""
+
+
 class Fault(NamedTuple):
     """One thing that is wrong, and where; `near` is the nearest known key."""
 
@@ -109,21 +118,19 @@ def _of_union(found: list[_Found]) -> Iterator[tuple[_Found, str]]:
     if len({one.branch for one in meant}) == 1:
         yield from ((one, _message(one.error)) for one in meant)
         return
-    yield meant[0], ", or ".join(dict.fromkeys(_message(one.error) for one in meant))
+    first, *others = dict.fromkeys(_message(one.error) for one in meant)
+    yield meant[0], ", or ".join([first, *(one.removeprefix("expected ") for one in others)])
 
 
 def _message(error: ErrorDetails) -> str:
     kind, given = error["type"], error.get("input")
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    if message != error["msg"] and "Input should be" in error["msg"]:
-        message = f"expected {message}"
+    message = _MESSAGES.get(kind) or error["msg"].removeprefix("Value error, ")
+    message = message.replace("Input should be ", "expected ")
     if kind == "string_type" and isinstance(given, _NOT_TEXT):
         return f"{message}; put it in quotes"
     if kind in {"int_type", "bool_type", "float_type"} and isinstance(given, str):
         return f"{message}; leave the quotes out"
-    return {"extra_forbidden": "this key is not known", "missing": "this key is missing"}.get(
-        kind, message
-    )
+    return message
 
 
 def _fault(found: _Found, message: str, model: type[BaseModel]) -> Fault:

@@ -5,20 +5,21 @@ Regular expressions inside CEL are RE2; loops end after 10,000 iterations.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from typing import TYPE_CHECKING, Any, Final
 
 from cel_expr_python import cel
 from cel_expr_python.ext import ext_encoders, ext_math, ext_optional, ext_strings
 
-from gatekeeper.platform.expressions import functions
-from gatekeeper.platform.expressions.checked import reads_of
-from gatekeeper.platform.expressions.errors import ExpressionError, MissingError
+from gatekeeper.platform.expressions.checked import FUNCTIONS, NETWORKS, Checked
+from gatekeeper.platform.expressions.errors import ExpressionError
+from gatekeeper.platform.expressions.functions import ip_in
+from gatekeeper.platform.expressions.values import item
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
-    from gatekeeper.platform.expressions.vocabulary import Read, Vocabulary
+    from gatekeeper.platform.expressions.vocabulary import Vocabulary
 
 MAX_EXPRESSION_CHARS: Final = 4_096
 
@@ -42,6 +43,7 @@ _FAILURES: Final = (RuntimeError, ValueError, TypeError, SystemError)
 """What the binding raises: beyond 10,000 iterations, for text that is no UTF-8, ..."""
 
 _REASONS: Final = {
+    '"ip_in ': "ip_in is given what is no address",
     "Key not found": "a key is not there",
     "No value with name": "a name has no value here",
     "Unexpected value type": "a name has no value here",
@@ -49,16 +51,15 @@ _REASONS: Final = {
     "Iteration budget": "it takes more than 10,000 steps",
     "divide by zero": "it divides by zero",
     "modulus by zero": "it divides by zero",
-    "index out of bounds": "an index is out of bounds",
-    "ip_in is given": "ip_in is given what is no address or no network",
+    "Index error": "an index is out of bounds",
 }
 """cel-cpp's own texts can hold values of the request, and those go into no log."""
 
 
 class Facts:
-    """The values of one scope, made ready once for all its expressions.
+    r"""The values of one scope, made ready once for all its expressions.
 
-    The binding hands text over up to its first NUL: "admin\\0x" would be equal to "admin".
+    The binding hands text over up to its first NUL: "admin\0x" would be equal to "admin".
     So what an expression reads is looked through first, each name once, and where there is
     a NUL the symbol for it (U+2400) stands in its place.
     """
@@ -73,8 +74,8 @@ class Facts:
     def check(self, environment: cel.Env, names: frozenset[str]) -> None:
         fresh = names - self.checked
         if any(_has_nul(self.values.get(name)) for name in fresh):
-            clean = {name: _without_nul(value) for name, value in self.values.items()}
-            self.activation = environment.Activation(clean)
+            self.values = {name: _without_nul(value) for name, value in self.values.items()}
+            self.activation = environment.Activation(self.values)
             self.checked.update(self.values)
         self.checked |= names
 
@@ -85,7 +86,8 @@ class Conditions:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._environment = cel.NewEnv(
-            variables={name: TYPES[kind] for name, kind in vocabulary.kinds.items()},
+            variables={name: TYPES[kind] for name, kind in vocabulary.kinds.items()}
+            | {NETWORKS: cel.Type.Map(_TEXT, cel.Type.BOOL)},
             extensions=[
                 ext_strings.ExtStrings(),
                 ext_math.ExtMath(),
@@ -98,18 +100,21 @@ class Conditions:
     def facts(self, values: Mapping[str, Any]) -> Facts:
         return Facts(self._environment, values)
 
-    def condition(self, source: str) -> Cel:
+    def condition(self, source: str) -> Condition:
         """Compile what is true or false; of an unknown type it is checked when it runs."""
         compiled = self._compile(source)
         kind = compiled.return_type()
         if kind not in (cel.Type.BOOL, cel.Type.DYN):  # a type has no hash
             msg = f"a condition must be true or false, this is {kind.name().lower()}"
             raise ValueError(msg)
-        return Condition(self._environment, compiled, self._reads(compiled))
+        return Condition(self._environment, compiled, self._checked(compiled))
 
     def expression(self, source: str) -> Cel:
         compiled = self._compile(source)
-        return Cel(self._environment, compiled, self._reads(compiled))
+        return Cel(self._environment, compiled, self._checked(compiled))
+
+    def _checked(self, compiled: cel.Expression) -> Checked:
+        return Checked(compiled.serialize(), self._vocabulary)
 
     def _compile(self, source: str) -> cel.Expression:
         if len(source) > MAX_EXPRESSION_CHARS:
@@ -126,92 +131,88 @@ class Conditions:
         place, _, name = words.partition(" undeclared reference to '")
         if not name:
             return words
-        return f"{place} {self._vocabulary.unknown(name.partition(chr(39))[0])}"
-
-    def _reads(self, compiled: cel.Expression) -> frozenset[Read]:
-        return reads_of(compiled.serialize(), self._vocabulary)
+        name = name.partition("'")[0]
+        if name in FUNCTIONS:
+            return f"{place} {name} takes two values"
+        return f"{place} {self._vocabulary.unknown(name)}"
 
 
 class Cel:
     """A compiled expression of any type."""
 
-    __slots__ = ("_environment", "_eval", "_names", "reads")
+    __slots__ = ("_environment", "_eval", "_names", "_networks", "reads")
 
-    def __init__(
-        self, environment: cel.Env, compiled: cel.Expression, reads: frozenset[Read]
-    ) -> None:
-        self.reads = reads
+    def __init__(self, environment: cel.Env, compiled: cel.Expression, checked: Checked) -> None:
+        if checked.native is not None:
+            compiled = environment.deserialize(checked.native)
+        self.reads = checked.reads
         self._environment = environment
         self._eval = compiled.eval
-        self._names = frozenset(path[0] for path in reads)
+        self._names = frozenset(path[0] for path in checked.reads)
+        self._networks = checked.networks
 
-    def evaluate(self, facts: Facts) -> Any:  # noqa: ANN401  # plain values
-        answer = self._answer(facts)
-        if answer.type() == cel.Type.ERROR:
-            raise _failure(str(answer.value()))
-        try:
-            value = answer.plain_value()
-        except _FAILURES:
-            value = answer
-        return _plain(value)
+    def evaluate(self, facts: Facts) -> Any:
+        return _plain(self._answer(facts))
 
     def _answer(self, facts: Facts) -> cel.Value:
         if not self._names <= facts.checked:
             facts.check(self._environment, self._names)
+        activation = facts.activation
+        if self._networks:
+            activation = self._environment.Activation(
+                {**facts.values, NETWORKS: dict(self._found(facts.values))}
+            )
         try:
-            return self._eval(facts.activation)
+            return self._eval(activation)
         except _FAILURES as error:
             raise _failure(str(error)) from None
+
+    def _found(self, values: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+        """Compute `NETWORKS`. What cannot be computed is an error where it is asked for."""
+        for asked, (name, *keys), network in self._networks:
+            try:
+                address = values[name]
+                for key in keys:
+                    address = item(address, key)
+                yield asked, ip_in(address, network)
+            except (ExpressionError, KeyError):
+                continue
 
 
 class Condition(Cel):
     """A compiled expression whose value is true or false."""
 
-    __slots__ = ()
+    __slots__ = ("_boolean",)
+
+    def __init__(self, environment: cel.Env, compiled: cel.Expression, checked: Checked) -> None:
+        super().__init__(environment, compiled, checked)
+        self._boolean = compiled.return_type() == cel.Type.BOOL
 
     def evaluate(self, facts: Facts) -> bool:
         answer = self._answer(facts)
-        try:
-            value = answer.value()
-        except _FAILURES:
-            value = None
-        if value is True:
-            return True
-        if value is False:
-            return False
-        if answer.type() == cel.Type.ERROR:
+        # Of an expression that is checked to be BOOL everything else is an error.
+        value = answer.value() if self._boolean else _plain(answer)
+        if value is True or value is False:
+            return value
+        if self._boolean:
             raise _failure(str(value))
         msg = "it is neither true nor false"
         raise ExpressionError(msg)
 
 
 def _own_functions() -> cel.CelExtension:
-    """`lookup` takes anything: overloads for maps alone would not be found for null or a list."""
-    anything = [cel.Type.DYN, cel.Type.DYN]
+    """Types alone: `checked` puts what cel-cpp knows in their place."""
+    anything, text = cel.Type.DYN, cel.Type.STRING
     return cel.CelExtension(
         "gatekeeper",
         [
             cel.FunctionDecl(
                 "lookup",
-                [
-                    cel.Overload(
-                        "lookup_any",
-                        return_type=cel.Type.DYN,
-                        parameters=anything,
-                        impl=functions.lookup,
-                    )
-                ],
+                [cel.Overload("lookup", return_type=anything, parameters=[anything, anything])],
             ),
             cel.FunctionDecl(
                 "ip_in",
-                [
-                    cel.Overload(
-                        "ip_in_any",
-                        return_type=cel.Type.BOOL,
-                        parameters=anything,
-                        impl=functions.ip_in,
-                    )
-                ],
+                [cel.Overload("ip_in", return_type=cel.Type.BOOL, parameters=[anything, text])],
             ),
         ],
     )
@@ -220,33 +221,51 @@ def _own_functions() -> cel.CelExtension:
 def _failure(text: str) -> ExpressionError:
     for fragment, reason in _REASONS.items():
         if fragment in text:
-            return MissingError(reason) if fragment == "Key not found" else ExpressionError(reason)
+            return ExpressionError(reason)
     return ExpressionError("it cannot be evaluated")
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401  # plain values
-    """Let through what every other part of a decision can handle, and nothing else."""
-    if value is None or isinstance(value, str | bool | int | float | datetime.datetime):
+def _plain(answer: cel.Value) -> Any:
+    """Turn an answer into what every other part of a decision can handle; refuse the rest.
+
+    The binding must not convert a null: each time it takes a reference of None too many
+    away, and before Python 3.12 the process ends when the last is gone.
+    """
+    kind = answer.type()
+    if kind == cel.Type.NULL:
+        return None
+    try:
+        value = answer.value()
+    except _FAILURES:
+        value = answer
+    if kind == cel.Type.ERROR:
+        raise _failure(str(value))
+    if isinstance(value, str | bool | int | float | dt.datetime):
         return value
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_plain(one) for one in value]
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _plain(one) for key, one in value.items()}
     msg = "its value is of a type that only CEL knows (bytes, duration, type, optional)"
     raise ExpressionError(msg)
 
 
-def _has_nul(value: Any) -> bool:  # noqa: ANN401  # plain values
+def _has_nul(value: Any) -> bool:
     if isinstance(value, str):
         return NUL in value
     if isinstance(value, dict):
-        return any(_has_nul(item) for item in value) or any(map(_has_nul, value.values()))
-    if isinstance(value, list):
-        return any(map(_has_nul, value))
-    return False
+        return _any_nul(value) or _any_nul(value.values())
+    return isinstance(value, list) and _any_nul(value)
 
 
-def _without_nul(value: Any) -> Any:  # noqa: ANN401  # plain values
+def _any_nul(values: Collection[Any]) -> bool:
+    try:
+        return NUL in "".join(values)
+    except TypeError:  # not all of them are text
+        return any(map(_has_nul, values))
+
+
+def _without_nul(value: Any) -> Any:
     if isinstance(value, str):
         return value.replace(NUL, NUL_SYMBOL)
     if isinstance(value, dict):

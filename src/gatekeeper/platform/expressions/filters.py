@@ -19,6 +19,8 @@ from gatekeeper.platform.expressions.values import MAX_TEXT_CHARS, TooLongError,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MAX_DIGITS: Final = 18
+
 
 def _lower(value: Any) -> str:
     return text_of(value).lower()
@@ -180,13 +182,10 @@ def _ends_with(value: Any, suffix: Any) -> bool:
 
 def _int(value: Any) -> int:
     text = text_of(value)
-    try:
-        if len(text) > MAX_DIGITS:
-            raise ValueError
-        return int(text)
-    except ValueError:
+    if len(text) > MAX_DIGITS or not text.lstrip("-").isdecimal():
         msg = "int is given what is no whole number"
-        raise ExpressionError(msg) from None
+        raise ExpressionError(msg)
+    return int(text)
 
 
 def _ternary(value: Any, when_true: Any, when_false: Any) -> Any:
@@ -221,8 +220,6 @@ def _utf8(value: Any) -> bytes:
         msg = "the text holds half a character (a lone surrogate)"
         raise ExpressionError(msg) from None
 
-
-MAX_DIGITS: Final = 20
 
 FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "b64dec": _b64dec,

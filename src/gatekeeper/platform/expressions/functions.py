@@ -11,14 +11,14 @@ from gatekeeper.platform.expressions.errors import ExpressionError
 MAX_NETWORKS_KEPT: Final = 1_024
 
 
-def lookup(container: Any, key: Any) -> Any:  # noqa: ANN401  # plain values
+def lookup(container: Any, key: Any) -> Any:
     """Return what a map has under a key; None when it is no map or has no such key."""
     if not isinstance(container, dict) or isinstance(key, list | dict):
         return None
     return container.get(key)
 
 
-def ip_in(address: Any, network: Any) -> bool:  # noqa: ANN401  # plain values
+def ip_in(address: Any, network: Any) -> bool:
     """Tell whether an address is in a network, such as 10.0.0.0/8 or 2001:db8::/32.
 
     An IPv4 address written as IPv6 (::ffff:10.0.0.1) is the IPv4 address.

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import re2
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MAX_PATTERN_CHARS: Final = 4_096
 MAX_PATTERN_MEMORY_BYTES: Final = 1 << 20
@@ -17,7 +14,11 @@ _OPTIONS.max_mem = MAX_PATTERN_MEMORY_BYTES
 _OPTIONS.log_errors = False
 
 
-def compile_pattern(source: str) -> Callable[[str], bool]:
+class Found(Protocol):
+    def __call__(self, text: str) -> bool: ...
+
+
+def compile_pattern(source: str) -> Found:
     """Compile a pattern that is found anywhere in a text unless it says `^` or `$`."""
     if len(source) > MAX_PATTERN_CHARS:
         msg = f"a pattern may have at most {MAX_PATTERN_CHARS} characters"

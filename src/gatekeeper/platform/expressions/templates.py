@@ -18,7 +18,7 @@ from jinja2 import Environment, TemplateSyntaxError, nodes
 from gatekeeper.platform.expressions import functions
 from gatekeeper.platform.expressions.errors import ExpressionError, MissingError
 from gatekeeper.platform.expressions.filters import FILTERS, TESTS
-from gatekeeper.platform.expressions.values import MAX_TEXT_CHARS, TooLongError, text_of
+from gatekeeper.platform.expressions.values import MAX_TEXT_CHARS, TooLongError, item, text_of
 from gatekeeper.platform.expressions.vocabulary import OPEN
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ class Compiler:
             for part in (node.start, node.stop, node.step)
         )
 
-        def sliced(run: Run) -> Any:  # noqa: ANN401  # plain values
+        def sliced(run: Run) -> Any:
             value = container(run)
             if not isinstance(value, str | list):
                 raise TypeError
@@ -303,15 +303,20 @@ class Compiler:
         function = FUNCTIONS[callee.name]
         _fits(node, callee.name, function, given=0)
         if callee.name == "lookup":
-            container, key = (self._or_null(argument) for argument in node.args)
-            return lambda run: functions.lookup(container(run), key(run))
+            return self._lookup(*node.args)
         arguments = [self.value(argument) for argument in node.args]
         return lambda run: function(*(argument(run) for argument in arguments))
+
+    def _lookup(self, container: nodes.Expr, key: nodes.Expr) -> Value:
+        if _literal(key) is not None:
+            return self._or_null(nodes.Getitem(container, key, "load"))
+        mapping, chosen = self._or_null(container), self._or_null(key)
+        return lambda run: functions.lookup(mapping(run), chosen(run))
 
     def _or_null(self, node: nodes.Expr) -> Value:
         value = self.value(node)
 
-        def present(run: Run) -> Any:  # noqa: ANN401  # plain values
+        def present(run: Run) -> Any:
             try:
                 return value(run)
             except MissingError:
@@ -323,7 +328,7 @@ class Compiler:
         if node.node is None:
             raise ValueError(_refused(node))
         if node.name in DEFAULT:
-            return self._default(node)
+            return self._default(node, node.node)
         function = _known(node, "filter", FILTERS, "default")
         value = self.value(node.node)
         arguments = [self.value(argument) for argument in node.args]
@@ -331,14 +336,14 @@ class Compiler:
             return lambda run: _within(function(value(run)))
         return lambda run: _within(function(value(run), *(one(run) for one in arguments)))
 
-    def _default(self, node: nodes.Filter) -> Value:
+    def _default(self, node: nodes.Filter, operand: nodes.Expr) -> Value:
         """`x | default(y)`: y when x is missing or null; with `true` also when x is empty."""
         _fits(node, node.name, lambda value, default, empty=False: None, given=1)  # noqa: ARG005
-        value = self._or_null(node.node)
+        value = self._or_null(operand)
         instead = self.value(node.args[0])
         empty = _constant(False) if len(node.args) == 1 else self.value(node.args[1])  # noqa: FBT003
 
-        def given(run: Run) -> Any:  # noqa: ANN401  # plain values
+        def given(run: Run) -> Any:
             found = value(run)
             missing = found is None or (not found and empty(run))
             return instead(run) if missing else found
@@ -365,7 +370,7 @@ class Compiler:
 
         return defined
 
-    _COMPILERS: Final[dict[type[nodes.Node], Callable[[Any, Any], Any]]] = {
+    _COMPILERS: Final[dict[type[nodes.Node], Callable[[Any, Any], Value]]] = {
         nodes.Name: _name,
         nodes.Const: _const,
         nodes.TemplateData: _data,
@@ -396,19 +401,7 @@ class Compiler:
 DEFAULT: Final = frozenset({"default", "d"})
 
 
-def item(container: Any, key: Any) -> Any:  # noqa: ANN401  # plain values
-    """Return what a map has under a key, or a list or text at an index. Nothing else has parts."""
-    if isinstance(container, dict):
-        if isinstance(key, str | int | float) and key in container:
-            return container[key]
-    elif isinstance(container, list | str) and type(key) is int and -len(container) <= key:
-        if key < len(container):
-            return container[key]
-    msg = "a key is not there"
-    raise MissingError(msg)
-
-
-def number(value: Any) -> int | float:  # noqa: ANN401  # plain values
+def number(value: Any) -> int | float:
     """Let numbers of 64 bits through: text times a number, or a number of a mile, is refused."""
     if type(value) is float or (type(value) is int and -MAX_INTEGER <= value <= MAX_INTEGER):
         return value
@@ -437,7 +430,10 @@ _ARITHMETIC: Final[dict[type[nodes.Node], Callable[[Any, Any], Any]]] = {
 
 def _whole(piece: Text) -> Text:
     def text(run: Run) -> str:
-        return _within(piece(run))
+        said = piece(run)
+        if len(said) > MAX_TEXT_CHARS:
+            raise TooLongError
+        return said
 
     return text
 
@@ -496,7 +492,7 @@ def _read(path: Read) -> Value:
         key = keys[0]
         return lambda run: item(_named(run, name), key)
 
-    def read(run: Run) -> Any:  # noqa: ANN401  # plain values
+    def read(run: Run) -> Any:
         value = _named(run, name)
         for key in keys:
             value = item(value, key)
@@ -505,7 +501,7 @@ def _read(path: Read) -> Value:
     return read
 
 
-def _named(run: Run, name: str) -> Any:  # noqa: ANN401  # plain values
+def _named(run: Run, name: str) -> Any:
     try:
         return run.values[name]
     except KeyError:
@@ -513,16 +509,16 @@ def _named(run: Run, name: str) -> Any:  # noqa: ANN401  # plain values
         raise MissingError(msg) from None
 
 
-def _constant(value: Any) -> Callable[[Run], Any]:  # noqa: ANN401  # plain values
+def _constant(value: Any) -> Callable[[Run], Any]:
     return lambda _run: value
 
 
-def _absent(_run: Run) -> Any:  # noqa: ANN401  # plain values
+def _absent(_run: Run) -> Any:
     msg = "an if without else has no value"
     raise MissingError(msg)
 
 
-def _within(value: Any) -> Any:  # noqa: ANN401  # plain values
+def _within(value: Any) -> Any:
     if isinstance(value, str) and len(value) > MAX_TEXT_CHARS:
         raise TooLongError
     return value
@@ -555,12 +551,13 @@ def _fits(
 ) -> None:
     """Refuse arguments that the function does not take, while the template is loaded."""
     try:
-        if node.kwargs or node.dyn_args or node.dyn_kwargs:
-            raise TypeError
         inspect.signature(function).bind(*[None] * (given + len(node.args)))
+        fits = not (node.kwargs or node.dyn_args or node.dyn_kwargs)
     except TypeError:
+        fits = False
+    if not fits:
         msg = f"line {node.lineno}: {name} does not take these arguments"
-        raise ValueError(msg) from None
+        raise ValueError(msg)
 
 
 def _refused(node: nodes.Node) -> str:

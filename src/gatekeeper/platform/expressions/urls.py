@@ -48,8 +48,7 @@ def _pieces(source: str, compiler: Compiler) -> list[Text]:
     """Take a URL apart into what is said literally and what gives encoded text."""
     parts = _parts(source, compiler)
     first = parts[0] if parts else ""
-    origin = _ORIGIN.match(first) if isinstance(first, str) else None
-    if origin is None or not isinstance(first, str):
+    if not isinstance(first, str) or (origin := _ORIGIN.match(first)) is None:
         msg = (
             "a URL begins with http:// or https://, a literal host and port without user or "
             "password, then / or ?"
@@ -73,10 +72,12 @@ def _parts(source: str, compiler: Compiler) -> list[str | Text]:
     for statement in parse(source):
         if not isinstance(statement, nodes.Output):
             msg = f"line {statement.lineno}: a URL has values in {{{{ }}}} and no statements"
-            raise ValueError(msg)
+            raise ValueError(msg)  # noqa: TRY004  # wrong configuration, not a wrong type
         for node in statement.nodes:
-            literal = isinstance(node, nodes.TemplateData)
-            parts.append(node.data if literal else compiler.output(node))
+            if isinstance(node, nodes.TemplateData):
+                parts.append(node.data)
+            else:
+                parts.append(compiler.output(node))
     return parts
 
 

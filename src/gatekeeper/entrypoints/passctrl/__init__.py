@@ -1,0 +1,1 @@
+"""`passctrl`: forward auth by itself. The same commands as `gk forwardauth`."""

