@@ -20,6 +20,7 @@ from gatekeeper.forwardauth.agents.memory import Memory
 from gatekeeper.forwardauth.errors import ConfigurationError
 from gatekeeper.forwardauth.plan import PROCESS_KEY
 from gatekeeper.forwardauth.service import Decider, Outside
+from gatekeeper.forwardauth.web.answering import Worker
 from gatekeeper.forwardauth.web.workers import Application, serve
 from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.outbound.client import OutboundClient
@@ -42,7 +43,10 @@ def serve_forwardauth(path: Path, environ: Mapping[str, str]) -> int:
     server = load(path, environ=environ).configuration.server
     configure_logs(server.logging.level.upper(), service="passctrl")
     return serve(
-        partial(application, path, dict(environ)), listen=server.listen, workers=server.workers
+        partial(application, path, dict(environ)),
+        listen=server.listen,
+        workers=server.workers,
+        operations=server.operations,
     )
 
 
@@ -88,7 +92,7 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
         rejected=observer.rejected,
     )
     try:
-        yield Application(decider.decide, watcher.run)
+        yield Application(decider.decide, watcher.run, Worker(decider, observer, clock))
     finally:
         await client.close()
         if lines is not None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gatekeeper.forwardauth.model import OriginalRequest, SkippedDefinition
     from gatekeeper.forwardauth.ports import Expression
     from gatekeeper.forwardauth.request.reading import Reading
+    from gatekeeper.kernel.secret import Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,8 @@ class Generation:
     """Endpoints that are configured and cannot be judged."""
     skipped: tuple[SkippedDefinition, ...] = ()
     sources: tuple[str, ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    """All that the configuration holds or names: what is never shown."""
 
     def unready(self) -> tuple[str, ...]:
         """Say why requests cannot all be judged; empty when they can."""
