@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import secrets
 import sys
@@ -15,8 +16,10 @@ from gatekeeper.forwardauth.adapters.backends import HttpBackends
 from gatekeeper.forwardauth.adapters.files import load
 from gatekeeper.forwardauth.adapters.language import Language
 from gatekeeper.forwardauth.adapters.observing import Observer
+from gatekeeper.forwardauth.adapters.tables import Table, read_tables
 from gatekeeper.forwardauth.adapters.watching import ConfigurationWatcher
 from gatekeeper.forwardauth.agents.memory import Memory
+from gatekeeper.forwardauth.cases import CaseResult, run_cases
 from gatekeeper.forwardauth.errors import ConfigurationError, Problem
 from gatekeeper.forwardauth.plan import PROCESS_KEY, Compiled, compile_configuration
 from gatekeeper.forwardauth.service import Decider, Outside
@@ -30,9 +33,10 @@ from gatekeeper.platform.telemetry.lines import LineWriter
 from gatekeeper.platform.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
 
+    from gatekeeper.forwardauth.agents.server import Generation
     from gatekeeper.forwardauth.config import Server
     from gatekeeper.forwardauth.config.loaded import Loaded
     from gatekeeper.forwardauth.ports import Sessions, SharedCache, Tokens
@@ -78,6 +82,7 @@ def serve_forwardauth(path: Path, environ: Mapping[str, str]) -> int:
     """Serve decisions until told to stop. Raises `ConfigurationError`, or `OSError` for a port."""
     server = load(path, environ=environ).configuration.server
     configure_logs(server.logging.level.upper(), service="passctrl")
+    read_tables(path, server)
     return serve(
         partial(application, path, dict(environ)),
         listen=server.listen,
@@ -100,7 +105,7 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
         max_connections=settings.backend.max_connections,
     )
     decider = Decider(
-        compile_loaded(loaded).generation,
+        first_generation(path, loaded),
         Outside(
             backends=HttpBackends(
                 client=client,
@@ -124,7 +129,7 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
         path,
         environ=environ,
         running=loaded,
-        taken=partial(_take, decider, observer),
+        taken=partial(_take, path, decider, observer),
         rejected=observer.rejected,
     )
     try:
@@ -135,13 +140,58 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
             lines.flush()
 
 
-async def _take(decider: Decider, observer: Observer, loaded: Loaded) -> None:
+async def _take(path: Path, decider: Decider, observer: Observer, loaded: Loaded) -> None:
     """Put a configuration in force, as a whole or not at all."""
-    compiled = compile_loaded(loaded, decider.generation.number + 1)
-    if compiled.faults:
-        raise ConfigurationError(_problems(loaded, compiled))
-    decider.replace(compiled.generation)
-    observer.taken(compiled.generation)
+    # In another thread: decisions go on meanwhile.
+    generation = await asyncio.to_thread(
+        next_generation, path, loaded, decider.generation.number + 1
+    )
+    decider.replace(generation)
+    observer.taken(generation)
+
+
+def first_generation(path: Path, loaded: Loaded) -> Generation:
+    """Compile what can be used. An endpoint that fails a case of its tables is quarantined.
+
+    Raises `ConfigurationError` for a table that cannot be read: nobody knows what it would say.
+    """
+    generation = compile_loaded(loaded).generation
+    return generation.without(
+        {
+            result.endpoint: f"{table.place(number)}: {_failed(result)}"
+            for table, number, result in failing_cases(path, loaded, generation)
+            if result.endpoint not in generation.quarantined
+        }
+    )
+
+
+def next_generation(path: Path, loaded: Loaded, number: int) -> Generation:
+    """Compile a whole configuration. Raises `ConfigurationError` if a case fails, or anything."""
+    compiled = compile_loaded(loaded, number)
+    problems = [
+        *_problems(loaded, compiled),
+        *(
+            Problem(place=table.place(n), key=f"cases.{n}", message=_failed(result))
+            for table, n, result in failing_cases(path, loaded, compiled.generation)
+        ),
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+    return compiled.generation
+
+
+def failing_cases(
+    path: Path, loaded: Loaded, generation: Generation
+) -> Iterator[tuple[Table, int, CaseResult]]:
+    """Yield each case that fails: its table, its number there, and how."""
+    for table in read_tables(path, loaded.configuration.server):
+        for number, result in enumerate(run_cases(table.cases, generation)):
+            if result.problem is not None:
+                yield table, number, result
+
+
+def _failed(result: CaseResult) -> str:
+    return f"case {result.name!r} fails: {result.problem}"
 
 
 # Each of these brings libraries that are large beside a worker: only where they are used.
