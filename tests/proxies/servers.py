@@ -1,6 +1,7 @@
 """Starts real proxies with the files of examples/proxies, of which only the ports are changed."""
 
 import contextlib
+import os
 import re
 import socket
 import subprocess
@@ -100,7 +101,11 @@ def running(
         proxy = Proxy(name, port, folder / "log")
         with proxy.log.open("wb") as log:
             process = subprocess.Popen(
-                [binary, *kind.arguments(folder)], cwd=folder, stdout=log, stderr=log
+                [binary, *kind.arguments(folder)],
+                cwd=folder,
+                env={**os.environ, "HOME": str(folder)},  # Caddy keeps state there
+                stdout=log,
+                stderr=log,
             )
         try:
             if answers(port, process):

@@ -10,18 +10,16 @@ import time
 from contextlib import asynccontextmanager
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from gatekeeper.bootstrap.configuration import first_generation, next_generation
 from gatekeeper.forwardauth.adapters.backends import HttpBackends
 from gatekeeper.forwardauth.adapters.files import load
-from gatekeeper.forwardauth.adapters.language import Language
 from gatekeeper.forwardauth.adapters.observing import Observer
-from gatekeeper.forwardauth.adapters.tables import Table, read_tables
+from gatekeeper.forwardauth.adapters.tables import read_tables
 from gatekeeper.forwardauth.adapters.watching import ConfigurationWatcher
 from gatekeeper.forwardauth.agents.memory import Memory
-from gatekeeper.forwardauth.cases import CaseResult, run_cases
-from gatekeeper.forwardauth.errors import ConfigurationError, Problem
-from gatekeeper.forwardauth.plan import PROCESS_KEY, Compiled, compile_configuration
+from gatekeeper.forwardauth.plan import PROCESS_KEY
 from gatekeeper.forwardauth.service import Decider, Outside
 from gatekeeper.forwardauth.web.answering import Worker
 from gatekeeper.forwardauth.web.workers import Application, serve
@@ -33,49 +31,12 @@ from gatekeeper.platform.telemetry.lines import LineWriter
 from gatekeeper.platform.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
-    from gatekeeper.forwardauth.agents.server import Generation
     from gatekeeper.forwardauth.config import Server
     from gatekeeper.forwardauth.config.loaded import Loaded
     from gatekeeper.forwardauth.ports import Sessions, SharedCache, Tokens
-
-FIRST_GENERATION: Final = 1
-
-
-def check_configuration(path: Path, environ: Mapping[str, str]) -> tuple[Problem, ...]:
-    """Say everything that is wrong with a configuration, as it would be loaded."""
-    try:
-        loaded = load(path, environ=environ)
-    except ConfigurationError as error:
-        return error.problems
-    return (*loaded.problems, *_problems(loaded, compile_loaded(loaded)))
-
-
-def compile_loaded(loaded: Loaded, number: int = FIRST_GENERATION) -> Compiled:
-    """Compile what was read; what cannot be is left out."""
-    return compile_configuration(
-        loaded.configuration,
-        Language(loaded.templates_folder),
-        number=number,
-        digest=loaded.digest,
-        environment=loaded.environment,
-        secret_values={name: secret.reveal() for name, secret in loaded.secrets.items()},
-        skipped=loaded.skipped,
-        sources=loaded.sources,
-    )
-
-
-def _problems(loaded: Loaded, compiled: Compiled) -> tuple[Problem, ...]:
-    return tuple(
-        Problem(
-            place=loaded.place(fault.where),
-            key=".".join(map(str, fault.where)),
-            message=fault.message,
-        )
-        for fault in compiled.faults
-    )
 
 
 def serve_forwardauth(path: Path, environ: Mapping[str, str]) -> int:
@@ -148,50 +109,6 @@ async def _take(path: Path, decider: Decider, observer: Observer, loaded: Loaded
     )
     decider.replace(generation)
     observer.taken(generation)
-
-
-def first_generation(path: Path, loaded: Loaded) -> Generation:
-    """Compile what can be used. An endpoint that fails a case of its tables is quarantined.
-
-    Raises `ConfigurationError` for a table that cannot be read: nobody knows what it would say.
-    """
-    generation = compile_loaded(loaded).generation
-    return generation.without(
-        {
-            result.endpoint: f"{table.place(number)}: {_failed(result)}"
-            for table, number, result in failing_cases(path, loaded, generation)
-            if result.endpoint not in generation.quarantined
-        }
-    )
-
-
-def next_generation(path: Path, loaded: Loaded, number: int) -> Generation:
-    """Compile a whole configuration. Raises `ConfigurationError` if a case fails, or anything."""
-    compiled = compile_loaded(loaded, number)
-    problems = [
-        *_problems(loaded, compiled),
-        *(
-            Problem(place=table.place(n), key=f"cases.{n}", message=_failed(result))
-            for table, n, result in failing_cases(path, loaded, compiled.generation)
-        ),
-    ]
-    if problems:
-        raise ConfigurationError(problems)
-    return compiled.generation
-
-
-def failing_cases(
-    path: Path, loaded: Loaded, generation: Generation
-) -> Iterator[tuple[Table, int, CaseResult]]:
-    """Yield each case that fails: its table, its number there, and how."""
-    for table in read_tables(path, loaded.configuration.server):
-        for number, result in enumerate(run_cases(table.cases, generation)):
-            if result.problem is not None:
-                yield table, number, result
-
-
-def _failed(result: CaseResult) -> str:
-    return f"case {result.name!r} fails: {result.problem}"
 
 
 # Each of these brings libraries that are large beside a worker: only where they are used.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from gatekeeper.bootstrap.forwardauth import compile_loaded
+from gatekeeper.bootstrap.configuration import compile_loaded
 from gatekeeper.forwardauth.adapters.files import load
 from gatekeeper.forwardauth.adapters.tables import read_files, read_tables
 from gatekeeper.forwardauth.cases import run_cases

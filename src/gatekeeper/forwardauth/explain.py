@@ -154,7 +154,7 @@ def _headers(answer: Answer, plan: EndpointPlan | None) -> Iterator[ExplainedHea
 
 def _constant(plan: EndpointPlan, answer: Answer) -> dict[str, str]:
     response, found = plan.response, {"content-type": "text/plain; charset=utf-8"}
-    for one in (response.pass_, response.fail, response.error, response.unauthenticated):
+    for one in (*response.answers.values(), response.unauthenticated):
         if one.outcome is answer.outcome:
             found |= _words(one)
     return found

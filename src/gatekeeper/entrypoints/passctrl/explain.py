@@ -48,7 +48,7 @@ def explain(
 
     Example:  passctrl explain config.yaml --request request.http
 
-    Example:  gk forwardauth explain config.yaml --request request.http --backend answers.json --json
+    Example:  gk forwardauth explain config.yaml --request request.http --json
     """
     try:
         explained = bootstrap.explain_request(

@@ -7,6 +7,7 @@ from typing import Final
 from gatekeeper.entrypoints.commands import Lazy, group, lazy_group, run
 
 COMMANDS: Final = {
+    "init": Lazy("passctrl.init:init", "Write a first configuration, for PassCtrl and a proxy."),
     "serve": Lazy("passctrl.serve:serve", "Answer proxies."),
     "check": Lazy("passctrl.check:check", "Check a configuration without serving it."),
     "explain": Lazy("passctrl.explain:explain", "Show why a request is answered as it is."),
