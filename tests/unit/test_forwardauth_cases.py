@@ -184,8 +184,9 @@ async def test_the_watcher_takes_a_configuration_once_its_table_is_mended(tmp_pa
         for _ in range(3):
             await watcher.look()
 
-    changed = {**CONFIGURATION, "rules": {**CONFIGURATION["rules"], "known": {}}}
-    path.write_text(json.dumps(changed))
+    open_to_all = {"responses": CONFIGURATION["rules"]["known"]["responses"]}
+    rules = {**CONFIGURATION["rules"], "known": open_to_all}
+    path.write_text(json.dumps({**CONFIGURATION, "rules": rules}))
     await look()
     assert "case 'a case' fails" in rejected[0].message
     assert taken == []

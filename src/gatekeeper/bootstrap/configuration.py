@@ -73,13 +73,10 @@ def first_generation(path: Path, loaded: Loaded) -> Generation:
 def next_generation(path: Path, loaded: Loaded, number: int) -> Generation:
     """Compile a whole configuration. Raises `ConfigurationError` if a case fails, or anything."""
     compiled = compile_loaded(loaded, number)
-    problems = [
-        *problems_of(loaded, compiled),
-        *(
-            Problem(place=table.place(n), key=f"cases.{n}", message=_failed(result))
-            for table, n, result in failing_cases(path, loaded, compiled.generation)
-        ),
-    ]
+    problems = problems_of(loaded, compiled) or tuple(
+        Problem(place=table.place(n), key=f"cases.{n}", message=_failed(result))
+        for table, n, result in failing_cases(path, loaded, compiled.generation)
+    )
     if problems:
         raise ConfigurationError(problems)
     return compiled.generation
