@@ -218,7 +218,7 @@ def agree(
         assert outcome(expression, one) == outcome(expression, other), expression.reads
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(CONDITIONS, VALUES, VALUES)
 @example("has(rules.a.b)", {"rules": {"a": {}}}, {"rules": {}})
 @example("lookup(rules.a, 'b') == null", {"rules": {"a": {}}}, {"rules": {}})
@@ -229,7 +229,7 @@ def test_a_condition_reads_no_more_than_it_says(
     agree(LANGUAGE.expression, source, one, other)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(TEMPLATES, VALUES, VALUES)
 def test_a_template_reads_no_more_than_it_says(
     source: str, one: dict[str, Any], other: dict[str, Any]
