@@ -97,7 +97,8 @@ class Refusing(Response):
 
 class Passing(Strict):
     """How a request is answered that is let through: the answer to the proxy is always 200 without
-    a body (nginx drops connections otherwise, Envoy takes nothing else)."""
+    a body (nginx drops connections otherwise, Envoy takes nothing else).
+    """
 
     headers: Copied = {}
     """Identity headers for the proxy to hand on. Each is sent, also when it is empty."""
