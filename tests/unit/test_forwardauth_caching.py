@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +20,9 @@ from gatekeeper.forwardauth.model import (
     RuleResult,
     VerifyToken,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ALLOW = {"allow": {"authorization": ["bearer"], "header": ["x-key"], "query": ["key"], "cookie": ["sid"], "none": True}}  # fmt: skip
 TTL = {"ttl": {"pass": "60s", "fail": "10s"}}

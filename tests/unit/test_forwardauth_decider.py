@@ -14,6 +14,7 @@ from factories.decisions import NOW, compiled, endpoint
 from fakes.backends import FakeBackends, answered
 from fakes.shared_cache import FakeSharedCache
 from gatekeeper.forwardauth import service
+from gatekeeper.forwardauth.adapters import language
 from gatekeeper.forwardauth.agents.memory import Memory
 from gatekeeper.forwardauth.model import (
     BackendRequest,
@@ -266,8 +267,6 @@ async def test_an_expression_that_fails_otherwise_is_an_error(
 ) -> None:
     world = World({"rule": rule})
     assert (await world.ask()).status == 200
-    from gatekeeper.forwardauth.adapters import language
-
     for name in ("_Calculated", "_Rendered"):
         kind = getattr(language, name)
         evaluate = kind.__call__
@@ -292,7 +291,9 @@ LIVE = {"conditions": {"whenAll": ["session.live"]}}
 @pytest.mark.parametrize("effect", ["backends", "tokens", "sessions", "shared"])
 async def test_whatever_fails_outside_is_an_error(effect: str, error: Exception) -> None:
     rules = {"backends": FREE, "tokens": JWT, "sessions": LIVE, "shared": KEPT}
-    world = World({"rule": rules[effect]}, **{effect: Broken(error)})
+    world = World({"rule": rules[effect]})
+    setattr(world, effect, Broken(error))
+    world.__post_init__()
     api = endpoint("rule", authentication={"allow": {"authorization": ["bearer"]}}, forwardProxyPolicy=PROXY)  # fmt: skip
     world.decider.replace(
         compiled({"endpoints": {"api": api}, "rules": {"rule": rules[effect]}}).generation

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic import BaseModel
+
 from gatekeeper.forwardauth.agents.admission import Admission
 from gatekeeper.forwardauth.agents.chain import compile_chain
 from gatekeeper.forwardauth.agents.compiling import Compiler, Fault, reads_of
@@ -21,9 +23,10 @@ from gatekeeper.forwardauth.checking import check_endpoint, check_rule
 from gatekeeper.forwardauth.model import SkippedDefinition
 from gatekeeper.forwardauth.request import views
 from gatekeeper.forwardauth.request.reading import reading_of
+from gatekeeper.kernel.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from gatekeeper.forwardauth.config import Configuration, Endpoint, Rule
     from gatekeeper.forwardauth.model import OriginalRequest, Read
@@ -85,9 +88,22 @@ def compile_configuration(
             quarantined=frozenset(s.name for s in left_out if s.kind == "endpoint"),
             skipped=tuple(sorted(left_out)),
             sources=sources,
+            secrets=(*map(Secret, secret_values.values()), *_secrets(configuration)),
         ),
         faults=tuple(builder.faults),
     )
+
+
+def _secrets(part: object) -> Iterator[Secret]:
+    """Yield every secret that stands in a configuration."""
+    if isinstance(part, Secret):
+        yield part
+    elif isinstance(part, BaseModel):
+        for name in type(part).model_fields:
+            yield from _secrets(getattr(part, name))
+    elif isinstance(part, dict | list):
+        for inner in part.values() if isinstance(part, dict) else part:
+            yield from _secrets(inner)
 
 
 class _Builder:

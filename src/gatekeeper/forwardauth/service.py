@@ -47,6 +47,7 @@ NOT_FOUND: Final = Answer(Outcome.ERROR, 404, reason="no such endpoint")
 QUARANTINED: Final = Answer(Outcome.ERROR, 503, reason="the endpoint is quarantined")
 DEFECT: Final = Answer(Outcome.ERROR, 500, reason="a defect")
 NOT_CONFIGURED: Final = Rejected(503, "nobody is configured to ask")
+NOBODY: Final = Rejected(503, "nobody is configured who could be asked")
 LATE: Final = Answer(Outcome.ERROR, 503, reason="the decision took too long")
 
 _NOWHERE: Final = Mount("auth", "", b"")
@@ -174,13 +175,32 @@ class Decider:
             case CallBackend(request):
                 return await self._outside.backends.call(request)
             case VerifyToken(issuer, token):
-                return await self._outside.tokens.verify(issuer, token)
+                tokens = self._outside.tokens
+                return NOBODY if tokens is None else await tokens.verify(issuer, token)
             case FindSessions(token):
-                return await self._outside.sessions.live(token)
+                sessions = self._outside.sessions
+                return NOBODY if sessions is None else await sessions.live(token)
             case Claim(key):
                 return await self._claim(key, led)
             case Settle(key, result):
                 return await self._settle(key, led, result)
+
+    async def perform_aside(self, effect: Effect) -> Any:  # noqa: ANN401  # by effect
+        """Give what a decision asks for that is none: nothing is kept, and nobody waits for it."""
+        match effect:
+            case Claim(key):
+                return await self._shared(key)
+            case Settle(_, _):
+                return None
+            case _:
+                return await self._perform(effect, {})
+
+    async def _shared(self, key: bytes) -> RuleResult | None:
+        """Return what the shared cache keeps, if it is ours and not past."""
+        shared = self._outside.shared
+        sealed = None if shared is None else await shared.get(key)
+        kept = None if sealed is None else caching.decode(sealed, key, self._outside.seal)
+        return kept if kept is not None and kept.until > self._outside.clock() else None
 
     async def _claim(self, key: bytes, led: _Led) -> RuleResult | None:
         """Find a kept result, or the one another request is making; None: make it."""
@@ -193,13 +213,10 @@ class Decider:
                 return landed._replace(origin="flight")
             return None
         led[key] = self._flights[key] = asyncio.get_running_loop().create_future()
-        shared = self._outside.shared
-        sealed = None if shared is None else await shared.get(key)
-        kept = None if sealed is None else caching.decode(sealed, key, self._outside.seal)
-        now = self._outside.clock()
-        if kept is None or kept.until <= now:
+        kept = await self._shared(key)
+        if kept is None:
             return None
-        self.memory.put(key, kept, now)
+        self.memory.put(key, kept, self._outside.clock())
         self._land(key, led, kept)
         return kept
 

@@ -20,9 +20,9 @@ def serve(
     Broken definitions are left out at the start, and endpoints that need them answer 503;
     `passctrl check` says what is wrong. A broken server block ends the process.
 
-    Example:  passctrl serve config.yaml
+    Example:  gk forwardauth serve config.yaml
 
-    Example:  PASSCTRL_SERVER__LISTEN__PORT=9090 passctrl serve config.yaml
+    Example:  PASSCTRL_SERVER__LISTEN__PORT=9090 gk forwardauth serve config.yaml
     """
     try:
         status = bootstrap.serve_forwardauth(config, os.environ)

@@ -341,5 +341,6 @@ def _ended(plan: RulePlan, evaluation: Evaluation, outcome: Outcome, reason: str
         if outcome is Outcome.PASS:
             outcome, reason = Outcome.ERROR, f"responses.pass.variables: {error}"
     if evaluation.trace is not None:
-        evaluation.note("rule execution", plan.name, outcome.value, {"reason": reason, **exported})
+        detail = {"reason": reason, "exports": exported}
+        evaluation.note("rule execution", plan.name, outcome.value, detail)
     return RuleResult(outcome, reason, {plan.name: exported} if exported else NOTHING)

@@ -1,0 +1,77 @@
+"""A real proxy on files that a test wrote, instead of those of examples/proxies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from proxies.client import PATIENCE
+from proxies.servers import ATTEMPTS, KINDS, LISTENS, answers, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def proxy_on(name: str, folder: Path, *, target: str = "/") -> Iterator[int]:
+    """Run a proxy in a folder with its files, until the block ends; give its port.
+
+    It listens where the files say 8000: that alone is replaced.
+    """
+    kind = KINDS[name]
+    binary = kind.find()
+    texts = {file: file.read_text() for file in folder.iterdir() if file.is_file()}
+    for attempt in range(1, ATTEMPTS + 1):
+        port = free_port()
+        for file, text in texts.items():
+            file.write_text(text.replace(str(LISTENS), str(port)))
+        log = folder / "log"
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                [binary, *kind.arguments(folder)], cwd=folder, stdout=stream, stderr=stream
+            )
+        try:
+            if answers(port, process, target=target):
+                yield port
+                return
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+        if attempt == ATTEMPTS:
+            pytest.fail(f"{name} does not start: {log.read_text()[-2000:]}")
+
+
+@contextmanager
+def passctrl_on(
+    configuration: Path,
+    *,
+    port: int = 0,
+    environment: dict[str, str] | None = None,
+    endpoint: str = "app",
+) -> Iterator[int]:
+    """Run `passctrl serve` on a configuration, until the block ends; give its port."""
+    port = port or free_port()
+    variables = {
+        **os.environ,
+        "PASSCTRL_SERVER__LISTEN__PORT": str(port),
+        "PASSCTRL_SERVER__OPERATIONS__PORT": str(free_port()),
+        **(environment or {}),
+    }
+    log = configuration.parent / "passctrl.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("passctrl"), "serve", configuration],
+            env=variables, cwd=configuration.parent, stdout=stream, stderr=stream,
+        )  # fmt: skip
+    try:
+        assert answers(port, process, target=f"/{endpoint}/auth"), log.read_text()[-2000:]
+        yield port
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
