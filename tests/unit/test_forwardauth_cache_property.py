@@ -218,7 +218,7 @@ PARTS: dict[str, list[Any]] = {
     "cookie": ["c=1", "c=2; d=1", None],
 }
 HEADERS = ("authorization", "x-role", "x-key", "cookie")
-PART = st.sampled_from(list(PARTS)).flatmap(
+PART = st.sampled_from([*PARTS, "authorization", "authorization", "x-role", "query"]).flatmap(
     lambda name: st.tuples(st.just(name), st.sampled_from(PARTS[name]))
 )
 Asked = tuple[int, str, OriginalRequest]

@@ -304,6 +304,16 @@ async def test_whatever_fails_outside_is_an_error(effect: str, error: Exception)
     assert world.at_rest()
 
 
+@pytest.mark.parametrize("rule", [JWT, LIVE])
+async def test_where_nobody_can_be_asked_about_a_token_it_is_an_error(rule: dict[str, Any]) -> None:
+    allow = {"allow": {"authorization": ["bearer"]}}
+    guarded = endpoint("rule", authentication=allow, forwardProxyPolicy=PROXY)
+    world = World({"rule": rule}, endpoints={"guarded": guarded})
+    token = {"authorization": "Bearer t"}
+    assert (await world.ask(asking("/nginx/guarded", headers=token))).status == 502
+    assert not world.seen.failures
+
+
 @pytest.mark.parametrize("rule", [{}, FREE])
 async def test_what_cannot_be_logged_is_not_allowed(rule: dict[str, Any]) -> None:
     world = World({"rule": rule}, seen=Seen(broken=True))
