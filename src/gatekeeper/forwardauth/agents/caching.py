@@ -31,6 +31,8 @@ MAX_DEPTH: Final = 32
 MAX_DIRECTIVES: Final = 50
 MAX_AGE_DIGITS: Final = 9
 _ABSENT: Final = object()
+_MAPS: Final = (dict, Mapping)
+"""A plain dict is recognised faster."""
 _FORMAT: Final = b"result 1"
 """What `encode` writes: an entry of another format is none of ours."""
 
@@ -89,7 +91,7 @@ def key_of(plan: Caching, values: Mapping[str, Any], extra: object = None) -> by
     for name, *keys in plan.reads:
         value: Any = values.get(name, _ABSENT)
         for key in keys:
-            value = value.get(key, _ABSENT) if isinstance(value, Mapping) else _ABSENT
+            value = value.get(key, _ABSENT) if isinstance(value, _MAPS) else _ABSENT
         _write(parts, value)
     _write(parts, extra)
     return blake2b(b"".join(parts), key=plan.salt, digest_size=KEY_BYTES).digest()
@@ -112,7 +114,7 @@ def _write(parts: list[bytes], value: Any) -> None:  # noqa: ANN401, C901  # one
         parts.append(b"i%d:" % value)
     elif isinstance(value, bytes):
         parts += (b"b%d:" % len(value), value)
-    elif isinstance(value, Mapping):
+    elif isinstance(value, _MAPS):
         parts.append(b"m%d:" % len(value))
         for name in sorted(value, key=str) if len(value) > 1 else value:
             _write(parts, name)
