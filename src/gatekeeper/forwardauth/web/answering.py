@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pydantic import ValidationError
@@ -39,10 +40,12 @@ Ask = Callable[[Answer], Awaitable[Answer]]
 """Asks one worker. Raises `OSError`, `TimeoutError` or `ValueError` when it does not answer."""
 
 
-class Seen(Protocol):
-    """What was seen of decisions."""
-
+class Counters(Protocol):
     def collect(self) -> Iterable[Metric]: ...
+
+
+class Seen(Counters, Protocol):
+    """What was seen of decisions."""
 
     def recent(self, correlation_id: str) -> RecentDecision | None: ...
 
@@ -50,9 +53,12 @@ class Seen(Protocol):
 class Worker:
     """Answers what is asked about one worker. `clock` gives seconds of Unix time."""
 
-    def __init__(self, decider: Decider, seen: Seen, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, decider: Decider, seen: Seen, clock: Callable[[], float], *more: Counters
+    ) -> None:
         self._decider = decider
         self._seen = seen
+        self._counters = (seen, *more)
         self._clock = clock
 
     async def __call__(self, question: Answer) -> Answer:
@@ -60,7 +66,8 @@ class Worker:
             case "ready":
                 return {"reasons": list(self._decider.generation.unready())}
             case "metrics":
-                return {"worker": os.getpid(), "families": [*map(_family, self._seen.collect())]}
+                counted = chain.from_iterable(one.collect() for one in self._counters)
+                return {"worker": os.getpid(), "families": [*map(_family, counted)]}
             case "recent":
                 found = self._seen.recent(question["id"])
                 return {"found": None if found is None else found.model_dump(by_alias=True)}
