@@ -17,11 +17,12 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from factories.decisions import endpoint
+from factories.decisions import NOW, endpoint
 from factories.operations import AUTHORIZED, CONFIGURATION, PATIENCE_SECONDS, TOKEN, One, listener
 from gatekeeper.forwardauth.adapters.observing import RECENT
-from gatekeeper.forwardauth.web.answering import answer_on, over
+from gatekeeper.forwardauth.web.answering import Worker, answer_on, over
 from gatekeeper.forwardauth.web.operations import MAX_BODY_BYTES
+from gatekeeper.forwardauth.web.shadowing import LastDecided, Shadowing
 
 BROKEN = {
     "endpoints": {"app": endpoint("gone")},
@@ -82,6 +83,16 @@ async def test_metrics_of_several_workers_are_added_up_and_gauges_keep_apart() -
             said['passctrl_generation{"worker": "1"}'] == said['passctrl_generation{"worker": "2"}']
         )
         assert said["passctrl_workers{}"] == 2
+
+
+async def test_every_metric_of_forward_auth_is_documented_and_no_other() -> None:
+    one = One()
+    shadowing = Shadowing(one.decider, LastDecided(), clock=lambda: 0.0)
+    page = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
+    told = set(re.findall(r"^\| `(passctrl_\w+)`", page.read_text(), re.MULTILINE))
+    async with listener(Worker(one.decider, one.observer, lambda: NOW, shadowing)) as client:
+        text = (await client.get("/metrics")).text
+    assert told == set(re.findall(r"^# TYPE (passctrl_\w+)", text, re.MULTILINE))
 
 
 async def test_a_count_never_goes_back_when_a_worker_is_replaced() -> None:

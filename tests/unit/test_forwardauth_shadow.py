@@ -3,9 +3,8 @@
 import asyncio
 import json
 import re
-from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
@@ -19,6 +18,9 @@ from gatekeeper.forwardauth.ports import Backends
 from gatekeeper.forwardauth.service import Decider, Outside
 from gatekeeper.forwardauth.shadow import Careful, Remembered
 from gatekeeper.forwardauth.web.shadowing import MAX_AT_ONCE, LastDecided, Shadowing
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
 
 URL = "https://facts.example/x"
 PATIENCE_SECONDS = 30.0
