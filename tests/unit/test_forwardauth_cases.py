@@ -274,3 +274,14 @@ def test_what_explain_cannot_use_is_said(tmp_path: Path, words: tuple[str, ...],
     done = run("explain", str(write(tmp_path, [])), *words, said=f"GET {URL} HTTP/1.1\n")
     assert done.exit_code == 2
     assert said in done.stderr
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"\xff", "UTF-8"), (b"x" * 70_000, "65536 bytes")])
+def test_a_request_that_is_no_text_or_too_long_is_refused(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    path = write(tmp_path, [])
+    (request := tmp_path / "r.http").write_bytes(content)
+    done = run("explain", str(path), "--request", str(request), "--endpoint", "known")
+    assert done.exit_code == 2
+    assert said in done.stderr

@@ -13,11 +13,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import structlog
 from pydantic import ValidationError
 
 from gatekeeper.forwardauth import recorded
 from gatekeeper.forwardauth.config.recorded import Question
 from gatekeeper.forwardauth.explain import explain
+from gatekeeper.forwardauth.redaction import Redactor
 from gatekeeper.forwardauth.service import DECISION_SECONDS
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from gatekeeper.forwardauth.model import Effect
     from gatekeeper.forwardauth.service import Decider
     from gatekeeper.wire.forwardauth import RecentDecision
+
+log = structlog.get_logger("gatekeeper.forwardauth.operations")
 
 MAX_QUESTION_BYTES: Final = 1_048_576
 ASK_SECONDS: Final = 3.0
@@ -64,7 +68,7 @@ class Worker:
     async def __call__(self, question: Answer) -> Answer:
         match question["ask"]:
             case "ready":
-                return {"reasons": list(self._decider.generation.unready())}
+                return {"reasons": self._unready()}
             case "metrics":
                 counted = chain.from_iterable(one.collect() for one in self._counters)
                 return {"worker": os.getpid(), "families": [*map(_family, counted)]}
@@ -75,6 +79,12 @@ class Worker:
                 return await self._explain(question["question"])
             case _:
                 return {}
+
+    def _unready(self) -> list[str]:
+        generation = self._decider.generation
+        reasons = generation.unready()
+        redactor = Redactor(secret.reveal() for secret in generation.secrets if reasons)
+        return [redactor.text(reason) for reason in reasons]
 
     async def _explain(self, asked: object) -> Answer:
         try:
@@ -120,8 +130,8 @@ async def answer_on(listening: socket.socket, worker: Ask) -> None:
             if line:
                 writer.write(json.dumps(await worker(json.loads(line))).encode())
                 await writer.drain()
-        except (OSError, ValueError, TimeoutError):
-            pass  # whoever asked is gone, or is told nothing
+        except Exception as error:  # noqa: BLE001  # whoever asked is told nothing
+            log.error("a question failed", error=type(error).__name__)  # noqa: TRY400
         finally:
             writer.close()
 
