@@ -59,6 +59,7 @@ COMMAND_OUTPUTS: Final[Mapping[str, type[BaseModel]]] = {
     "audit tail": audit.EventFields,
     "audit verify": output.VerifyReport,
     "forwardauth check": output.ForwardAuthCheck,
+    "forwardauth doctor": output.ForwardAuthExamination,
     "migrate": output.MigrateReport,
     "policy explain": sessions.Explanation,
     "policy test": output.PolicyTestReport,

@@ -10,6 +10,7 @@ COMMANDS: Final = {
     "init": Lazy("passctrl.init:init", "Write a first configuration, for PassCtrl and a proxy."),
     "serve": Lazy("passctrl.serve:serve", "Answer proxies."),
     "check": Lazy("passctrl.check:check", "Check a configuration without serving it."),
+    "doctor": Lazy("passctrl.doctor:doctor", "Examine a running proxy from outside."),
 }
 
 app = group(cls=lazy_group(COMMANDS), no_args_is_help=True)
