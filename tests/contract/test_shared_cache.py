@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
-import ipaddress
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 import redis.asyncio as redis
 import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from factories.certificates import self_signed
 from fakes.shared_cache import FakeSharedCache
 from gatekeeper.forwardauth.adapters.shared_cache import shared_cache
 from gatekeeper.forwardauth.config.server import Valkey
@@ -261,7 +257,7 @@ async def test_a_wrong_password_is_an_outage_that_does_not_tell_it(tmp_path: Pat
 
 
 async def test_tls_is_spoken_with_a_server_whose_certificate_is_trusted(tmp_path: Path) -> None:
-    certificate, key = _certificate(tmp_path)
+    certificate, key = self_signed(tmp_path)
     files = (
         "--tls-cert-file",
         certificate,
@@ -285,35 +281,6 @@ async def test_tls_is_spoken_with_a_server_whose_certificate_is_trusted(tmp_path
         assert await doubting.get(KEY) is None
         await trusting.close()
         await doubting.close()
-
-
-def _certificate(folder: Path) -> tuple[str, str]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "valkey")])
-    now = dt.datetime.now(dt.UTC)  # noqa: TID251  # a certificate's own times
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_file, key_file = folder / "cert.pem", folder / "key.pem"
-    certificate_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return str(certificate_file), str(key_file)
 
 
 @pytest.mark.parametrize("address", ["", ":6379", "user@host:1", "host:port", "host:1/path"])

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Mapping
 
 
@@ -69,9 +70,9 @@ class BackendServer:
 
     @classmethod
     @asynccontextmanager
-    async def serving(cls) -> AsyncIterator[Self]:
+    async def serving(cls, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
         backend = cls()
-        server = await asyncio.start_server(backend._connected, "127.0.0.1", 0)
+        server = await asyncio.start_server(backend._connected, "127.0.0.1", 0, ssl=tls)
         backend.port = server.sockets[0].getsockname()[1]
         try:
             yield backend

@@ -3,15 +3,18 @@
 import asyncio
 import gzip
 import socket
+import ssl
 import zlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from factories.certificates import self_signed
 from fakes.backend_server import CUT, HANG, BackendServer, Scripted, Then, reply
 from gatekeeper.forwardauth.adapters.backends import MAX_JSON_DEPTH, HttpBackends
 from gatekeeper.forwardauth.model import BackendRequest, BackendResponse
@@ -245,6 +248,19 @@ async def test_a_client_that_is_closed_says_so(
     await client.close()
 
     assert "stopping" in error_of(await backends.call(asking(backend.url())))
+
+
+async def test_a_backend_that_cannot_prove_who_it_is_is_told_nothing(
+    backends: HttpBackends, tmp_path: Path
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*self_signed(tmp_path))
+    async with BackendServer.serving(context) as untrusted:
+        url = untrusted.url().replace("http:", "https:")
+        found = await backends.call(asking(url, retries=3))
+
+    assert "certificate is not trusted" in error_of(found)
+    assert untrusted.received == []
 
 
 DEEP = b"[" * MAX_JSON_DEPTH + b"]" * MAX_JSON_DEPTH

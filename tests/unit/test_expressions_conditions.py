@@ -124,7 +124,10 @@ def test_lookup_gives_null_for_what_is_not_there(source: str, value: object) -> 
 def test_an_address_is_in_a_network_or_not(address: str, network: str, inside: bool) -> None:
     at = scope(request__client=address)
     assert holds(f"ip_in(request.client, '{network}')", at) is inside
-    assert LANGUAGE.template(f"{{{{ ip_in(request.client, '{network}') }}}}")(at) == str(inside).lower()
+    assert (
+        LANGUAGE.template(f"{{{{ ip_in(request.client, '{network}') }}}}")(at)
+        == str(inside).lower()
+    )
 
 
 @pytest.mark.parametrize("address", ["unix", "", "10.0.0.1\0", "10.0.0.0/8"])
@@ -163,7 +166,9 @@ def test_a_condition_that_takes_too_many_steps_is_an_error() -> None:
         holds("backend.body.all(a, backend.body.all(b, a + b >= 0))", at)
 
 
-@pytest.mark.parametrize("source", ["'a'.matches(request.path + '(')", "lookup(rules, request.path)"])
+@pytest.mark.parametrize(
+    "source", ["'a'.matches(request.path + '(')", "lookup(rules, request.path)"]
+)
 def test_an_error_tells_the_source_and_no_value(source: str) -> None:
     with pytest.raises(EvaluationError) as failed:
         holds(source, scope(request__path="/s3cr3t"))
@@ -215,7 +220,9 @@ def test_an_expression_has_a_plain_value(source: str, value: Any) -> None:
     assert type(found) is type(value)
 
 
-@pytest.mark.parametrize("source", ["b'a'", "type(1)", "duration('1s')", "optional.of(1)", "[b'a']"])
+@pytest.mark.parametrize(
+    "source", ["b'a'", "type(1)", "duration('1s')", "optional.of(1)", "[b'a']"]
+)
 def test_what_only_cel_knows_is_no_value(source: str) -> None:
     with pytest.raises(EvaluationError):
         LANGUAGE.expression(source)(scope())

@@ -32,7 +32,16 @@ def test_a_pattern_that_backtracks_elsewhere_is_linear_here() -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["(", "[z-a]", r"(a)\1", "(?=a)", "a" * (MAX_PATTERN_CHARS + 1), "(((a{900}){900}){900})", "\ud800"]
+    "source",
+    [
+        "(",
+        "[z-a]",
+        r"(a)\1",
+        "(?=a)",
+        "a" * (MAX_PATTERN_CHARS + 1),
+        "(((a{900}){900}){900})",
+        "\ud800",
+    ],
 )
 def test_a_pattern_that_re2_has_not_is_refused_in_silence(
     source: str, capfd: pytest.CaptureFixture[str]
@@ -59,7 +68,18 @@ def test_a_link_within_the_folder_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["../secret.txt", "/etc/hostname", "link.txt", "away/secret.txt", "sub", "nope", "", "a\0b", "loop"]
+    "path",
+    [
+        "../secret.txt",
+        "/etc/hostname",
+        "link.txt",
+        "away/secret.txt",
+        "sub",
+        "nope",
+        "",
+        "a\0b",
+        "loop",
+    ],
 )
 def test_what_is_not_in_the_folder_is_refused(tmp_path: Path, path: str) -> None:
     folder = tmp_path / "templates"
@@ -78,7 +98,11 @@ def test_a_file_beyond_its_limit_or_of_other_bytes_is_refused(tmp_path: Path) ->
     (tmp_path / "big").write_bytes(b"a" * (MAX_TEMPLATE_FILE_BYTES + 1))
     (tmp_path / "latin").write_bytes(b"\xff")
     (tmp_path / "wrong").write_text("{{ nope }}")
-    for name, reason in (("big", "more than"), ("latin", "no UTF-8"), ("wrong", "there is no nope")):
+    for name, reason in (
+        ("big", "more than"),
+        ("latin", "no UTF-8"),
+        ("wrong", "there is no nope"),
+    ):
         with pytest.raises(ValueError, match=reason):
             Language(tmp_path).file(name)
 

@@ -33,28 +33,61 @@ def said(source: str, **values: object) -> str:
         ("{{ backend.body.roles[0] }} {{ backend.body.roles[-1] }}", "dev ops"),
         ("{{ request.proxied }} {{ backend.status }} {{ backend.body.left }}", "true 200 2.5"),
         ("{{ now }}", "2026-03-01T12:30:00Z"),
-        ("{{ backend.status + 1 }} {{ 7 // 2 }} {{ 7 % 4 }} {{ -backend.status }} {{ 3 / 2 * 2 - 1 }}", "201 3 3 -200 2.0"),
+        (
+            "{{ backend.status + 1 }} {{ 7 // 2 }} {{ 7 % 4 }} {{ -backend.status }} {{ 3 / 2 * 2 - 1 }}",
+            "201 3 3 -200 2.0",
+        ),
         ("{{ request.method ~ '-' ~ backend.status }}", "GET-200"),
         ("{{ request.path[1:4] }} {{ backend.body.roles[:1] | join }}", "rep dev"),
-        ("{% if backend.status >= 200 and not backend.body.none %}ok{% elif true %}x{% else %}y{% endif %}", "ok"),
+        (
+            "{% if backend.status >= 200 and not backend.body.none %}ok{% elif true %}x{% else %}y{% endif %}",
+            "ok",
+        ),
         ("{% if backend.status == 1 %}1{% elif backend.status != 1 %}2{% else %}3{% endif %}", "2"),
         ("{{ 'a' if request.method == 'POST' else 'b' }}", "b"),
-        ("{{ 'dev' in backend.body.roles }} {{ 'x' not in backend.body.roles }} {{ 1 < 2 < 3 }} {{ 3 <= 2 }}", "true true true false"),
+        (
+            "{{ 'dev' in backend.body.roles }} {{ 'x' not in backend.body.roles }} {{ 1 < 2 < 3 }} {{ 3 <= 2 }}",
+            "true true true false",
+        ),
         ("{{ request.method == 'X' or request.proxied }}", "true"),
-        ("{% for r in backend.body.roles %}{{ loop.index }}{{ r }}{% if not loop.last %},{% endif %}{% endfor %}", "1dev,2ops"),
+        (
+            "{% for r in backend.body.roles %}{{ loop.index }}{{ r }}{% if not loop.last %},{% endif %}{% endfor %}",
+            "1dev,2ops",
+        ),
         ("{% for k in vars.global | keys %}{{ k }}={{ vars.global[k] }}{% endfor %}", "tier=gold"),
         ("{% for r in backend.body.roles if r == 'ops' %}{{ r }}{% endfor %}", "ops"),
         ("{% for r in backend.pages %}{{ r }}{% else %}none{% endfor %}", "none"),
         ("{# a comment #}{% raw %}{{ x }}{% endraw %}", "{{ x }}"),
         ("{{ ['a', 1, {'k': true}] | tojson }}", '["a",1,{"k":true}]'),
-        ("{{ lookup(request.headers, 'x-role') }}{{ lookup(rules.nope, 'x') | default('-') }}", "admin-"),
-        ("{{ lookup(request.headers, request.path) | default('-') }}{{ lookup([1], 0) | default('-') }}", "--"),
+        (
+            "{{ lookup(request.headers, 'x-role') }}{{ lookup(rules.nope, 'x') | default('-') }}",
+            "admin-",
+        ),
+        (
+            "{{ lookup(request.headers, request.path) | default('-') }}{{ lookup([1], 0) | default('-') }}",
+            "--",
+        ),
         ("{{ rules.nope.variables.x | default('none') }}", "none"),
-        ("{{ backend.body.none | default('null') }}{{ '' | default('e') }}{{ '' | default('e', true) }}", "nulle"),
-        ("{{ rules.nope is defined }} {{ rules.login is defined }} {{ rules.nope is undefined }}", "false true true"),
-        ("{{ backend.body.none is none }} {{ rules is mapping }} {{ request.path is startswith('/r') }}", "true true true"),
-        ("{{ backend.status is number }} {{ true is number }} {{ '' is empty }} {{ 'ab' is contains('b') }}", "true false true true"),
-        ("{{ 'a' is string }} {{ [] is list }} {{ true is boolean }} {{ 'ab' is endswith 'b' }}", "true true true true"),
+        (
+            "{{ backend.body.none | default('null') }}{{ '' | default('e') }}{{ '' | default('e', true) }}",
+            "nulle",
+        ),
+        (
+            "{{ rules.nope is defined }} {{ rules.login is defined }} {{ rules.nope is undefined }}",
+            "false true true",
+        ),
+        (
+            "{{ backend.body.none is none }} {{ rules is mapping }} {{ request.path is startswith('/r') }}",
+            "true true true",
+        ),
+        (
+            "{{ backend.status is number }} {{ true is number }} {{ '' is empty }} {{ 'ab' is contains('b') }}",
+            "true false true true",
+        ),
+        (
+            "{{ 'a' is string }} {{ [] is list }} {{ true is boolean }} {{ 'ab' is endswith 'b' }}",
+            "true true true true",
+        ),
     ],
 )
 def test_a_template_says(source: str, text: str) -> None:
@@ -76,10 +109,16 @@ def test_a_template_says(source: str, text: str) -> None:
         ("{{ {'b': 1, 'a': 2} | keys | join }}{{ {'b': 1, 'a': 2} | values | join }}", "ab21"),
         ("{{ 'é' | b64enc }}{{ 'w6k=' | b64dec }}", "w6k=é"),
         ("{{ 'a b/ü&' | urlencode }}{{ '~' | urlquery }}", "a%20b%2F%C3%BC%26~"),
-        ("{{ 'a' | sha256sum }}", "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"),
+        (
+            "{{ 'a' | sha256sum }}",
+            "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb",
+        ),
         ("{{ 'a\"\n' | quote }}{{ {'a': none} | tojson }}", '"a\\"\\n"{"a":null}'),
         ("{{ ('{\"a\": [1]}' | fromjson).a[0] }}", "1"),
-        ("{{ 'ab' | contains('b') }}{{ [1] | contains(2) }}{{ {'a': 1} | contains('a') }}", "truefalsetrue"),
+        (
+            "{{ 'ab' | contains('b') }}{{ [1] | contains(2) }}{{ {'a': 1} | contains('a') }}",
+            "truefalsetrue",
+        ),
         ("{{ 'ab' | hasPrefix('a') }}{{ 'ab' | hasSuffix('a') }}", "truefalse"),
         ("{{ '12' | int + 1 }}{{ '-3' | int }}{{ 5 | string }}", "13-35"),
         ("{{ true | ternary('y', 'n') }}", "y"),
@@ -135,8 +174,14 @@ def test_half_a_character_is_an_error() -> None:
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("{{ request.mehtod }}", "line 1: there is no request.mehtod; did you mean request.method?"),
-        ("\n{{ reqest.method }}", "line 2: there is no reqest.method; did you mean request.method?"),
+        (
+            "{{ request.mehtod }}",
+            "line 1: there is no request.mehtod; did you mean request.method?",
+        ),
+        (
+            "\n{{ reqest.method }}",
+            "line 2: there is no reqest.method; did you mean request.method?",
+        ),
         ("{{ request }}", "request is no value, its members are: request.id"),
         ("{{ request[request.method] }}", "request is no value"),
         ("{{ request.method.x }}", "request.method is text and has no x"),
@@ -248,8 +293,6 @@ def test_a_key_named_like_a_method_is_a_key(key: str) -> None:
         "{{ backend.bodyText | b64enc | length }}",
         "{% for x in [1, 2] %}{{ backend.bodyText }}{% endfor %}",
         "{% for x in backend.pages %}{% for y in backend.pages %}{% endfor %}{% endfor %}",
-        "{% for x in backend.pages if false %}{% for y in backend.pages %}{% endfor %}{% endfor %}"
-        "{% for x in backend.pages %}{% for y in backend.pages if false %}{% endfor %}{% endfor %}",
         "{% for a in [1] %}" * 4 + "{% endfor %}" * 4,
         "{{ request.path | fromjson | tojson }}",
     ],
@@ -265,7 +308,12 @@ def test_the_longest_text_is_said() -> None:
     assert said("{{ backend.bodyText }}", backend__bodyText=text) == text
 
 
-@pytest.mark.parametrize("value", ["{{ secrets.api }}", "{% include 'x' %}", "<b>&", "a\0b", "\xff\x80"])
+@pytest.mark.parametrize(
+    "value", ["{{ secrets.api }}", "{% include 'x' %}", "<b>&", "a\0b", "\xff\x80"]
+)
 def test_a_value_is_text_whatever_it_looks_like(value: str) -> None:
-    assert said("{{ request.path }}|{{ request.path ~ '' }}", request__path=value) == f"{value}|{value}"
+    assert (
+        said("{{ request.path }}|{{ request.path ~ '' }}", request__path=value)
+        == f"{value}|{value}"
+    )
     assert json.loads(said("{{ request.path | quote }}", request__path=value)) == value

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ALLOW = Reply(200, (), b"")
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 OK_CLOSE = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-PATIENCE = 5.0
+PATIENCE = 20.0
 
 
 class Port:
@@ -98,7 +98,7 @@ async def test_a_reply_is_written_whole() -> None:
     port = Port(lambda _: Reply(403, (("x-reason", "é"), ("x-empty", "")), b"no"))
     port.state.default_headers = [(b"date", b"today")]
     assert port.say(GET) == (
-        b"HTTP/1.1 403 Forbidden\r\ndate: today\r\nx-reason: \xc3\xa9\r\nx-empty: \r\n"
+        b"HTTP/1.1 403 Forbidden\r\ndate: today\r\nx-reason: \xe9\r\nx-empty: \r\n"
         b"content-length: 2\r\n\r\nno"
     )
 
@@ -156,6 +156,7 @@ async def test_a_decision_that_waits_is_answered_when_it_is_made() -> None:
     made = asyncio.get_running_loop().create_future()
     port = Port(lambda _: made)
     assert port.say(GET) == b""
+    assert port.transport.reading  # to hear of a client that goes
     made.set_result(ALLOW)
     assert await port.answered() == OK
 

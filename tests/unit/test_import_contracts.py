@@ -50,6 +50,8 @@ BROKEN = [
     ("conditions", "databases/adapters/stray.py", "import yaml"),
     ("conditions", "entrypoints/cli/stray.py", "import cel_expr_python"),
     ("conditions", "forwardauth/adapters/stray.py", "import jinja2"),
+    ("neighbours", "forwardauth/adapters/stray.py", "import aiohttp"),
+    ("neighbours", "forwardauth/adapters/stray.py", "import redis.asyncio"),
 ]
 
 

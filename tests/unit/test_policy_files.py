@@ -153,6 +153,15 @@ def test_text_that_is_no_utf_8_counts_against_the_caller() -> None:
 
 
 @pytest.mark.parametrize(
+    "fact", [{"request.reason": "x\0y"}, {"principal.groups": ["ops", "x\0y"]}]
+)
+def test_text_with_a_nul_is_not_taken_for_what_stands_before_it(fact: dict[str, object]) -> None:
+    """The library reads a text up to its first NUL."""
+    with pytest.raises(ConditionError):
+        compile_condition("request.reason == 'x' || 'x' in principal.groups")(FACTS | fact)
+
+
+@pytest.mark.parametrize(
     ("source", "words"),
     [
         ("request.rle == 'x'", "undeclared reference"),

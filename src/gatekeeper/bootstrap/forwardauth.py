@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import secrets
 import sys
@@ -9,17 +10,18 @@ import time
 from contextlib import asynccontextmanager
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from gatekeeper.bootstrap.configuration import first_generation, next_generation
 from gatekeeper.forwardauth.adapters.backends import HttpBackends
 from gatekeeper.forwardauth.adapters.files import load
-from gatekeeper.forwardauth.adapters.language import Language
 from gatekeeper.forwardauth.adapters.observing import Observer
+from gatekeeper.forwardauth.adapters.tables import read_tables
 from gatekeeper.forwardauth.adapters.watching import ConfigurationWatcher
 from gatekeeper.forwardauth.agents.memory import Memory
-from gatekeeper.forwardauth.errors import ConfigurationError, Problem
-from gatekeeper.forwardauth.plan import PROCESS_KEY, Compiled, compile_configuration
+from gatekeeper.forwardauth.plan import PROCESS_KEY
 from gatekeeper.forwardauth.service import Decider, Outside
+from gatekeeper.forwardauth.web.answering import Worker
 from gatekeeper.forwardauth.web.workers import Application, serve
 from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.outbound.client import OutboundClient
@@ -36,49 +38,17 @@ if TYPE_CHECKING:
     from gatekeeper.forwardauth.config.loaded import Loaded
     from gatekeeper.forwardauth.ports import Sessions, SharedCache, Tokens
 
-FIRST_GENERATION: Final = 1
-
-
-def check_configuration(path: Path, environ: Mapping[str, str]) -> tuple[Problem, ...]:
-    """Say everything that is wrong with a configuration, as it would be loaded."""
-    try:
-        loaded = load(path, environ=environ)
-    except ConfigurationError as error:
-        return error.problems
-    return (*loaded.problems, *_problems(loaded, compile_loaded(loaded)))
-
-
-def compile_loaded(loaded: Loaded, number: int = FIRST_GENERATION) -> Compiled:
-    """Compile what was read; what cannot be is left out."""
-    return compile_configuration(
-        loaded.configuration,
-        Language(loaded.templates_folder),
-        number=number,
-        digest=loaded.digest,
-        environment=loaded.environment,
-        secret_values={name: secret.reveal() for name, secret in loaded.secrets.items()},
-        skipped=loaded.skipped,
-        sources=loaded.sources,
-    )
-
-
-def _problems(loaded: Loaded, compiled: Compiled) -> tuple[Problem, ...]:
-    return tuple(
-        Problem(
-            place=loaded.place(fault.where),
-            key=".".join(map(str, fault.where)),
-            message=fault.message,
-        )
-        for fault in compiled.faults
-    )
-
 
 def serve_forwardauth(path: Path, environ: Mapping[str, str]) -> int:
     """Serve decisions until told to stop. Raises `ConfigurationError`, or `OSError` for a port."""
     server = load(path, environ=environ).configuration.server
     configure_logs(server.logging.level.upper(), service="passctrl")
+    read_tables(path, server)
     return serve(
-        partial(application, path, dict(environ)), listen=server.listen, workers=server.workers
+        partial(application, path, dict(environ)),
+        listen=server.listen,
+        workers=server.workers,
+        operations=server.operations,
     )
 
 
@@ -96,7 +66,7 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
         max_connections=settings.backend.max_connections,
     )
     decider = Decider(
-        compile_loaded(loaded).generation,
+        first_generation(path, loaded),
         Outside(
             backends=HttpBackends(
                 client=client,
@@ -120,24 +90,25 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
         path,
         environ=environ,
         running=loaded,
-        taken=partial(_take, decider, observer),
+        taken=partial(_take, path, decider, observer),
         rejected=observer.rejected,
     )
     try:
-        yield Application(decider.decide, watcher.run)
+        yield Application(decider.decide, watcher.run, Worker(decider, observer, clock))
     finally:
         await client.close()
         if lines is not None:
             lines.flush()
 
 
-async def _take(decider: Decider, observer: Observer, loaded: Loaded) -> None:
+async def _take(path: Path, decider: Decider, observer: Observer, loaded: Loaded) -> None:
     """Put a configuration in force, as a whole or not at all."""
-    compiled = compile_loaded(loaded, decider.generation.number + 1)
-    if compiled.faults:
-        raise ConfigurationError(_problems(loaded, compiled))
-    decider.replace(compiled.generation)
-    observer.taken(compiled.generation)
+    # In another thread: decisions go on meanwhile.
+    generation = await asyncio.to_thread(
+        next_generation, path, loaded, decider.generation.number + 1
+    )
+    decider.replace(generation)
+    observer.taken(generation)
 
 
 # Each of these brings libraries that are large beside a worker: only where they are used.

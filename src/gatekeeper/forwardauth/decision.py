@@ -16,14 +16,14 @@ from gatekeeper.forwardauth.agents.forward_policy import forwarded_headers
 from gatekeeper.forwardauth.agents.response import respond
 from gatekeeper.forwardauth.agents.variables import assign
 from gatekeeper.forwardauth.errors import EvaluationError
-from gatekeeper.forwardauth.model import Answer, Outcome, Rejected, Scope
+from gatekeeper.forwardauth.model import NOTHING, Answer, Outcome, Rejected, Scope
 from gatekeeper.forwardauth.request import views
 
 if TYPE_CHECKING:
     from gatekeeper.forwardauth.agents.memory import Memory
     from gatekeeper.forwardauth.agents.response import Answering, ResponsePlan
     from gatekeeper.forwardauth.agents.server import EndpointPlan
-    from gatekeeper.forwardauth.model import OriginalRequest, Step, Steps
+    from gatekeeper.forwardauth.model import Credential, OriginalRequest, Step, Steps
 
 AMBIGUOUS = 400
 
@@ -38,56 +38,52 @@ def decide(
     trace: list[Step] | None = None,
 ) -> Steps[Answer]:
     """Judge a request. `now` is in seconds of Unix time."""
-    evaluation = Evaluation(plan.name, request, _scope(plan, request), memory, now, trace=trace)
-    scope = evaluation.scope
+    scope = Scope(dict(plan.constants))
+    evaluation = Evaluation(plan.name, request, scope, memory, now, trace, NOTHING)
     if plan.reads_now:
         scope.values["now"] = datetime.fromtimestamp(now, UTC)
     if plan.reads_id:
         scope.values["request.id"] = request_id
-    credentials = admit(plan.admission, request)
+    credentials = _admitted(plan, evaluation)
     if isinstance(credentials, Rejected):
         evaluation.note("admission", "credentials", "refused", {"reason": credentials.reason})
         return _refused(plan.response, credentials, evaluation)
     evaluation.credentials = credentials
     scope.values["admission.authenticated"] = bool(credentials)
-    evaluation.note("admission", "credentials", ", ".join(c.kind for c in credentials) or "none")
-    if plan.parameters and (repeated := _repeated(plan, request)):
-        return _refused(plan.response, Rejected(AMBIGUOUS, repeated), evaluation)
+    if trace is not None:
+        kinds = ", ".join(credential.kind for credential in credentials)
+        evaluation.note("admission", "credentials", kinds or "none")
     if plan.forwards:
         evaluation.forwarded = scope.values["forward.headers"] = forwarded_headers(request)
-    try:
-        if plan.variables:
+    if plan.variables:
+        try:
             assign("vars.global", plan.variables, scope)
-            evaluation.note(
-                "endpoint variables", plan.name, "evaluated", scope.values["vars.global"]
-            )
-    except EvaluationError as error:
-        return _answer(plan.response.error, evaluation, str(error))
+        except EvaluationError as error:
+            return _answer(plan.response.answers[Outcome.ERROR], evaluation, str(error))
+        evaluation.note("endpoint variables", plan.name, "evaluated", scope.values["vars.global"])
     result = yield from chain.run(plan.chain, evaluation)
-    answering = _ANSWERING[result.outcome](plan.response)
-    answer = _answer(answering, evaluation, result.reason)
+    answer = _answer(plan.response.answers[result.outcome], evaluation, result.reason)
     return answer if result.origin == "fresh" else answer._replace(origin=result.origin)
 
 
-_ANSWERING = {
-    Outcome.PASS: lambda response: response.pass_,
-    Outcome.FAIL: lambda response: response.fail,
-    Outcome.ERROR: lambda response: response.error,
-}
-
-
-def _scope(plan: EndpointPlan, request: OriginalRequest) -> Scope:
-    values = dict(plan.constants)
-    for name, view in plan.views:
-        values[name] = view(request)
-    return Scope(values)
+def _admitted(plan: EndpointPlan, evaluation: Evaluation) -> tuple[Credential, ...] | Rejected:
+    """Read what the endpoint reads of the request. What cannot be read is not judged."""
+    request, values = evaluation.request, evaluation.scope.values
+    try:
+        for name, view in plan.views:
+            values[name] = view(request)
+        if plan.parameters and request.raw_query and (repeated := _repeated(plan, request)):
+            return Rejected(AMBIGUOUS, repeated)
+        return admit(plan.admission, request)
+    except EvaluationError as error:
+        return Rejected(AMBIGUOUS, str(error))
 
 
 def _repeated(plan: EndpointPlan, request: OriginalRequest) -> str | None:
-    """Find a parameter that rules read by name and that stands twice: neither can be believed."""
+    """Find a parameter that is read by name and stands twice: neither can be believed."""
     for name, given in views.query_all(request).items():
         if len(given) > 1 and name in plan.parameters:
-            return f"the parameter {name} stands more than once, and a rule reads it"
+            return f"the parameter {name} stands more than once, and is read by name"
     return None
 
 

@@ -6,11 +6,12 @@ are quarantined: they answer an error, the others go on.
 
 from __future__ import annotations
 
-import difflib
 import secrets
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import BaseModel
 
 from gatekeeper.forwardauth.agents.admission import Admission
 from gatekeeper.forwardauth.agents.chain import compile_chain
@@ -18,16 +19,18 @@ from gatekeeper.forwardauth.agents.compiling import Compiler, Fault, reads_of
 from gatekeeper.forwardauth.agents.execution import Bounds, RulePlan, compile_rule
 from gatekeeper.forwardauth.agents.response import compile_response
 from gatekeeper.forwardauth.agents.server import EndpointPlan, Generation
+from gatekeeper.forwardauth.checking import check_endpoint, check_rule
 from gatekeeper.forwardauth.model import SkippedDefinition
 from gatekeeper.forwardauth.request import views
 from gatekeeper.forwardauth.request.reading import reading_of
+from gatekeeper.kernel.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from gatekeeper.forwardauth.config import Configuration, Endpoint, Rule
     from gatekeeper.forwardauth.model import OriginalRequest, Read
-    from gatekeeper.forwardauth.ports import Expression, Language
+    from gatekeeper.forwardauth.ports import Language
 
 PROCESS_KEY: Final = secrets.token_bytes(32)
 """Keys the digests by which credentials are compared."""
@@ -85,9 +88,22 @@ def compile_configuration(
             quarantined=frozenset(s.name for s in left_out if s.kind == "endpoint"),
             skipped=tuple(sorted(left_out)),
             sources=sources,
+            secrets=(*map(Secret, secret_values.values()), *_secrets(configuration)),
         ),
         faults=tuple(builder.faults),
     )
+
+
+def _secrets(part: object) -> Iterator[Secret]:
+    """Yield every secret that stands in a configuration."""
+    if isinstance(part, Secret):
+        yield part
+    elif isinstance(part, BaseModel):
+        for name in type(part).model_fields:
+            yield from _secrets(getattr(part, name))
+    elif isinstance(part, dict | list):
+        for inner in part.values() if isinstance(part, dict) else part:
+            yield from _secrets(inner)
 
 
 class _Builder:
@@ -119,8 +135,7 @@ class _Builder:
     def _rule(self, name: str, config: Rule) -> RulePlan | None:
         compiler = Compiler(self._language, ("rules", name))
         plan = compile_rule(name, config, compiler, self._bounds)
-        _check_locals(plan, config, compiler)
-        _check_exports(plan, compiler)
+        check_rule(plan, compiler)
         return plan if self._whole("rule", name, compiler) else None
 
     def endpoint(self, name: str, config: Endpoint) -> EndpointPlan | None:
@@ -168,8 +183,9 @@ def _endpoint(
     reads = reads_of(variables).union(response.reads, *(rule.reads for rule in rules))
     if chain.caching is not None:
         reads |= set(chain.caching.reads)
-    _check_endpoint(config, rules, reads_of(variables), compiler)
+    check_endpoint(variables, rules, response.reads, compiler)
     names = {read[0] for read in reads}
+    by_name = {read[1] for read in reads if read[0] == "request.query" and len(read) > 1}
     return EndpointPlan(
         name=name,
         reading=reading_of(config),
@@ -181,9 +197,7 @@ def _endpoint(
             if key in names
         },
         views=tuple((view, VIEWS[view]) for view in sorted(names & VIEWS.keys())),
-        parameters=frozenset(
-            read[1] for read in reads if read[0] == "request.query" and len(read) > 1
-        ),
+        parameters=frozenset(by_name.union(config.authentication.allow.query)),
         reads_now="now" in names,
         reads_id="request.id" in names,
         variables=variables,
@@ -210,56 +224,3 @@ def _credentials(config: Endpoint) -> Iterable[Read]:
     yield from (("request.query", name) for name in allow.query)
     yield from (("request.cookies", name) for name in allow.cookie)
     yield ("admission.authenticated",)
-
-
-def _check_locals(plan: RulePlan, config: Rule, compiler: Compiler) -> None:
-    for read in sorted(plan.reads):
-        if read[0] == "vars.local" and len(read) > 1 and read[1] not in config.variables:
-            near = difflib.get_close_matches(read[1], config.variables, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            compiler.at("variables").fault(f"there is no vars.local.{read[1]}{hint}")
-
-
-def _check_exports(plan: RulePlan, compiler: Compiler) -> None:
-    """Refuse to export what came from a secret: exports are for answers to clients."""
-    tainted = _tainted(plan.variables, "vars.local")
-    for outcome, exports in plan.exports.items():
-        for name, expression in exports:
-            if any(_is_secret(read, "vars.local", tainted) for read in expression.reads):
-                compiler.at("responses", outcome.value, "variables", name).fault(
-                    "it reads secrets, and what is exported can reach clients"
-                )
-
-
-def _tainted(variables: Iterable[tuple[str, Expression]], name: str) -> frozenset[str]:
-    """Name the variables that are made of secrets."""
-    found: set[str] = set()
-    for variable, expression in variables:
-        if any(_is_secret(read, name, frozenset(found)) for read in expression.reads):
-            found.add(variable)
-    return frozenset(found)
-
-
-def _is_secret(read: Read, name: str, tainted: frozenset[str]) -> bool:
-    return read[0] == "secrets" or (
-        read[0] == name and bool(tainted) and (len(read) == 1 or read[1] in tainted)
-    )
-
-
-def _check_endpoint(
-    config: Endpoint, rules: list[RulePlan], of_variables: frozenset[Read], compiler: Compiler
-) -> None:
-    if any(read[0] == "secrets" for read in of_variables):
-        compiler.at("variables").fault("an endpoint's variables may not read secrets; a rule's may")
-    done: set[str] = set()
-    for index, rule in enumerate(rules):
-        for read in sorted(rule.reads):
-            if read[0] == "rules" and len(read) > 1 and read[1] not in done:
-                compiler.at("rules", index).fault(
-                    f"{rule.name} reads rules.{read[1]}, which has not run before it"
-                )
-            if read[0] == "vars.global" and len(read) > 1 and read[1] not in config.variables:
-                compiler.at("rules", index).fault(
-                    f"{rule.name} reads vars.global.{read[1]}, which this endpoint does not have"
-                )
-        done.add(rule.name)

@@ -177,6 +177,23 @@ class Decider:
                 led.discard(key)
                 return await self._settle(key, result)
 
+    async def perform_aside(self, effect: Effect) -> Any:  # noqa: ANN401  # by effect
+        """Give what a decision asks for that is none: nothing is kept, and nobody waits for it."""
+        match effect:
+            case Claim(key):
+                return await self._shared(key)
+            case Settle(_, _):
+                return None
+            case _:
+                return await self._perform(effect, set())
+
+    async def _shared(self, key: bytes) -> RuleResult | None:
+        """Return what the shared cache keeps, if it is ours and not past."""
+        shared = self._outside.shared
+        sealed = None if shared is None else await shared.get(key)
+        kept = None if sealed is None else caching.decode(sealed, key, self._outside.seal)
+        return kept if kept is not None and kept.until > self._outside.clock() else None
+
     async def _claim(self, key: bytes, led: set[bytes]) -> RuleResult | None:
         """Find a kept result, or the one another request is making; None: make it."""
         flight = self._flights.get(key)
@@ -188,13 +205,10 @@ class Decider:
             return None
         self._flights[key] = asyncio.get_running_loop().create_future()
         led.add(key)
-        shared = self._outside.shared
-        sealed = None if shared is None else await shared.get(key)
-        kept = None if sealed is None else caching.decode(sealed, key, self._outside.seal)
-        now = self._outside.clock()
-        if kept is None or kept.until <= now:
+        kept = await self._shared(key)
+        if kept is None:
             return None
-        self.memory.put(key, kept, now)
+        self.memory.put(key, kept, self._outside.clock())
         led.discard(key)
         self._land(key, kept)
         return kept

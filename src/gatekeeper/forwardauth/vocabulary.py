@@ -68,8 +68,8 @@ NAMES: Final = {
 VOLATILE: Final = frozenset({"now", "request.id", "session.live", "session.sessions"})
 """What a result may not outlive: one that read it is never kept. A session is revoked at once."""
 
-CONSTANT: Final = frozenset({"env", "secrets", "request.endpoint"})
-"""The same for every request of an endpoint, for as long as a configuration is in force."""
+CONSTANT: Final = frozenset({"env", "secrets"})
+"""The same for every request, for as long as a configuration is in force."""
 
 OF_A_RULE: Final = frozenset(
     name

@@ -16,25 +16,25 @@ PORTAL = "Host: portal.example.com"
 
 
 def seen(question: Received) -> str:
-    """Return method, host and target of the original request, as each proxy tells them.
-
-    A host is in lower case, without its port; an empty query is none.
-    """
+    """Return the original request, as each proxy tells of it."""
     _, mount, rest = question.target.split("/", 2)
     told = {name.lower(): value for name, value in question.headers}
     if mount == "envoy":
-        method, host, target = question.method, told["host"], rest.removeprefix("app")
+        method, scheme, host = question.method, told["x-forwarded-proto"], told["host"]
+        target = rest.removeprefix("app")
     elif mount == "ingress-nginx":
-        _, _, host, target = told["x-original-url"].split("/", 3)
-        method, target = told["x-original-method"], f"/{target}"
+        scheme, _, host, target = told["x-original-url"].split("/", 3)
+        method, scheme, target = told["x-original-method"], scheme.rstrip(":"), f"/{target}"
     else:
-        method, host = told["x-forwarded-method"], told["x-forwarded-host"]
-        target = told["x-forwarded-uri"]
-    return about(method, host, target)
+        method, scheme = told["x-forwarded-method"], told["x-forwarded-proto"]
+        host, target = told["x-forwarded-host"], told["x-forwarded-uri"]
+    return about(method, host, target, scheme=scheme) if host else ""
 
 
-def about(method: str, host: str, target: str) -> str:
-    return f"{method} {host.lower().partition(':')[0]} {target.removesuffix('?')}"
+def about(method: str, host: str, target: str, *, scheme: str = "http") -> str:
+    """Write a request in one spelling: a host in lower case with its port, an empty query not."""
+    name, _, port = host.lower().partition(":")
+    return f"{method} {scheme}://{name.removesuffix('.')}:{port or 80}{target.removesuffix('?')}"
 
 
 def decide(question: Received) -> Say:
@@ -44,9 +44,8 @@ def decide(question: Received) -> Say:
         if mount in {"nginx", "ingress-nginx"}:
             return say(401, ("x-passctrl-location", LOGIN))
         return say(302, ("location", LOGIN))
-    original = seen(question)
-    if "  " in original:
-        return say(403)  # a part of it was not told
+    if not (original := seen(question)):
+        return say(403)  # nobody knows what it is about
     match question.values("authorization"):
         case ["Bearer alice"]:
             return say(200, ("x-user", "alice"), ("x-groups", original), ("x-email", ""))

@@ -12,8 +12,9 @@ from http.client import HTTPException
 import pytest
 
 from acceptance.proxies.conftest import Start
+from acceptance.proxies.policy import ALICE
 from proxies.application import Application
-from proxies.client import ask
+from proxies.client import ask, pour
 from proxies.decisions import SILENCE, Decisions, Say, say
 from proxies.loopback import Received
 from proxies.servers import Proxy, free_port
@@ -137,6 +138,18 @@ def test_what_a_client_says_under_the_same_names_is_overwritten(
     for name, value in TOLD[proxy.name].items():
         (told,) = question.values(name)
         assert value in {told, ANY} or (name == "x-forwarded-for" and told.endswith(f", {value}"))
+
+
+HAND_ON_A_PORT = {NGINX, INGRESS, CADDY}
+
+
+def test_a_port_that_a_client_claims_is_handed_on_by_those_that_tell_none(
+    proxy: Proxy, played: Decisions
+) -> None:
+    ask(proxy.port, "/", "X-Forwarded-Port: 8443")
+
+    (question,) = played.asked
+    assert ("8443" in question.values("x-forwarded-port")) == (proxy.name in HAND_ON_A_PORT)
 
 
 def test_what_is_about_the_connection_or_a_body_is_not_asked(
@@ -310,6 +323,18 @@ def test_an_identity_header_that_is_answered_twice_means_six_things(
     assert ask(proxy.port).arrived.values("x-user") == TWICE[proxy.name]
 
 
+def test_a_clients_identity_header_does_not_survive_an_answer_without_one(
+    proxy: Proxy, played: Decisions
+) -> None:
+    """What Caddy once did (CVE-2026-30851)."""
+    played.answer = lambda _: say(200)
+
+    arrived = ask(proxy.port, "/", "X-User: root", "X-Groups: root", "X-Email: root").arrived
+
+    for name in ("x-user", "x-groups", "x-email"):
+        assert arrived.twins(name) in ([], [""])
+
+
 LARGEST = {NGINX: 12_000, INGRESS: 3_000, TRAEFIK: 60_000, CADDY: 60_000, ENVOY: 50_000,
            HAPROXY: 12_000}  # fmt: skip
 """Characters of an identity header that pass; with a third more, nginx and HAProxy refuse."""
@@ -362,6 +387,32 @@ def test_a_decision_service_that_is_not_there_lets_nobody_in(
 
     assert answer.status == {CADDY: 502, ENVOY: 503, HAPROXY: 503}.get(proxy.name, 500)
     assert application.received == []
+
+
+SMUGGLED = [
+    "Content-Length: 4\r\nTransfer-Encoding: chunked",
+    "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+    "Transfer-Encoding: identity, chunked\r\nContent-Length: 4",
+    "Transfer-Encoding : chunked\r\nContent-Length: 4",
+    "Transfer-Encoding: xchunked\r\nContent-Length: 4",
+    "Content-Length: 0\r\nContent-Length: 4",
+    "Content-Length: +4",
+    "X-Note: a\nTransfer-Encoding: chunked\r\nContent-Length: 4",
+]
+"""Ways to say two lengths at once (RFC 9112 section 6.3): whoever reads the other one takes what
+follows for a request of its own."""
+
+
+@pytest.mark.parametrize("lengths", SMUGGLED)
+def test_no_request_is_smuggled_past_the_question(
+    proxy: Proxy, application: Application, lengths: str
+) -> None:
+    head = f"POST /upload HTTP/1.1\r\nHost: app.example.com\r\n{ALICE}\r\n{lengths}\r\n\r\n"
+    smuggled = "GET /admin HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n\r\n"
+
+    pour(proxy.port, f"{head}0\r\n\r\n{smuggled}".encode())
+
+    assert [request.target for request in application.received] in ([], ["/upload"])
 
 
 WAITS = {NGINX: 500, CADDY: 504, ENVOY: 503, HAPROXY: 503}

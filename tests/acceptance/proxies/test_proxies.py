@@ -7,9 +7,11 @@ from websockets.sync.client import connect
 
 from acceptance.proxies.policy import ALICE, CHALLENGE, LOGIN, MALLORY, PORTAL, about
 from proxies.application import Application
-from proxies.client import PATIENCE, ask, pour, send
+from proxies.client import PATIENCE, ask, send
 from proxies.servers import Proxy
 
+REFUSED = {400, 401, 403, 500, 503}
+"""What is wrong with a question, not every proxy can tell the client."""
 MEBIBYTE = b"x" * 1_048_576
 
 
@@ -17,7 +19,7 @@ def test_a_request_that_is_allowed_arrives_with_the_identity_passctrl_gave(proxy
     arrived = ask(proxy.port, "/reports?year=2026", ALICE).arrived
 
     assert arrived.twins("x-user") == ["alice"]
-    assert arrived.values("x-groups") == ["GET app.example.com /reports?year=2026"]
+    assert arrived.values("x-groups") == ["GET http://app.example.com:80/reports?year=2026"]
     assert (arrived.method, arrived.target) == ("GET", "/reports?year=2026")
 
 
@@ -28,17 +30,21 @@ def test_a_request_that_is_allowed_arrives_with_the_identity_passctrl_gave(proxy
         ["x-user: root", "X-USER: root", "X-Email: root", "x-email: root"],
         ["X_User: root", "X_Groups: admins", "x_email: root@example.com", "X-Us_er: root"],
         ["X-User: root", "Connection: close, X-User, X-Groups, X-Email", "X-Email: root"],
+        ["X-User: root", "Connection: Upgrade, X-User, X-Groups, X-Email", "Upgrade: other"],
     ],
-    ids=["named", "repeated", "underscores", "listed in Connection"],
+    ids=["named", "repeated", "underscores", "listed in Connection", "listed in an upgrade"],
 )
-def test_no_identity_header_of_a_client_arrives(proxy: Proxy, forged: list[str]) -> None:
+def test_no_identity_header_of_a_client_arrives(
+    proxy: Proxy, application: Application, forged: list[str]
+) -> None:
     answer = ask(proxy.port, "/", ALICE, *forged)
 
-    if answer.status == 400:
-        return  # a proxy may refuse the request altogether
+    if answer.status in {400, 403}:  # a proxy may refuse the request altogether
+        assert application.received == []
+        return
     arrived = answer.arrived
     assert arrived.twins("x-user") == ["alice"]
-    assert arrived.twins("x-groups") == ["GET app.example.com /"]
+    assert arrived.twins("x-groups") == ["GET http://app.example.com:80/"]
     assert arrived.twins("x-email") in ([], [""])
     assert not any("root" in value or "admins" in value for _, value in arrived.headers)
     # Another proxy on the way would drop what stands there.
@@ -81,7 +87,7 @@ def test_a_large_body_arrives_whole_when_the_request_is_allowed(proxy: Proxy) ->
     arrived = ask(proxy.port, "/upload", ALICE, method="POST", body=MEBIBYTE).arrived
 
     assert (arrived.method, arrived.body) == ("POST", len(MEBIBYTE))
-    assert arrived.values("x-groups") == ["POST app.example.com /upload"]
+    assert arrived.values("x-groups") == ["POST http://app.example.com:80/upload"]
 
 
 def test_a_body_sent_in_chunks_arrives(proxy: Proxy) -> None:
@@ -147,7 +153,7 @@ def test_headers_that_stand_twice_arrive_twice(proxy: Proxy) -> None:
 def test_two_credentials_are_no_credential(
     proxy: Proxy, application: Application, order: tuple[str, str]
 ) -> None:
-    assert ask(proxy.port, "/", *order).status in {400, 401, 403, 500}
+    assert ask(proxy.port, "/", *order).status in REFUSED
     assert application.received == []
 
 
@@ -203,12 +209,12 @@ def test_the_method_that_is_judged_is_the_method_that_arrives(
     assert ask(proxy.port, "/cache", ALICE, method=method).status == 200
     (request,) = application.received
     assert request.method == method
-    assert request.value("x-groups") == f"{method} app.example.com /cache"
+    assert request.value("x-groups") == f"{method} http://app.example.com:80/cache"
 
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PURGE", "DELETE", "POST", "get"])
 def test_no_method_needs_no_credential(proxy: Proxy, application: Application, method: str) -> None:
-    assert ask(proxy.port, "/cache", method=method).status in {400, 401}
+    assert ask(proxy.port, "/cache", method=method).status in REFUSED
     assert application.received == []
 
 
@@ -223,9 +229,11 @@ def test_no_method_needs_no_credential(proxy: Proxy, application: Application, m
         ["X-Rewrite-URL: /public", "X-Forwarded-Prefix: /public", "X-Envoy-Original-Path: /p"],
         ["X-HTTP-Method-Override: OPTIONS", "X_Forwarded_Uri: /public"],
         ["Forwarded: for=10.0.0.1;host=public.example.com;proto=https"],
+        ["X-Forwarded-Proto: https", "X-Forwarded-Port: 8443", "X-Forwarded-Ssl: on"],
+        ["X-Forwarded-Host: public.example.com", "X-Original-Host: public.example.com"],
     ],
     ids=["forwarded", "original", "hop by hop", "hop by hop original", "twice", "rewrite",
-         "override", "rfc 7239"],
+         "override", "rfc 7239", "scheme and port", "host"],
 )  # fmt: skip
 def test_what_a_client_says_of_its_request_is_not_believed(
     proxy: Proxy, application: Application, lie: list[str]
@@ -233,12 +241,12 @@ def test_what_a_client_says_of_its_request_is_not_believed(
     answer = ask(proxy.port, "/admin", ALICE, *lie)
 
     if answer.status != 200:
-        assert answer.status in {400, 401, 403, 500}
+        assert answer.status in REFUSED
         assert application.received == []
         return
     arrived = answer.arrived
     assert (arrived.method, arrived.target) == ("GET", "/admin")
-    assert arrived.values("x-groups") == ["GET app.example.com /admin"]
+    assert arrived.values("x-groups") == ["GET http://app.example.com:80/admin"]
 
 
 def test_every_request_on_a_connection_is_judged(proxy: Proxy, application: Application) -> None:
@@ -249,30 +257,3 @@ def test_every_request_on_a_connection_is_judged(proxy: Proxy, application: Appl
 
     assert [answer.status for answer in answers] == [200, 401]
     assert [request.target for request in application.received] == ["/first"]
-
-
-SMUGGLED = [
-    "Content-Length: 4\r\nTransfer-Encoding: chunked",
-    "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
-    "Transfer-Encoding: identity, chunked\r\nContent-Length: 4",
-    "Transfer-Encoding : chunked\r\nContent-Length: 4",
-    "Transfer-Encoding: xchunked\r\nContent-Length: 4",
-    "Content-Length: 0\r\nContent-Length: 4",
-    "Content-Length: +4",
-    "X-Note: a\nTransfer-Encoding: chunked\r\nContent-Length: 4",
-]
-"""Ways to say two lengths at once (RFC 9112 section 6.3): whoever reads the other one takes what
-follows for a request of its own."""
-
-
-@pytest.mark.parametrize("lengths", SMUGGLED)
-@pytest.mark.parametrize("decided_by", ["played"], indirect=True)
-def test_no_request_is_smuggled_past_the_question(
-    proxy: Proxy, application: Application, lengths: str
-) -> None:
-    head = f"POST /upload HTTP/1.1\r\nHost: app.example.com\r\n{ALICE}\r\n{lengths}\r\n\r\n"
-    smuggled = "GET /admin HTTP/1.1\r\nHost: app.example.com\r\nConnection: close\r\n\r\n"
-
-    pour(proxy.port, f"{head}0\r\n\r\n{smuggled}".encode())
-
-    assert [request.target for request in application.received] in ([], ["/upload"])

@@ -22,7 +22,7 @@ def serve(
 
     Example:  gk forwardauth serve config.yaml
 
-    Example:  PASSCTRL_SERVER__LISTEN__PORT=9090 passctrl serve config.yaml
+    Example:  PASSCTRL_SERVER__LISTEN__PORT=9090 gk forwardauth serve config.yaml
     """
     try:
         status = bootstrap.serve_forwardauth(config, os.environ)

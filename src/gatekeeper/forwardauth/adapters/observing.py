@@ -7,7 +7,7 @@ looks. Labels are names from the configuration and words from closed lists, neve
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -16,6 +16,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from gatekeeper.platform.telemetry.lines import LineWriter, encode_text
 from gatekeeper.platform.telemetry.logs import redact
+from gatekeeper.wire.forwardauth import RecentDecision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,6 +50,10 @@ BUCKETS: Final = (
 """Seconds. A decision without a backend is done within the first."""
 
 
+RECENT: Final = 200
+"""Decisions that are remembered, for `/explain?id=`."""
+
+
 class Observer:
     """Counts decisions and writes a line for each. `clock` gives seconds of Unix time."""
 
@@ -58,6 +63,8 @@ class Observer:
         self._decisions: dict[tuple[str, str, str, int, str], int] = defaultdict(int)
         self._buckets: dict[str, list[int]] = {}
         self._seconds: dict[str, float] = defaultdict(float)
+        self._recent: deque[Decided] = deque(maxlen=RECENT)
+        self._remember = self._recent.append
         self.defects = 0
         self.reloads = {"taken": 0, "rejected": 0}
         self._watched: Decider | None = None
@@ -65,6 +72,8 @@ class Observer:
     def watch(self, decider: Decider) -> None:
         """Show what this decider has in force, and how much it keeps."""
         self._watched = decider
+        for one in decider.generation.skipped:
+            log.warning("left out", kind=one.kind, name=one.name, reason=one.reason)
 
     async def rejected(self, problems: tuple[Problem, ...]) -> None:
         """Count a changed configuration that was not taken."""
@@ -80,6 +89,7 @@ class Observer:
         endpoint, dialect, outcome, status, reason, origin, seconds, request_id, generation = (
             decided
         )
+        self._remember(decided)
         self._decisions[endpoint, dialect, outcome, status, origin] += 1
         buckets = self._buckets.get(endpoint)
         if buckets is None:
@@ -95,6 +105,23 @@ class Observer:
                 f'"from_cache":{"false" if origin == "fresh" else "true"},'
                 f'"generation":{generation},"correlation_id":{encode_text(request_id)}{why}}}'
             )
+
+    def recent(self, correlation_id: str) -> RecentDecision | None:
+        """Return the last decision of this correlation id, if it is remembered."""
+        for decided in reversed(self._recent):
+            if decided.request_id == correlation_id:
+                return RecentDecision(
+                    correlation_id=decided.request_id,
+                    endpoint=decided.endpoint,
+                    dialect=decided.dialect,
+                    outcome=decided.outcome,
+                    status=decided.status,
+                    reason=redact(decided.reason),
+                    origin=decided.origin,
+                    latency_ms=round(decided.seconds * 1000, 3),
+                    generation=decided.generation,
+                )
+        return None
 
     def failed(self, error: BaseException) -> None:
         """Tell of a defect: its type and place, never its text, which may hold anything."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from gatekeeper.forwardauth.config.endpoint import Authentication
 
 ANONYMOUS: Final = Credential("none")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _NO_CREDENTIAL: Final = Rejected(401, "no credential that this endpoint allows")
 
 
@@ -61,9 +63,8 @@ def admit(plan: Admission, request: OriginalRequest) -> tuple[Credential, ...] |
         if value:
             found.append(Credential("header", name, value.decode("latin-1")))
     if plan.query and request.raw_query:
-        refused = _from_query(plan, request, found)
-        if refused is not None:
-            return refused
+        query = views.query(request)
+        found += [Credential("query", name, query[name]) for name in plan.query if query.get(name)]
     if plan.cookies and b"cookie" in request.fields:
         cookies = views.cookies(request)
         found += [
@@ -74,35 +75,28 @@ def admit(plan: Admission, request: OriginalRequest) -> tuple[Credential, ...] |
     return tuple(found)
 
 
-def _from_query(
-    plan: Admission, request: OriginalRequest, found: list[Credential]
-) -> Rejected | None:
-    query = views.query_all(request)
-    for name in plan.query:
-        given = query.get(name, [])
-        if len(given) > 1:
-            return Rejected(400, f"the credential parameter {name} stands more than once")
-        if given and given[0]:
-            found.append(Credential("query", name, given[0]))
-    return None
-
-
 def _authorization(plan: Admission, value: bytes) -> Credential | None:
     scheme, _, rest = value.partition(b" ")
     kind = scheme.lower()
     if plan.bearer and kind == b"bearer":
-        token = rest.strip(b" ").decode("latin-1")
-        return Credential("bearer", value=token) if token else None
+        token = rest.strip(b" ")
+        if token and b" " not in token and b"\t" not in token:  # else it is more than a token
+            return Credential("bearer", value=token.decode("latin-1"))
+        return None
     if plan.basic and kind == b"basic":
         return _basic(rest.strip(b" "))
     return None
 
 
 def _basic(encoded: bytes) -> Credential | None:
-    """Read user and password (RFC 7617 section 2); a colon in the password is part of it."""
+    """Read user and password (RFC 7617 section 2): neither has a control character, and a colon
+    in the password is part of it.
+    """
     try:
         text = base64.b64decode(encoded, validate=True).decode("utf-8")
     except (binascii.Error, UnicodeDecodeError, ValueError):
         return None
     user, colon, password = text.partition(":")
-    return Credential("basic", value=password, user=user) if colon else None
+    if not colon or _CONTROL.search(text):
+        return None
+    return Credential("basic", value=password, user=user)

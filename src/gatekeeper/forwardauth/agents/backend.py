@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SERVER_ERROR: Final = 500
 _FORM: Final = "application/x-www-form-urlencoded"
-_BEFORE: Final = {
+BEFORE: Final = {
     "backend.requested": False,
     "backend.status": 0,
     "backend.headers": {},
@@ -117,15 +117,15 @@ def render(
     scope, request = evaluation.scope, evaluation.request
     headers = dict(_headers(plan, request, scope, sources))
     body = None
+    if plan.proxy_headers:
+        headers |= evaluation.forwarded
+    headers |= dict(forwarded.headers)
     if plan.introspection is not None:
         headers |= {"content-type": _FORM, "accept": "application/json"}
         headers |= _client(plan.introspection, scope)
         body = _form(plan.introspection, scope)
     elif plan.body is not None:
         body = plan.body(scope).encode()
-    if plan.proxy_headers:
-        headers |= evaluation.forwarded
-    headers |= dict(forwarded.headers) if plan.introspection is None else {}
     parameters = dict(_query(plan, request, scope, sources)) | dict(forwarded.query)
     return BackendRequest(
         method=plan.method,
@@ -191,12 +191,6 @@ def _client(plan: Introspecting, scope: Scope) -> dict[str, str]:
         return {}
     user, password = (quote_plus(part(scope)) for part in plan.client)
     return {"authorization": basic(user, password)}
-
-
-def show_nothing(scope: Scope) -> None:
-    """Let expressions see that no backend was asked."""
-    scope.values.update(_BEFORE)
-    scope.prepared = None
 
 
 def show(response: BackendResponse, plan: Backend, scope: Scope) -> bool:

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
+from math import inf
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from gatekeeper.forwardauth.model import Claim, Outcome, Read, RuleResult, Settle
@@ -27,7 +29,10 @@ if TYPE_CHECKING:
 KEY_BYTES: Final = 32
 MAX_DEPTH: Final = 32
 MAX_DIRECTIVES: Final = 50
+MAX_AGE_DIGITS: Final = 9
 _ABSENT: Final = object()
+_FORMAT: Final = b"result 1"
+"""What `encode` writes: an entry of another format is none of ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +97,7 @@ def key_of(plan: Caching, values: Mapping[str, Any], extra: object = None) -> by
     return digest.digest()
 
 
-def _feed(update: Any, value: Any, depth: int = 0) -> None:  # noqa: ANN401, C901  # one branch a type
+def _feed(update: Any, value: Any) -> None:  # noqa: ANN401, C901  # one branch a type
     """Feed a value: its type, its length, itself. Different values never feed the same bytes."""
     if isinstance(value, str):
         data = value.encode("utf-8", "surrogatepass")
@@ -115,13 +120,13 @@ def _feed(update: Any, value: Any, depth: int = 0) -> None:  # noqa: ANN401, C90
         update(value)
     elif isinstance(value, Mapping):
         update(b"m%d:" % len(value))
-        for name in sorted(value):
-            _feed(update, name, depth + 1)
-            _feed(update, value[name], depth + 1)
+        for name in sorted(value, key=str):
+            _feed(update, name)
+            _feed(update, value[name])
     elif isinstance(value, list | tuple):
         update(b"l%d:" % len(value))
         for item in value:
-            _feed(update, item, depth + 1)
+            _feed(update, item)
     else:
         data = f"{type(value).__name__} {value!r}".encode()
         update(b"o%d:" % len(data))
@@ -139,7 +144,7 @@ def kept(
     *,
     asks: bool,
     extra: object = None,
-    until: float = float("inf"),
+    until: float = inf,
 ) -> Steps[RuleResult]:
     """Give a kept result, or make one and keep it, at the latest until `until`.
 
@@ -152,25 +157,33 @@ def kept(
         found = yield Claim(key)
     if found is not None:
         evaluate.close()
-        evaluation.note("result caching", plan.name, f"hit: {found.origin}", {"key": key.hex()})
+        if evaluation.trace is not None:
+            evaluation.note("result caching", plan.name, f"hit: {found.origin}", {"key": key.hex()})
         return found
     result, headers = yield from evaluate
-    result = bounded(plan, result._replace(until=until), headers, evaluation.now)
+    result = bounded(plan, within(result, until), headers, evaluation.now)
     if asks:
         yield Settle(key, result)
     else:
         evaluation.memory.put(key, result, evaluation.now)
-    left = max(0.0, result.until - evaluation.now)
-    evaluation.note("result caching", plan.name, f"miss: kept for {left:g} s", {"key": key.hex()})
+    if evaluation.trace is not None:
+        left = max(0.0, result.until - evaluation.now)
+        evaluation.note(
+            "result caching", plan.name, f"miss: kept for {left:g} s", {"key": key.hex()}
+        )
     return result
+
+
+def within(result: RuleResult, until: float) -> RuleResult:
+    """Let a result say nothing after a moment."""
+    return result if result.until <= until else result._replace(until=until)
 
 
 def bounded(
     plan: Caching, result: RuleResult, headers: Mapping[str, str], now: float
 ) -> RuleResult:
     """Say until when a result may be kept; `headers` are those of the backend's answer."""
-    seconds = _seconds(plan, result.outcome, headers)
-    return result._replace(until=min(result.until, now + seconds))
+    return within(result, now + _seconds(plan, result.outcome, headers))
 
 
 def _seconds(plan: Caching, outcome: Outcome, headers: Mapping[str, str]) -> float:
@@ -188,7 +201,7 @@ def _freshness(headers: Mapping[str, str]) -> float | None:
 
     What `Vary` names went into the request we made, and so into the key; `*` is everything.
     """
-    if headers.get("vary", "").strip() == "*":
+    if any(name.strip() == "*" for name in headers.get("vary", "").split(",")):
         return 0.0
     told = cache_control(headers.get("cache-control", ""))
     age = headers.get("age", "0").strip()
@@ -198,23 +211,26 @@ def _freshness(headers: Mapping[str, str]) -> float | None:
 def cache_control(text: str) -> float | None:
     """Return the seconds a shared cache may keep an answer (RFC 9111); None: it does not say.
 
-    What cannot be read allows nothing.
+    What cannot be read allows nothing; of a directive that stands twice the shorter counts.
     """
-    told: float | None = None
-    shared = False
-    for directive in text.lower().split(",")[:MAX_DIRECTIVES]:
+    directives = text.lower().split(",", MAX_DIRECTIVES)
+    if len(directives) > MAX_DIRECTIVES:
+        return 0.0
+    told: dict[str, float] = {}
+    for directive in directives:
         name, _, argument = (part.strip() for part in directive.partition("="))
         if name in ("no-store", "no-cache", "private"):
             return 0.0
-        if name == "s-maxage" or (name == "max-age" and not shared):
+        if name in ("s-maxage", "max-age"):
             digits = argument.strip('"')
-            told = float(digits) if digits.isdecimal() and len(digits) < 10 else 0.0  # noqa: PLR2004  # a century
-            shared = shared or name == "s-maxage"
-    return told
+            readable = digits.isdecimal() and len(digits) <= MAX_AGE_DIGITS
+            told[name] = min(told.get(name, inf), float(digits) if readable else 0.0)
+    return told.get("s-maxage", told.get("max-age"))
 
 
 def plain(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  # whatever an expression gave
-    """Return a value as plain JSON has it: a kept result is then the same as a fresh one.
+    """Return a value as plain JSON has it, maps in one order (CEL's have none): a kept result is
+    then the same as a fresh one.
 
     Raises `ValueError` for what JSON has no place for.
     """
@@ -227,7 +243,8 @@ def plain(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  # whatever an exp
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}s"
     if depth < MAX_DEPTH and isinstance(value, Mapping):
-        return {str(name): plain(inner, depth + 1) for name, inner in value.items()}
+        named = sorted(((str(name), inner) for name, inner in value.items()), key=itemgetter(0))
+        return {name: plain(inner, depth + 1) for name, inner in named}
     if depth < MAX_DEPTH and isinstance(value, list | tuple):
         return [plain(inner, depth + 1) for inner in value]
     msg = f"a value of type {type(value).__name__} cannot be exported"
@@ -250,4 +267,4 @@ def decode(sealed: bytes, key: bytes, secret: bytes) -> RuleResult | None:
 
 
 def _seal(data: bytes, key: bytes, secret: bytes) -> bytes:
-    return blake2b(key + data, key=secret, digest_size=KEY_BYTES).digest()
+    return blake2b(key + data, key=secret, digest_size=KEY_BYTES, person=_FORMAT).digest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from gatekeeper.forwardauth.agents import caching
@@ -58,17 +59,25 @@ def compile_chain(
 def run(chain: Chain, evaluation: Evaluation) -> Steps[RuleResult]:
     """Run the chain, unless its result was kept."""
     if chain.caching is None:
-        return (yield from _rules(chain, evaluation))[0]
-    fresh = _rules(chain, evaluation)
-    result = yield from caching.kept(chain.caching, fresh, evaluation, asks=chain.asks)
+        return _rules(chain, evaluation)
+    return _kept(chain, chain.caching, evaluation)
+
+
+def _kept(chain: Chain, plan: Caching, evaluation: Evaluation) -> Steps[RuleResult]:
+    fresh = _fresh(chain, evaluation)
+    result = yield from caching.kept(plan, fresh, evaluation, asks=chain.asks)
     _show(result.exports, evaluation)
     return result
 
 
-def _rules(chain: Chain, evaluation: Evaluation) -> Steps[Fresh]:
+def _fresh(chain: Chain, evaluation: Evaluation) -> Steps[Fresh]:
+    return (yield from _rules(chain, evaluation)), NOTHING
+
+
+def _rules(chain: Chain, evaluation: Evaluation) -> Steps[RuleResult]:
     """Run the rules until one does not pass. The result lasts as long as the shortest of theirs."""
     exports: Mapping[str, Mapping[str, Any]] = NOTHING
-    until = float("inf")
+    until = inf
     for plan in chain.rules:
         result = yield from execute(plan, evaluation)
         until = min(until, result.until)
@@ -77,8 +86,8 @@ def _rules(chain: Chain, evaluation: Evaluation) -> Steps[Fresh]:
             _show(exports, evaluation)
         if result.outcome is not Outcome.PASS:
             reason = f"{plan.name}: {result.reason}"
-            return RuleResult(result.outcome, reason, exports, until), NOTHING
-    return RuleResult(Outcome.PASS, "", exports, until), NOTHING
+            return RuleResult(result.outcome, reason, exports, until)
+    return RuleResult(Outcome.PASS, "", exports, until)
 
 
 def _show(exports: Mapping[str, Mapping[str, Any]], evaluation: Evaluation) -> None:

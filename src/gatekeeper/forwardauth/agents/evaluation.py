@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gatekeeper.forwardauth.model import NOTHING, Step
@@ -23,11 +23,11 @@ class Evaluation:
     scope: Scope
     memory: Memory
     now: float
-    credentials: tuple[Credential, ...] = ()
-    forwarded: dict[str, str] = field(default_factory=dict)
-    """X-Forwarded-* for backends."""
-    trace: list[Step] | None = None
+    trace: list[Step] | None
     """Filled for `/explain`; None when nobody asks."""
+    forwarded: Mapping[str, str]
+    """X-Forwarded-* for backends."""
+    credentials: tuple[Credential, ...] = ()
 
     def note(
         self, agent: str, subject: str, result: str, detail: Mapping[str, Any] = NOTHING

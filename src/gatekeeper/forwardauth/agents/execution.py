@@ -19,12 +19,13 @@ is not accepted fails it. Only what all of this leaves standing passes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gatekeeper.forwardauth.agents import backend as backends
 from gatekeeper.forwardauth.agents import caching, matching
 from gatekeeper.forwardauth.agents.compiling import Compiler, reads_of
-from gatekeeper.forwardauth.agents.matching import Forwarded, Matching
+from gatekeeper.forwardauth.agents.matching import NOT_FORWARDED, Forwarded, Matching
 from gatekeeper.forwardauth.agents.variables import assign
 from gatekeeper.forwardauth.errors import EvaluationError
 from gatekeeper.forwardauth.model import (
@@ -53,6 +54,17 @@ Named = tuple[tuple[str, "Expression"], ...]
 
 NO_MATCH: Final = "no credential matched a group of the rule"
 
+BLANK: Final[Mapping[str, Any]] = {
+    "auth.selected": "",
+    "auth.input": {},
+    "auth.forward": {},
+    **backends.BEFORE,
+    "session.live": False,
+    "session.sessions": [],
+    "vars.local": {},
+}
+"""What a rule sees of its own before it did anything: nothing of the rule before it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RulePlan:
@@ -61,10 +73,10 @@ class RulePlan:
     name: str
     matching: Matching | None
     backend: Backend | None
+    blank: Mapping[str, Any]
+    """Of `BLANK` what anything reads; the rest need not be made."""
     sessions: bool
     """Whether anything reads `session.*`."""
-    shows_backend: bool
-    """Whether anything reads `backend.*`."""
     asks: bool
     """Whether it may need something from outside."""
     variables: Named
@@ -122,14 +134,15 @@ def compile_rule(name: str, config: Rule, compiler: Compiler, bounds: Bounds) ->
         reads |= groups.reads | {("auth.input",)}
     if backend is not None:
         reads |= backend.reads
-    sessions = any(read[0].startswith("session.") for read in reads)
+    names = {read[0] for read in reads}
+    sessions = any(name.startswith("session.") for name in names)
     return RulePlan(
         name=name,
         matching=groups,
         backend=backend,
+        blank={name: value for name, value in BLANK.items() if name in names},
         sessions=sessions,
         asks=backend is not None or sessions or bool(groups is not None and groups.issuers),
-        shows_backend=any(read[0].startswith("backend.") for read in reads),
         variables=variables,
         error_when=conditions[0],
         fail_when=conditions[1],
@@ -155,56 +168,91 @@ def _conditions(compiler: Compiler, sources: list[str]) -> tuple[Expression, ...
 
 def execute(plan: RulePlan, evaluation: Evaluation) -> Steps[RuleResult]:
     """Run one rule."""
-    forwarded, group, expires = Forwarded(), -1, float("inf")
+    scope = evaluation.scope
+    if plan.blank:
+        scope.values.update(plan.blank)
+        scope.prepared = None
+    forwarded, group, until = NOT_FORWARDED, None, inf
     if plan.matching is not None:
-        claims, expires = yield from _claims(plan.matching, evaluation)
-        found = matching.first_match(plan.matching.groups, evaluation.credentials, claims)
+        tokens = NO_TOKENS
+        if plan.matching.issuers:
+            tokens = yield from _verified(plan.matching, evaluation)
+            until = tokens.until
+        found = matching.first_match(plan.matching.groups, evaluation.credentials, tokens.claims)
         if found is None:
-            return _ended(plan, evaluation, Outcome.FAIL, NO_MATCH)
+            outcome = Outcome.ERROR if tokens.unknown else Outcome.FAIL
+            result = _ended(plan, evaluation, outcome, tokens.unknown or NO_MATCH)
+            return caching.within(result, until)
         group, shown = found
-        scope = evaluation.scope
-        won = plan.matching.groups[group]
-        scope.set("auth.input", shown)
-        scope.set("auth.selected", won.matchers[0].kind)
-        if evaluation.trace is not None:
-            evaluation.note("rule execution", plan.name, f"group {group} matched", shown)
-        if plan.backend is not None:
-            try:
-                forwarded = matching.forwards(won, shown, scope)
-            except EvaluationError as error:
-                return _ended(plan, evaluation, Outcome.ERROR, str(error))
-        scope.set(
-            "auth.forward", {"headers": dict(forwarded.headers), "query": dict(forwarded.query)}
-        )
-    if plan.caching is None:
-        result, _headers = yield from _run(plan, evaluation, forwarded)
-        return result._replace(until=expires)
+        try:
+            forwarded = _selected(plan, plan.matching.groups[group], shown, evaluation)
+        except EvaluationError as error:
+            return _ended(plan, evaluation, Outcome.ERROR, str(error))
     evaluate = _run(plan, evaluation, forwarded)
+    if plan.caching is None:
+        result, _headers = yield from evaluate
+        return caching.within(result, until)
     return (
         yield from caching.kept(
-            plan.caching, evaluate, evaluation, asks=plan.asks, extra=group, until=expires
+            plan.caching, evaluate, evaluation, asks=plan.asks, extra=group, until=until
         )
     )
 
 
-def _claims(
-    plan: Matching, evaluation: Evaluation
-) -> Steps[tuple[dict[str, Mapping[str, Any]], float]]:
-    """Verify the request's token for each issuer the rule names: claims, and when they expire."""
-    found: dict[str, Mapping[str, Any]] = {}
-    expires = float("inf")
+class _Tokens(NamedTuple):
+    """What is known of the request's token, by issuer."""
+
+    claims: Mapping[str, Mapping[str, Any]]
+    until: float
+    unknown: str = ""
+    """Why an issuer could not be asked; then nothing of it is kept."""
+
+
+NO_TOKENS: Final = _Tokens(NOTHING, inf)
+
+
+def _verified(plan: Matching, evaluation: Evaluation) -> Steps[_Tokens]:
+    """Verify the request's token for each issuer the rule names."""
     token = next((c.value for c in evaluation.credentials if c.kind == "bearer"), None)
     if token is None:
-        return found, expires
+        return NO_TOKENS
+    found: dict[str, Mapping[str, Any]] = {}
+    until, unknown = inf, ""
     for issuer in plan.issuers:
         claims = yield VerifyToken(issuer, token)
         if not isinstance(claims, Rejected):
             found[issuer] = claims
-            expires = min(expires, claims["exp"])
+            until = min(until, claims["exp"])
+        elif claims.status >= backends.SERVER_ERROR:
+            until, unknown = 0.0, f"issuer {issuer}: {claims.reason}"
         if evaluation.trace is not None:
             said = claims.reason if isinstance(claims, Rejected) else "verified"
             evaluation.note("rule execution", f"token of {issuer}", said)
-    return found, expires
+    return _Tokens(found, until, unknown)
+
+
+def _selected(
+    plan: RulePlan, group: matching.Group, shown: Mapping[str, Any], evaluation: Evaluation
+) -> Forwarded:
+    """Show the winner's credentials; return what it forwards. Raises `EvaluationError`."""
+    scope, wanted = evaluation.scope, plan.blank
+    if evaluation.trace is not None:
+        evaluation.note("rule execution", plan.name, f"{group.selected} matched", shown)
+    if wanted:
+        if "auth.input" in wanted:
+            scope.set("auth.input", shown)
+        if "auth.selected" in wanted:
+            scope.set("auth.selected", group.selected)
+    if plan.backend is None:
+        return NOT_FORWARDED
+    if group.outputs is None and plan.backend.introspection is not None:
+        return NOT_FORWARDED  # the token is what is asked about, and goes into the form
+    forwarded = matching.forwards(group, shown, scope)
+    if "auth.forward" in wanted:
+        scope.set(
+            "auth.forward", {"headers": dict(forwarded.headers), "query": dict(forwarded.query)}
+        )
+    return forwarded
 
 
 def _run(plan: RulePlan, evaluation: Evaluation, forwarded: Forwarded) -> Steps[Fresh]:
@@ -217,15 +265,17 @@ def _run(plan: RulePlan, evaluation: Evaluation, forwarded: Forwarded) -> Steps[
         if plan.backend is not None:
             response = yield from _ask(plan, plan.backend, evaluation, forwarded)
             accepted = backends.show(response, plan.backend, evaluation.scope)
-        elif plan.shows_backend:
-            backends.show_nothing(evaluation.scope)
         if plan.variables:
             assign("vars.local", plan.variables, evaluation.scope)
         outcome, reason = _judge(plan, evaluation.scope, response, accepted=accepted)
     except EvaluationError as error:
         outcome, reason = Outcome.ERROR, str(error)
-    headers = response.headers if response is not None else NOTHING
-    return _ended(plan, evaluation, outcome, reason), headers
+    result = _ended(plan, evaluation, outcome, reason)
+    if response is None:
+        return result, NOTHING
+    if response.error is not None or response.status >= backends.SERVER_ERROR:
+        result = caching.within(result, 0.0)  # whatever a rule makes of it, it may soon be over
+    return result, response.headers
 
 
 def _sessions(evaluation: Evaluation) -> Steps[None]:
@@ -291,5 +341,6 @@ def _ended(plan: RulePlan, evaluation: Evaluation, outcome: Outcome, reason: str
         if outcome is Outcome.PASS:
             outcome, reason = Outcome.ERROR, f"responses.pass.variables: {error}"
     if evaluation.trace is not None:
-        evaluation.note("rule execution", plan.name, outcome.value, {"reason": reason, **exported})
+        detail = {"reason": reason, "exports": exported}
+        evaluation.note("rule execution", plan.name, outcome.value, detail)
     return RuleResult(outcome, reason, {plan.name: exported} if exported else NOTHING)

@@ -78,6 +78,8 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
+    selected: str
+    """What it takes: the kind of its first matcher."""
     matchers: tuple[Matcher, ...]
     outputs: tuple[Output, ...] | None
     """None: the credentials of the group again, as they came."""
@@ -130,14 +132,15 @@ def _group(group: AuthGroup, compiler: Compiler, *, key: bytes) -> Group:
         _matcher(match, compiler.at("match", index), key=key)
         for index, match in enumerate(group.match)
     )
+    selected = group.match[0].type
     if group.forward_as is None:
-        return Group(matchers=matchers, outputs=None)
+        return Group(selected=selected, matchers=matchers, outputs=None)
     outputs = (
         _output(forward, compiler.at("forwardAs", index))
         for index, forward in enumerate(group.forward_as)
         if forward.type != "none"
     )
-    return Group(matchers=matchers, outputs=tuple(outputs))
+    return Group(selected=selected, matchers=matchers, outputs=tuple(outputs))
 
 
 def _matcher(match: Match, compiler: Compiler, *, key: bytes) -> Matcher:
@@ -262,6 +265,9 @@ class Forwarded:
     query: tuple[tuple[str, str], ...] = ()
 
 
+NOT_FORWARDED: Final = Forwarded()
+
+
 def forwards(group: Group, shown: Mapping[str, Any], scope: Scope) -> Forwarded:
     """Make what a group forwards. Raises `EvaluationError` when a part of it is missing."""
     if group.outputs is None:
@@ -269,12 +275,14 @@ def forwards(group: Group, shown: Mapping[str, Any], scope: Scope) -> Forwarded:
     headers: list[tuple[str, str]] = []
     query: list[tuple[str, str]] = []
     for output in group.outputs:
-        value = output.first(scope).strip()
+        value = output.first(scope)
+        if output.password is None:
+            value = value.strip()
         if not value:
             msg = f"forwardAs {output.kind} {output.name}: nothing to forward"
             raise EvaluationError(msg)
-        if output.kind == "basic" and output.password is not None:
-            value = basic(value, output.password(scope).strip())
+        if output.password is not None:
+            value = basic(value, output.password(scope))
         elif output.kind == "bearer":
             value = f"Bearer {value}"
         (query if output.kind == "query" else headers).append((output.name, value))

@@ -40,6 +40,11 @@ class Memory:
         while len(self._kept) > self._max:
             self._kept.popitem(last=False)
 
+    def peek(self, key: bytes, now: float) -> RuleResult | None:
+        """Return what `get` would, and leave everything as it is."""
+        kept = self._kept.get(key)
+        return None if kept is None or kept.until <= now else kept
+
     def clear(self) -> None:
         """Forget everything: the configuration is another one."""
         self._kept.clear()

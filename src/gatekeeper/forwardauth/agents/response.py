@@ -7,6 +7,7 @@ rules exported. A part that has no value turns the answer into an error; its rea
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ from gatekeeper.forwardauth.model import Answer, Outcome, Scope
 from gatekeeper.forwardauth.vocabulary import OF_A_RULE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gatekeeper.forwardauth.agents.evaluation import Evaluation
     from gatekeeper.forwardauth.config.endpoint import (
         Authentication,
@@ -31,7 +34,12 @@ if TYPE_CHECKING:
 STATUS: Final = {Outcome.FAIL: 403, Outcome.ERROR: 502}
 UNAUTHENTICATED: Final = 401
 ERROR: Final = Answer(Outcome.ERROR, 500)
+NOT_YET: Final = frozenset(
+    {"admission.authenticated", "forward.headers", "vars.global", "rules", "response"}
+)
+"""What nobody has made when a request is not admitted."""
 MAX_HEADER_CHARS: Final = 8_192
+_UNFIT: Final = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +65,7 @@ class Answering:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponsePlan:
-    pass_: Answering
-    fail: Answering
-    error: Answering
+    answers: Mapping[Outcome, Answering]
     unauthenticated: Answering
     reads: frozenset[Read]
 
@@ -77,12 +83,15 @@ def compile_response(config: Endpoint, compiler: Compiler) -> ResponsePlan:
         for outcome, given in ((Outcome.FAIL, policy.fail), (Outcome.ERROR, policy.error))
     ]
     refused = _unauthenticated(authentication, compiler.at("authentication", "response"))
-    answers = [passing, *refusing, refused]
-    reads = reads_of(*(_expressions(answer) for answer in answers))
+    answers = [passing, *refusing]
+    reads = reads_of(*map(_expressions, answers))
     _check_reads(reads, where)
-    pass_, fail, error, unauthenticated = (_with_constant(answer) for answer in answers)
+    before = reads_of(_expressions(refused))
+    _check_early(before, compiler.at("authentication", "response"))
     return ResponsePlan(
-        pass_=pass_, fail=fail, error=error, unauthenticated=unauthenticated, reads=reads
+        answers={answer.outcome: _with_constant(answer) for answer in answers},
+        unauthenticated=_with_constant(refused),
+        reads=reads | before,
     )
 
 
@@ -137,6 +146,13 @@ def _check_reads(reads: frozenset[Read], compiler: Compiler) -> None:
         )
 
 
+def _check_early(reads: frozenset[Read], compiler: Compiler) -> None:
+    """Check the answer that is given before anything but the request was looked at."""
+    _check_reads(reads, compiler)
+    for name in sorted({read[0] for read in reads} & NOT_YET):
+        compiler.fault(f"a response to who is not admitted does not see {name}")
+
+
 def _with_constant(answer: Answering) -> Answering:
     """Make the answer now when nothing in it depends on the request."""
     parts = [expression for _, expression in answer.headers]
@@ -181,8 +197,8 @@ def _copied(name: str, request: OriginalRequest | None) -> str:
 
 
 def _checked(name: str, value: str) -> str:
-    """Refuse what would end a header and begin another (CVE-2023-27493)."""
-    if len(value) > MAX_HEADER_CHARS or any((c < " " and c != "\t") or c == "\x7f" for c in value):
+    """Refuse what would end a header and begin another (CVE-2023-27493), or is no single byte."""
+    if len(value) > MAX_HEADER_CHARS or _UNFIT.search(value):
         msg = f"headers.{name}: not a header's value"
         raise EvaluationError(msg)
     return value

@@ -1,6 +1,7 @@
 """Caddy with the directive `forward_auth`. It sets method and URI, its reverse proxy the others.
 
-Waits without an end by default (`dial_timeout` is for connecting).
+It hands on a client's own X-Forwarded-Port and never sets one: the port is the host's. Waits
+without an end by default (`dial_timeout` is for connecting).
 """
 
 from typing import Final
@@ -11,8 +12,8 @@ from gatekeeper.forwardauth.dialects.replies import write_whole
 
 DIALECT: Final = Dialect(
     name="caddy",
-    headers=x_forwarded.HEADERS_AND_PORT,
+    headers=x_forwarded.HEADERS,
     budget=10.0,
-    tell=x_forwarded.tell_with_port,
+    tell=x_forwarded.tell,
     write=write_whole,
 )

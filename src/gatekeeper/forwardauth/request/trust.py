@@ -66,6 +66,12 @@ class TrustedPeers:
             self._peers[address] = known
         return known
 
+    def example(self) -> str | None:
+        """Return the address of one trusted proxy; None when nobody is trusted."""
+        if self._networks:
+            return str(self._networks[0].network_address)
+        return UNIX if self._unix else None
+
     def _judge(self, address: str) -> bool:
         if address == UNIX:
             return self._unix

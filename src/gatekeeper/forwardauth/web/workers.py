@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
@@ -27,15 +28,19 @@ import structlog
 import uvicorn
 import uvloop
 
+from gatekeeper.forwardauth.web.answering import Ask, answer_on, over
+from gatekeeper.forwardauth.web.gathering import Gathering
+from gatekeeper.forwardauth.web.operations import serve_operations
 from gatekeeper.forwardauth.web.port import Decide, decision_protocol
 from gatekeeper.platform.tasks import Supervisor, run_together
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from multiprocessing.context import SpawnProcess
 
-    from gatekeeper.forwardauth.config.server import Listen
+    from gatekeeper.forwardauth.config.server import Listen, Operations
     from gatekeeper.forwardauth.web.limits import Limits
+    from gatekeeper.kernel.secret import Secret
 
 log = structlog.get_logger("gatekeeper.forwardauth.workers")
 
@@ -54,24 +59,60 @@ class Application(NamedTuple):
 
     decide: Decide
     background: Callable[[], Awaitable[None]] | None = None
+    operated: Ask | None = None
+    """Answers what the operations listener is asked."""
 
 
 Build = Callable[[], AbstractAsyncContextManager[Application]]
 """Makes what a worker runs, in its process and its event loop. Must be picklable (a function
 of a module, or a `partial` of one) where there are several workers."""
 
+Operate = Callable[[Ask], Awaitable[None]]
+"""Lets a worker be asked, for as long as it runs."""
 
-def serve(build: Build, *, listen: Listen, workers: int = 1, limits: Limits | None = None) -> int:
+
+def serve(
+    build: Build,
+    *,
+    listen: Listen,
+    workers: int = 1,
+    limits: Limits | None = None,
+    operations: Operations | None = None,
+) -> int:
     """Serve until SIGTERM or SIGINT, and return the exit status.
 
-    Raises `OSError` when the address cannot be had.
+    Raises `OSError` when an address cannot be had.
     """
-    with _listening(listen, workers) as sockets:
+    with contextlib.ExitStack() as stack:
+        sockets = stack.enter_context(_listening(listen, workers))
+        operated = None
+        if operations is not None:
+            address = _bind(operations.address, operations.port, shared=False)
+            operated = stack.enter_context(address)
+            log.info("operations", address="{}:{}".format(*operated.getsockname()[:2]))
         log.info("listening", address=_name(listen, sockets[0]), workers=workers)
         if workers == 1:
-            return _work(build, sockets[0], limits)
-        asyncio.run(_supervise([partial(_start, build, each, limits) for each in sockets]))
+            operate = None
+            if operations is not None and operated is not None:
+                operate = partial(_alone, operated, operations.token)
+            return _work(build, sockets[0], limits, operate)
+        starts = [partial(_start, build, each, limits, None) for each in sockets]
+        together = None
+        if operations is not None and operated is not None:
+            private = stack.enter_context(_private_sockets(workers))
+            starts = [
+                partial(_start, build, each, limits, partial(answer_on, inner))
+                for each, (_, inner) in zip(sockets, private, strict=True)
+            ]
+            gathering = Gathering([over(path) for path, _ in private])
+            together = partial(serve_operations, operated, gathering, operations.token)
+        asyncio.run(_supervise(starts, together))
         return 0
+
+
+async def _alone(listening: socket.socket, token: Secret | None, worker: Ask) -> None:
+    """Serve operations in the process of the only worker."""
+    await serve_operations(listening, Gathering([worker]), token)
 
 
 # Sockets.
@@ -117,6 +158,14 @@ def _bind_path(path: Path) -> socket.socket:
     return bound
 
 
+@contextlib.contextmanager
+def _private_sockets(workers: int) -> Iterator[list[tuple[Path, socket.socket]]]:
+    """Make a socket for each worker, in a folder that only this user can enter."""
+    with tempfile.TemporaryDirectory(prefix="passctrl-") as folder, contextlib.ExitStack() as stack:
+        paths = [Path(folder, str(number)) for number in range(1, workers + 1)]
+        yield [(path, stack.enter_context(_bind_path(path))) for path in paths]
+
+
 def _name(listen: Listen, bound: socket.socket) -> str:
     if listen.unix_socket is not None:
         return listen.unix_socket
@@ -126,19 +175,23 @@ def _name(listen: Listen, bound: socket.socket) -> str:
 # A worker.
 
 
-def _work(build: Build, listening: socket.socket, limits: Limits | None) -> int:
+def _work(
+    build: Build, listening: socket.socket, limits: Limits | None, operate: Operate | None
+) -> int:
     for number in _STOPPING:
         # uvicorn takes these while it serves, and sends them again when it has stopped in order.
         signal.signal(number, _stopped)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(build, listening, limits))
+        return runner.run(_serve(build, listening, limits, operate))
 
 
 def _stopped(_number: int, _frame: object) -> None:
     pass
 
 
-async def _serve(build: Build, listening: socket.socket, limits: Limits | None) -> int:
+async def _serve(
+    build: Build, listening: socket.socket, limits: Limits | None, operate: Operate | None
+) -> int:
     async with AsyncExitStack() as stack:
         application = await stack.enter_async_context(build())
         server = uvicorn.Server(
@@ -161,9 +214,12 @@ async def _serve(build: Build, listening: socket.socket, limits: Limits | None) 
             failures.append(name)
             server.should_exit = True
 
+        tasks = {}
         if application.background is not None:
-            tasks = {"background": _run(application.background)}
-            await stack.enter_async_context(run_together(tasks, failed=failed))
+            tasks["background"] = _run(application.background)
+        if operate is not None and application.operated is not None:
+            tasks["operations"] = _run(partial(operate, application.operated))
+        await stack.enter_async_context(run_together(tasks, failed=failed))
         await server.serve(sockets=[listening])
         return 1 if failures else 0
 
@@ -179,22 +235,32 @@ async def _no_application(_scope: object, _receive: object, _send: object) -> No
 # Several workers.
 
 
-def _start(build: Build, listening: socket.socket, limits: Limits | None) -> SpawnProcess:
+def _start(
+    build: Build, listening: socket.socket, limits: Limits | None, operate: Operate | None
+) -> SpawnProcess:
     process = multiprocessing.get_context("spawn").Process(
-        target=_begin, args=(os.getpid(), build, listening, limits)
+        target=_begin, args=(os.getpid(), build, listening, limits, operate)
     )
     process.start()
     return process
 
 
-def _begin(parent: int, build: Build, listening: socket.socket, limits: Limits | None) -> None:
+def _begin(
+    parent: int,
+    build: Build,
+    listening: socket.socket,
+    limits: Limits | None,
+    operate: Operate | None,
+) -> None:
     # Stop with the parent, however that ends; and at once, if it is gone by now.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() == parent:
-        sys.exit(_work(build, listening, limits))
+        sys.exit(_work(build, listening, limits, operate))
 
 
-async def _supervise(starts: list[Callable[[], SpawnProcess]]) -> None:
+async def _supervise(
+    starts: Sequence[Callable[[], SpawnProcess]], together: Callable[[], Awaitable[None]] | None
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for each in _STOPPING:
@@ -202,6 +268,8 @@ async def _supervise(starts: list[Callable[[], SpawnProcess]]) -> None:
     supervisor = Supervisor(failed=lambda _name: None)  # each is started again
     for number, start in enumerate(starts, 1):
         supervisor.start_again(f"worker {number}", partial(_run_process, start))
+    if together is not None:
+        supervisor.start_again("operations", lambda: _run(together))
     await stop.wait()
     await supervisor.stop()
 

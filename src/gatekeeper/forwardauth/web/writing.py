@@ -52,7 +52,7 @@ def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
     if not _OURS.isdisjoint([name for name, _ in headers]):
         msg = "a reply names a header field that belongs to the connection"
         raise ValueError(msg)
-    return text.encode("utf-8", "surrogateescape")
+    return text.encode("latin-1")
 
 
 def refusal(status: int) -> bytes:

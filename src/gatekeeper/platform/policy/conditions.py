@@ -14,7 +14,7 @@ from cel_expr_python import cel
 from gatekeeper.kernel.policy import ConditionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 MAX_CONDITION_CHARS: Final = 2_000
 
@@ -42,6 +42,8 @@ class CelCondition:
     _compiled: Any = field(repr=False, compare=False)
 
     def __call__(self, facts: Mapping[str, Any]) -> bool:
+        if _has_nul(facts.values()):
+            raise ConditionError(self.source)
         try:
             answer = self._compiled.eval(data=dict(facts))
         except (RuntimeError, ValueError, TypeError) as error:
@@ -72,6 +74,15 @@ def compile_condition(source: str) -> CelCondition:
         msg = f"a condition must be true or false, this is {compiled.return_type().name()}"
         raise ValueError(msg)
     return CelCondition(source, compiled)
+
+
+def _has_nul(values: Iterable[Any]) -> bool:
+    """Tell whether a text has a NUL: cel-expr-python 0.1.3 reads a text only up to there."""
+    return any(
+        "\0" in value if isinstance(value, str) else _has_nul(value)
+        for value in values
+        if isinstance(value, str | list | tuple)
+    )
 
 
 def _first_words(text: str) -> str:

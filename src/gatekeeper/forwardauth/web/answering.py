@@ -1,0 +1,143 @@
+"""What one worker knows about itself, and how it is asked.
+
+A question is a mapping with `ask`, and so is its answer. Within one process a worker is called;
+other workers are asked over a socket in a folder that is theirs alone, a line of JSON each way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from pydantic import ValidationError
+
+from gatekeeper.forwardauth import recorded
+from gatekeeper.forwardauth.config.recorded import Question
+from gatekeeper.forwardauth.explain import explain
+from gatekeeper.forwardauth.service import DECISION_SECONDS
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from prometheus_client.metrics_core import Metric
+
+    from gatekeeper.forwardauth.model import Effect
+    from gatekeeper.forwardauth.service import Decider
+    from gatekeeper.wire.forwardauth import RecentDecision
+
+MAX_QUESTION_BYTES: Final = 1_048_576
+ASK_SECONDS: Final = 3.0
+EXPLAIN_SECONDS: Final = DECISION_SECONDS + ASK_SECONDS
+
+Answer = Mapping[str, Any]
+Ask = Callable[[Answer], Awaitable[Answer]]
+"""Asks one worker. Raises `OSError`, `TimeoutError` or `ValueError` when it does not answer."""
+
+
+class Seen(Protocol):
+    """What was seen of decisions."""
+
+    def collect(self) -> Iterable[Metric]: ...
+
+    def recent(self, correlation_id: str) -> RecentDecision | None: ...
+
+
+class Worker:
+    """Answers what is asked about one worker. `clock` gives seconds of Unix time."""
+
+    def __init__(self, decider: Decider, seen: Seen, clock: Callable[[], float]) -> None:
+        self._decider = decider
+        self._seen = seen
+        self._clock = clock
+
+    async def __call__(self, question: Answer) -> Answer:
+        match question["ask"]:
+            case "ready":
+                return {"reasons": list(self._decider.generation.unready())}
+            case "metrics":
+                return {"worker": os.getpid(), "families": [*map(_family, self._seen.collect())]}
+            case "recent":
+                found = self._seen.recent(question["id"])
+                return {"found": None if found is None else found.model_dump(by_alias=True)}
+            case "explain":
+                return await self._explain(question["question"])
+            case _:
+                return {}
+
+    async def _explain(self, asked: object) -> Answer:
+        try:
+            question = Question.model_validate(asked)
+        except ValidationError as error:
+            # The places alone: the values may be secrets.
+            wrong = [
+                {"key": ".".join(map(str, one["loc"])), "message": one["msg"]}
+                for one in error.errors(include_url=False, include_input=False)
+            ]
+            return {"problems": wrong}
+        steps = explain(
+            question, self._decider.generation, memory=self._decider.memory, now=self._clock()
+        )
+
+        async def perform(effect: Effect) -> Any:  # noqa: ANN401  # by the effect
+            found = recorded.answer(effect, question)
+            if found is None and question.live:
+                return await self._decider.perform_aside(effect)
+            return recorded.refusal(effect) if found is None else found
+
+        async with asyncio.timeout(DECISION_SECONDS):
+            explained = await recorded.run(steps, perform)
+        return {"explained": explained.model_dump(mode="json", by_alias=True)}
+
+
+def _family(metric: Metric) -> dict[str, Any]:
+    samples = [[one.name, one.labels, one.value] for one in metric.samples]
+    return {
+        "name": metric.name,
+        "help": metric.documentation,
+        "type": metric.type,
+        "samples": samples,
+    }
+
+
+async def answer_on(listening: socket.socket, worker: Ask) -> None:
+    """Answer questions that come over a socket, until cancelled."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            line = await reader.readline()
+            if line:
+                writer.write(json.dumps(await worker(json.loads(line))).encode())
+                await writer.drain()
+        except (OSError, ValueError, TimeoutError):
+            pass  # whoever asked is gone, or is told nothing
+        finally:
+            writer.close()
+
+    server = await asyncio.start_unix_server(answer, sock=listening, limit=MAX_QUESTION_BYTES)
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        server.close()
+
+
+def over(path: Path) -> Ask:
+    """Return what asks the worker behind a socket."""
+
+    async def ask(question: Answer) -> Answer:
+        seconds = EXPLAIN_SECONDS if question["ask"] == "explain" else ASK_SECONDS
+        async with asyncio.timeout(seconds):
+            reader, writer = await asyncio.open_unix_connection(path)
+            try:
+                writer.write(json.dumps(question).encode() + b"\n")
+                await writer.drain()
+                told: Answer = json.loads(await reader.read())
+                return told
+            finally:
+                writer.close()
+
+    return ask
