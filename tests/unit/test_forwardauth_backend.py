@@ -68,9 +68,19 @@ def test_method_and_body() -> None:
 
 def test_bounds_of_a_call() -> None:
     call = asked({"acceptedStatuses": [200, 404], "timeout": "2s", "retries": 3, "pagination": {"type": "link-header", "maxPages": 7}})  # fmt: skip
-    assert (call.accepted, call.timeout, call.retries, call.max_pages) == ({200, 404}, 2.0, 3, 7)
+    assert (call.accepted, call.timeout, call.retries, call.max_pages) == (
+        frozenset({200, 404}),
+        2.0,
+        3,
+        7,
+    )
     call = asked({})
-    assert (call.accepted, call.timeout, call.retries, call.max_pages) == ({200}, 10.0, 0, 1)
+    assert (call.accepted, call.timeout, call.retries, call.max_pages) == (
+        frozenset({200}),
+        10.0,
+        0,
+        1,
+    )
 
 
 HOSTILE = ["../admin#", "@evil.example", "?x=1", "%2f..%2f", "//evil.example", "a/b;c", "é\u2028", ".%2e"]  # fmt: skip

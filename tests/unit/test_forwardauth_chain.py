@@ -151,7 +151,7 @@ def test_the_session_of_the_caller_is_asked_for_with_the_callers_token() -> None
             "endpoints": {"api": endpoint("rule", authentication={"allow": {"authorization": ["bearer"], "none": True}})},
             "rules": {"rule": rule},
         },
-        outside=lambda effect: (),
+        outside=lambda _effect: (),
     )  # fmt: skip
     assert gate.ask(request()).outcome is Outcome.FAIL
     assert not gate.effects
