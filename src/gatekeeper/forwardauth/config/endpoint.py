@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, IPvAnyNetwork, model_validator
 
@@ -101,6 +101,10 @@ class Passing(Strict):
     a body (nginx drops connections otherwise, Envoy takes nothing else).
     """
 
+    elsewhere: ClassVar = dict.fromkeys(
+        ("status", "body", "bodyFile"), "what is let through is answered with 200 and no body"
+    )
+
     headers: Copied = {}
     """Identity headers for the proxy to hand on. Each is sent, also when it is empty."""
 
@@ -154,6 +158,10 @@ class ForwardProxyPolicy(Strict):
 class ForwardRequestPolicy(Strict):
     """What of the original request rules may hand on."""
 
+    elsewhere: ClassVar = dict.fromkeys(
+        ("headers", "query", "custom"), "rules read all of request.headers and request.query"
+    )
+
     forward_proxy_headers: bool = False
     """Make X-Forwarded-* of the original request available as `forward.headers`."""
     encoded_slashes: Literal["refuse", "keep"] = "refuse"
@@ -170,12 +178,16 @@ class RuleReference(Strict):
 class EndpointCache(Strict):
     """How long an endpoint's results are kept."""
 
+    elsewhere: ClassVar = {"cacheResultDuration": "write resultTTL"}
+
     result_ttl: Duration | None = Field(default=None, alias="resultTTL")
     """How long the result of the whole chain is kept."""
 
 
 class Endpoint(Strict):
     """What a proxy asks about."""
+
+    elsewhere: ClassVar = {"cacheResultDuration": "write cache.resultTTL"}
 
     description: str = ""
     """For people."""

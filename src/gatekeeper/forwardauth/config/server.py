@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, IPvAnyNetwork, model_validator
 
@@ -48,6 +48,8 @@ class Operations(Strict):
 class Logging(Strict):
     """What is written to standard error, one JSON object a line."""
 
+    elsewhere: ClassVar = {"format": "lines are always JSON"}
+
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Lines of this level and above are written."""
     correlation_header: HeaderName = "x-request-id"
@@ -67,6 +69,11 @@ class RuleFiles(Strict):
 
 class Templates(Strict):
     """Texts of answers and of calls that stand in files of their own."""
+
+    elsewhere: ClassVar = dict.fromkeys(
+        ("templatesAllowEnv", "templatesAllowedEnv"),
+        "name the variables in server.variables.environment and read env.<name>",
+    )
 
     templates_folder: str | None = None
     """The only folder `bodyFile` can read from."""
@@ -110,6 +117,12 @@ class Valkey(Strict):
 
 class Cache(Strict):
     """Where results of rules are kept."""
+
+    elsewhere: ClassVar = {
+        "ttlSeconds": "write maxTtl, a duration; rules say for how long with cache.ttl",
+        "epoch": "a changed configuration has other keys by itself",
+        "redis": "write valkey",
+    }
 
     backend: Literal["memory", "valkey", "redis"] = "memory"
     """In each process, or shared through a server; `redis` is the same as `valkey`."""
