@@ -6,7 +6,7 @@ import itertools
 import secrets
 import sys
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -31,6 +31,7 @@ from gatekeeper.platform.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from gatekeeper.forwardauth.config import Server
@@ -47,6 +48,7 @@ def serve_forwardauth(path: Path, environ: Mapping[str, str]) -> int:
         listen=server.listen,
         workers=server.workers,
         operations=server.operations,
+        grpc=server.grpc,
     )
 
 
@@ -92,7 +94,8 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
         rejected=observer.rejected,
     )
     try:
-        yield Application(decider.decide, watcher.run, Worker(decider, observer, clock))
+        async with _grpc(settings, decider):
+            yield Application(decider.decide, watcher.run, Worker(decider, observer, clock))
     finally:
         await client.close()
         if lines is not None:
@@ -135,6 +138,19 @@ def _shared(settings: Server) -> SharedCache | None:
     from gatekeeper.forwardauth.adapters.shared_cache import shared_cache  # noqa: PLC0415  # as above
 
     return shared_cache(settings.cache.valkey)
+
+
+def _grpc(settings: Server, decider: Decider) -> AbstractAsyncContextManager[object]:
+    if settings.grpc is None:
+        return nullcontext()
+    from gatekeeper.forwardauth.web.ext_authz import serve_ext_authz  # noqa: PLC0415  # as above
+
+    return serve_ext_authz(
+        decider.decide_about,
+        address=settings.grpc.address,
+        port=settings.grpc.port,
+        shared=settings.workers > 1,
+    )
 
 
 def _seal(loaded: Loaded) -> bytes:

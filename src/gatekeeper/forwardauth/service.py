@@ -98,13 +98,18 @@ class Decider:
         self.memory.clear()
 
     def decide(self, raw: RawRequest) -> Reply | Awaitable[Reply]:
-        """Answer one request of a proxy. Never raises."""
-        generation = self.generation
+        """Answer one request of a proxy, at the mount its target names. Never raises."""
         found = mount(raw.target)
         if found is None:
             return DIALECTS["auth"].write(NOT_FOUND)
         name, endpoint, rest = found
-        dialect = DIALECTS[name]
+        return self.decide_about(endpoint, DIALECTS[name], raw._replace(target=rest))
+
+    def decide_about(
+        self, endpoint: str, dialect: Dialect, raw: RawRequest
+    ) -> Reply | Awaitable[Reply]:
+        """Answer one request of a proxy of this kind. Never raises."""
+        generation = self.generation
         plan = generation.plans.get(endpoint)
         known = endpoint if plan is not None or endpoint in generation.quarantined else ""
         request_id = self._request_id(raw)
@@ -112,7 +117,7 @@ class Decider:
         if plan is None:
             return self._finished(asked, QUARANTINED if known else NOT_FOUND)
         try:
-            request = dialect.read(raw._replace(target=rest), plan.reading)
+            request = dialect.read(raw, plan.reading)
             if isinstance(request, Rejected):
                 return self._finished(asked, _answer_of(request))
             steps = self.judge(plan, request, asked.started, request_id)
