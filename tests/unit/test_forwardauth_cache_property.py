@@ -55,6 +55,8 @@ CONDITIONS = [
 ]
 OF_THE_RULE = [
     "auth.selected == 'bearer'",
+    "lookup(lookup(auth.input, 'bearer'), 'token') == 'a'",
+    "lookup(lookup(auth.input, 'header'), 'x-key') == 'k'",
     "lookup(auth.input, 'header') != null",
     "size(auth.input) == 0",
     "backend.status == 200",
@@ -85,7 +87,15 @@ VALUES_OF_THE_RULE = [
     "forward.headers",
     "size(vars.local)",
 ]
-TTL = st.sampled_from([None, None, "3s", "60s"])
+FAVOURITES = [
+    [],
+    ["now.getSeconds() % 2 == 0"],
+    ["lookup(lookup(auth.input, 'bearer'), 'token') == 'a'"],
+    ["session.live"],
+    ["lookup(request.headers, 'x-role') == 'admin'"],
+]
+"""A rule that reads much shows little: some read one thing above all."""
+TTL = st.sampled_from([None, "3s", "60s", "60s"])
 GROUPS: list[list[dict[str, Any]]] = [
     [],
     [{"match": [{"type": "bearer"}]}],
@@ -135,7 +145,8 @@ def backends(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def rules(draw: st.DrawFn) -> dict[str, Any]:
-    conditions, values = CONDITIONS + OF_THE_RULE, VALUES + VALUES_OF_THE_RULE
+    conditions = [*CONDITIONS, *OF_THE_RULE, *draw(st.sampled_from(FAVOURITES)) * 8]
+    values = VALUES + VALUES_OF_THE_RULE
     rule: dict[str, Any] = {
         "auth": draw(st.sampled_from(GROUPS)),
         "conditions": {
@@ -174,7 +185,7 @@ def endpoints(draw: st.DrawFn, names: list[str]) -> dict[str, Any]:
         "rules": [{"name": name} for name in names],
         "responsePolicy": {
             "pass": {"headers": {"x-response": "{{ response | tojson }}", "x-rules": "{{ rules | tojson }}", "x-role": None}},
-            "fail": {"body": "{{ response | tojson }} {{ vars.global | tojson }}"},
+            "fail": {"body": "{{ response | tojson }}"},
             "error": {"body": "{{ rules | tojson }}"},
         },
         "cache": {"resultTTL": draw(TTL)},

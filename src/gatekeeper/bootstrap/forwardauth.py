@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import secrets
 import sys
@@ -11,13 +12,13 @@ from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from gatekeeper.bootstrap.configuration import compile_loaded, problems_of
+from gatekeeper.bootstrap.configuration import first_generation, next_generation
 from gatekeeper.forwardauth.adapters.backends import HttpBackends
 from gatekeeper.forwardauth.adapters.files import load
 from gatekeeper.forwardauth.adapters.observing import Observer
+from gatekeeper.forwardauth.adapters.tables import read_tables
 from gatekeeper.forwardauth.adapters.watching import ConfigurationWatcher
 from gatekeeper.forwardauth.agents.memory import Memory
-from gatekeeper.forwardauth.errors import ConfigurationError
 from gatekeeper.forwardauth.plan import PROCESS_KEY
 from gatekeeper.forwardauth.service import Decider, Outside
 from gatekeeper.forwardauth.web.answering import Worker
@@ -43,6 +44,7 @@ def serve_forwardauth(path: Path, environ: Mapping[str, str]) -> int:
     """Serve decisions until told to stop. Raises `ConfigurationError`, or `OSError` for a port."""
     server = load(path, environ=environ).configuration.server
     configure_logs(server.logging.level.upper(), service="passctrl")
+    read_tables(path, server)
     return serve(
         partial(application, path, dict(environ)),
         listen=server.listen,
@@ -66,7 +68,7 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
         max_connections=settings.backend.max_connections,
     )
     decider = Decider(
-        compile_loaded(loaded).generation,
+        first_generation(path, loaded),
         Outside(
             backends=HttpBackends(
                 client=client,
@@ -90,7 +92,7 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
         path,
         environ=environ,
         running=loaded,
-        taken=partial(_take, decider, observer),
+        taken=partial(_take, path, decider, observer),
         rejected=observer.rejected,
     )
     try:
@@ -102,13 +104,14 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
             lines.flush()
 
 
-async def _take(decider: Decider, observer: Observer, loaded: Loaded) -> None:
+async def _take(path: Path, decider: Decider, observer: Observer, loaded: Loaded) -> None:
     """Put a configuration in force, as a whole or not at all."""
-    compiled = compile_loaded(loaded, decider.generation.number + 1)
-    if compiled.faults:
-        raise ConfigurationError(problems_of(loaded, compiled))
-    decider.replace(compiled.generation)
-    observer.taken(compiled.generation)
+    # In another thread: decisions go on meanwhile.
+    generation = await asyncio.to_thread(
+        next_generation, path, loaded, decider.generation.number + 1
+    )
+    decider.replace(generation)
+    observer.taken(generation)
 
 
 # Each of these brings libraries that are large beside a worker: only where they are used.

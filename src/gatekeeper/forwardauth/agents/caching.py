@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from math import inf
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from gatekeeper.forwardauth.model import Claim, Outcome, Read, RuleResult, Settle
@@ -228,7 +229,8 @@ def cache_control(text: str) -> float | None:
 
 
 def plain(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  # whatever an expression gave
-    """Return a value as plain JSON has it: a kept result is then the same as a fresh one.
+    """Return a value as plain JSON has it, maps in one order (CEL's have none): a kept result is
+    then the same as a fresh one.
 
     Raises `ValueError` for what JSON has no place for.
     """
@@ -241,7 +243,8 @@ def plain(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  # whatever an exp
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}s"
     if depth < MAX_DEPTH and isinstance(value, Mapping):
-        return {str(name): plain(inner, depth + 1) for name, inner in value.items()}
+        named = sorted(((str(name), inner) for name, inner in value.items()), key=itemgetter(0))
+        return {name: plain(inner, depth + 1) for name, inner in named}
     if depth < MAX_DEPTH and isinstance(value, list | tuple):
         return [plain(inner, depth + 1) for inner in value]
     msg = f"a value of type {type(value).__name__} cannot be exported"

@@ -237,7 +237,7 @@ def _selected(
     """Show the winner's credentials; return what it forwards. Raises `EvaluationError`."""
     scope, wanted = evaluation.scope, plan.blank
     if evaluation.trace is not None:
-        evaluation.note("rule execution", plan.name, f"{group.selected} matched", shown)
+        evaluation.note("rule execution", plan.name, f"matched by {group.selected}", shown)
     if wanted:
         if "auth.input" in wanted:
             scope.set("auth.input", shown)
