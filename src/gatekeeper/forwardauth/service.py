@@ -108,10 +108,16 @@ class Decider:
         self.memory.clear()
 
     def decide(self, raw: RawRequest) -> Reply | Awaitable[Reply]:
-        """Answer one request of a proxy. Never raises."""
-        generation = self.generation
+        """Answer one request of a proxy, at the mount its target names. Never raises."""
         mounted = mount(raw.target) or _NOWHERE
-        dialect, endpoint = DIALECTS[mounted.dialect], mounted.endpoint
+        told = RawRequest(raw.method, mounted.rest, raw.headers, raw.peer)
+        return self.decide_about(mounted.endpoint, DIALECTS[mounted.dialect], told)
+
+    def decide_about(
+        self, endpoint: str, dialect: Dialect, raw: RawRequest
+    ) -> Reply | Awaitable[Reply]:
+        """Answer one request of a proxy of this kind. Never raises."""
+        generation = self.generation
         plan = generation.plans.get(endpoint)
         known = endpoint if plan is not None or endpoint in generation.quarantined else ""
         asked = _Asked(
@@ -120,8 +126,7 @@ class Decider:
         if plan is None:
             return self._finished(asked, QUARANTINED if known else NOT_FOUND)
         try:
-            told = RawRequest(raw.method, mounted.rest, raw.headers, raw.peer)
-            request = dialect.read(told, plan.reading)
+            request = dialect.read(raw, plan.reading)
             if isinstance(request, Rejected):
                 return self._finished(asked, _answer_of(request))
             steps = self.judge(plan, request, asked.started, asked.request_id)
