@@ -7,7 +7,7 @@ import itertools
 import secrets
 import sys
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
@@ -37,6 +37,7 @@ from gatekeeper.platform.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from gatekeeper.forwardauth import ports
@@ -62,6 +63,7 @@ def serve_forwardauth(path: Path, environ: Mapping[str, str]) -> int:
         listen=server.listen,
         workers=server.workers,
         operations=server.operations,
+        grpc=server.grpc,
     )
 
 
@@ -98,6 +100,7 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
         if lines is not None:
             stack.callback(lines.flush)
         stack.push_async_callback(client.close)
+        await stack.enter_async_context(_grpc(settings, decider))
         if settings.shadow is None or not isinstance(observed, LastDecided):
             yield Application(decider.decide, watcher.run, Worker(decider, observer, clock))
             return
@@ -250,6 +253,19 @@ def _shared(settings: Server) -> SharedCache | None:
     from gatekeeper.forwardauth.adapters.shared_cache import shared_cache  # noqa: PLC0415  # as above
 
     return shared_cache(settings.cache.valkey)
+
+
+def _grpc(settings: Server, decider: Decider) -> AbstractAsyncContextManager[object]:
+    if settings.grpc is None:
+        return nullcontext()
+    from gatekeeper.forwardauth.web.ext_authz import serve_ext_authz  # noqa: PLC0415  # as above
+
+    return serve_ext_authz(
+        decider.decide_about,
+        address=settings.grpc.address,
+        port=settings.grpc.port,
+        shared=settings.workers > 1,
+    )
 
 
 def _seal(loaded: Loaded) -> bytes:
