@@ -59,7 +59,8 @@ class Redirect(Strict):
     """Send the client elsewhere, to a login page for instance."""
 
     to: Template
-    """A template of a whole URL, or of a path on the same host: encode values, `{{ … | urlencode }}`."""
+    """A template of a whole URL, or of a path on the same host. Values are encoded by a filter:
+    `{{ request.rawPath | urlencode }}`."""
     hosts: Annotated[list[str], Field(max_length=MAX_ITEMS)] = []
     """Hosts a whole URL may lead to, compared exactly; others are an error."""
     status: Literal[302, 303, 307] = 302

@@ -45,6 +45,15 @@ class Operations(Strict):
     """The credential of `/explain`; without one it is off."""
 
 
+class Grpc(Strict):
+    """Envoy's authorization service by gRPC, beside the decision port. Needs the extra `grpc`."""
+
+    address: str = "127.0.0.1"
+    """The address to listen on."""
+    port: Port = 8082
+    """The port to listen on."""
+
+
 class Logging(Strict):
     """What is written to standard error, one JSON object a line."""
 
@@ -188,6 +197,8 @@ class Server(Strict):
 
     listen: Listen = Listen()
     operations: Operations = Operations()
+    grpc: Grpc | None = None
+    """Absent: Envoy asks by HTTP alone."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that share the decision port."""
     logging: Logging = Logging()
