@@ -146,3 +146,12 @@ def check_sequence(lines: list[str]) -> None:
         assert message, line
         spoken |= {message[1], message[2]}
     assert spoken == set(names)
+
+
+def test_every_test_the_threat_model_names_is_there() -> None:
+    text = (DOCS / "explanation" / "threat-model.md").read_text()
+    named = re.findall(r"`((?:unit|integration|contract|acceptance)/[\w/*.]+)`", text)
+    tests = DOCS.parent / "tests"
+
+    assert len(named) > 40
+    assert [name for name in named if not list(tests.glob(name))] == []
