@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from gatekeeper.forwardauth.config import Endpoint
 from gatekeeper.forwardauth.dialects import DIALECTS, mount
 from gatekeeper.forwardauth.model import OriginalRequest, RawRequest, Rejected
+from gatekeeper.forwardauth.plan import VIEWS
 from gatekeeper.forwardauth.request.reading import Reading, reading_of
 from gatekeeper.forwardauth.request.trust import TrustedPeers
+from gatekeeper.forwardauth.vocabulary import WITHOUT_NUL
 
 PATIENT = settings(deadline=None)
 """A busy machine is no failure."""
@@ -143,6 +145,12 @@ RAW = st.builds(
 )
 
 
+def texts(value: Any) -> str:
+    if isinstance(value, dict):
+        return texts([*value, *value.values()])
+    return "".join(map(texts, value)) if isinstance(value, list) else str(value)
+
+
 @PATIENT
 @given(st.sampled_from(sorted(DIALECTS)), st.sampled_from(READINGS), RAW)
 def test_whatever_arrives_is_understood_in_one_way_or_refused(
@@ -167,6 +175,8 @@ def test_whatever_arrives_is_understood_in_one_way_or_refused(
     ]
     assert not {b"host", b"forwarded", b"x-real-ip", b"connection"} & original.fields.keys()
     assert original.repeated.keys() <= original.fields.keys()
+    for view in VIEWS.keys() & WITHOUT_NUL:
+        assert "\0" not in texts(VIEWS[view](original)), view
 
 
 @PATIENT

@@ -19,8 +19,12 @@ Read = tuple[str, ...]
 class Vocabulary:
     """Names such as `request.method`, and their kinds: the words of `cel.TYPES`."""
 
-    def __init__(self, kinds: Mapping[str, str]) -> None:
+    def __init__(
+        self, kinds: Mapping[str, str], *, without_nul: frozenset[str] = frozenset()
+    ) -> None:
+        """`without_nul`: the names in whose values there cannot be a NUL."""
         self.kinds = dict(kinds)
+        self.without_nul = without_nul
         self._roots = frozenset(name.partition(".")[0] for name in kinds)
 
     def unknown(self, name: str) -> str:
