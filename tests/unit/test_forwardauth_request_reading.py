@@ -99,9 +99,10 @@ VALUES = st.sampled_from(
         b"443",
         b"/..",
         b"//",
+        b"a=\0",
     ]
 ) | st.binary(max_size=30)
-URIS = st.sampled_from([b"/a", b"/a/../b", b"/a%2fb", b"/..;/a", b"//a"]) | st.binary(
+URIS = st.sampled_from([b"/a", b"/a/../b", b"/a%2fb", b"/..;/a", b"//a", b"/a%00"]) | st.binary(
     max_size=20
 ).map(b"/".__add__)
 SOUND = st.builds(
@@ -118,7 +119,9 @@ SOUND = st.builds(
     URIS,
 )
 ODD = st.lists(
-    st.tuples(st.sampled_from([*TOLD, b"connection", b"cookie"]) | st.binary(max_size=12), VALUES),
+    st.tuples(
+        st.sampled_from([*TOLD, b"connection", b"cookie", b"x"]) | st.binary(max_size=12), VALUES
+    ),
     max_size=14,
 )
 HEADERS = st.builds(lambda sound, odd: [*dict([*sound, *odd[:2]]).items(), *odd[2:]], SOUND, ODD)

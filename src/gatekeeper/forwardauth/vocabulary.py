@@ -89,7 +89,8 @@ WITHOUT_NUL: Final = frozenset(
         "admission.authenticated",
     }
 )
-"""Names in whose values there is no NUL: a request that has one there is refused (`request/`). What is decoded later (parameters, claims, answers of backends) may have one."""
+"""Names in whose values there is no NUL: a request that has one there is refused (`request/`).
+What is decoded later (parameters, claims, answers of backends) may have one."""
 
 OF_A_RULE: Final = frozenset(
     name
