@@ -1,8 +1,10 @@
 """Starts real proxies with the files of examples/proxies, of which only the ports are changed."""
 
 import contextlib
+import ctypes
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +24,8 @@ EXAMPLES: Final = Path(__file__).parents[2] / "examples" / "proxies"
 LISTENS, PASSCTRL, APPLICATION = 8000, 8080, 9000
 """The ports in the examples: the proxy's own, the decision service's, the application's."""
 NOT_FOUND = 404
+LIBC: Final = ctypes.CDLL(None)
+PR_SET_PDEATHSIG: Final = 1
 ATTEMPTS = 3
 """Another process may take a port between its choice and its use."""
 
@@ -80,6 +84,12 @@ class Proxy:
     log: Path
 
 
+def _die_with_us() -> None:
+    """Have the kernel end a proxy whose test run was killed."""
+    if sys.platform == "linux":
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -106,6 +116,7 @@ def running(
                 env={**os.environ, "HOME": str(folder)},  # Caddy keeps state there
                 stdout=log,
                 stderr=log,
+                preexec_fn=_die_with_us,  # noqa: PLW1509  # calls one function of the C library
             )
         try:
             if answers(port, process):

@@ -16,9 +16,10 @@ from gatekeeper.client import config
 from gatekeeper.entrypoints import output
 from gatekeeper.entrypoints.gk import COMMANDS, load, root
 from gatekeeper.forwardauth.config import Configuration, RuleDocument
+from gatekeeper.forwardauth.config.recorded import Cases, Question
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.policy.format import PolicyFile
-from gatekeeper.wire import audit, jobs, problems, sessions
+from gatekeeper.wire import audit, forwardauth, jobs, problems, sessions
 from published import configuration
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ READ: Final[Mapping[str, Described]] = {
     "agent-settings": AgentSettings,
     "control-plane-settings": ControlPlaneSettings,
     "forwardauth-configuration": Configuration,
+    "forwardauth-cases": Cases,
+    "forwardauth-question": Question,
     "forwardauth-rules": RuleDocument,
     "gk-config": TypeAdapter(config.Document),
     "job-batch": jobs.BATCH,
@@ -59,6 +62,9 @@ COMMAND_OUTPUTS: Final[Mapping[str, type[BaseModel]]] = {
     "audit tail": audit.EventFields,
     "audit verify": output.VerifyReport,
     "forwardauth check": output.ForwardAuthCheck,
+    "forwardauth doctor": output.ForwardAuthExamination,
+    "forwardauth explain": forwardauth.DecisionExplained,
+    "forwardauth test": forwardauth.RuleCasesReport,
     "migrate": output.MigrateReport,
     "policy explain": sessions.Explanation,
     "policy test": output.PolicyTestReport,

@@ -293,7 +293,6 @@ def test_a_key_named_like_a_method_is_a_key(key: str) -> None:
         "{{ backend.bodyText | b64enc | length }}",
         "{% for x in [1, 2] %}{{ backend.bodyText }}{% endfor %}",
         "{% for x in backend.pages %}{% for y in backend.pages %}{% endfor %}{% endfor %}",
-        "{% for x in backend.pages %}{% for y in backend.pages if false %}{% endfor %}{% endfor %}",
         "{% for a in [1] %}" * 4 + "{% endfor %}" * 4,
         "{{ request.path | fromjson | tojson }}",
     ],

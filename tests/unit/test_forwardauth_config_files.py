@@ -410,6 +410,39 @@ def test_what_fits_together_is_used(tmp_path: Path, text: str) -> None:
     assert problems(tmp_path, server, text) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (endpoint("{allow: {}}"), "allow at least one of"),
+        (endpoint("{allow: {none: true}, challenge: {type: bearer, realm: x, charset: UTF-8}}"), "RFC 7617"),
+        (endpoint(more=", forwardProxyPolicy: {trustedProxyIPs: [0.0.0.0/0]}"), "trusts every client"),
+        (endpoint(more=", responsePolicy: {fail: {body: a, bodyFile: b}}"), "body or bodyFile, not both"),
+        (endpoint(more=", responsePolicy: {fail: {status: 200}}"), "greater than or equal to 400"),
+        (match("{type: none}", "{type: basic}"), "stands alone in its group"),
+        (rule("auth: [{match: [{type: none}], forwardAs: [{type: none}, {type: bearer, token: t}]}]"), "stands alone"),
+        (rule("auth: [{match: [{type: none}], forwardAs: [{type: basic, user: u, password: p}, {type: bearer, token: t}]}]"), "two forwards write"),
+        (rule("auth: [{match: [{type: none}], forwardAs: [{type: query, name: a, value: v}, {type: query, name: a, value: v}]}]"), "two forwards write"),
+        (rule("auth: [{match: [{type: none}], forwardAs: [{type: header, name: A, value: v}, {type: header, name: a, value: v}]}]"), "two forwards write"),
+        (rule("backendApi: {url: 'http://a', body: a, bodyFile: b}"), "body or bodyFile, not both"),
+        (rule("backendApi: {url: 'http://a', headers: {Authorization: a}}"), "authorization is written by forwardAs"),
+        (rule("backendApi: {url: 'http://a', body: a, introspection: {}}"), "introspection makes its own body"),
+    ],
+)  # fmt: skip
+def test_a_definition_that_contradicts_itself_is_left_out(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    found = loaded(tmp_path, text)
+
+    assert words in str(found.problems[0])
+    assert found.skipped[0].reason.startswith("invalid definition: ")
+
+
+def test_a_shared_cache_needs_an_address_and_a_salt(tmp_path: Path) -> None:
+    (found,) = fatal(tmp_path, "server: {cache: {backend: valkey, keySalt: x}}")
+
+    assert "needs valkey.address and keySalt" in found
+
+
 SECRETS = "server: {variables: {secretsFolder: s, secrets: {token: %s}}}\n"
 
 

@@ -69,7 +69,7 @@ def test_every_agent_says_what_it_did() -> None:
     assert (told.outcome, told.status, told.generation) == ("pass", 200, 1)
     assert [(step.agent, step.result) for step in told.steps] == [
         ("admission", "bearer"),
-        ("rule execution", "group 0 matched"),
+        ("rule execution", "matched by bearer"),
         ("backend interaction", "status 200"),
         ("rule execution", "pass"),
         ("result caching", "miss: kept for 30 s"),

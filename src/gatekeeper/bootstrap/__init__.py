@@ -6,6 +6,7 @@ agents.py          the agents as it reaches them    target.py    setting up and 
 identity.py        who may call it, wired           store.py     setting up the store
 housekeeping.py    what it counts and tells         aliases.py   settings' names of the first design
 forwardauth.py     the decision service, wired      configuration.py   its configuration
+rehearsal.py       it is explained and tested, without serving
 
 Each name is imported when it is first used: a process of one plane loads nothing of another.
 """
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from gatekeeper.bootstrap.control_plane import control_plane_app
     from gatekeeper.bootstrap.forwardauth import serve_forwardauth
     from gatekeeper.bootstrap.keys import Keys, make_keys
+    from gatekeeper.bootstrap.rehearsal import explain_request, run_tables
     from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
     from gatekeeper.bootstrap.store import migrate_store, prepare_store
     from gatekeeper.bootstrap.target import (
@@ -47,6 +49,7 @@ __all__ = [
     "bootstrap_target",
     "check_configuration",
     "control_plane_app",
+    "explain_request",
     "load_settings",
     "make_keys",
     "migrate_store",
@@ -54,6 +57,7 @@ __all__ = [
     "poll_for_jobs",
     "prepare_sample_target",
     "prepare_store",
+    "run_tables",
     "serve_forwardauth",
 ]
 
@@ -65,6 +69,8 @@ _HOMES: Final = {
     "serve_forwardauth": "forwardauth",
     "Keys": "keys",
     "make_keys": "keys",
+    "explain_request": "rehearsal",
+    "run_tables": "rehearsal",
     "AgentSettings": "settings",
     "ControlPlaneSettings": "settings",
     "load_settings": "settings",

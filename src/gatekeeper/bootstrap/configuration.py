@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Final
 
 from gatekeeper.forwardauth.adapters.files import load
 from gatekeeper.forwardauth.adapters.language import Language
+from gatekeeper.forwardauth.adapters.tables import Table, read_tables
+from gatekeeper.forwardauth.cases import CaseResult, run_cases
 from gatekeeper.forwardauth.errors import ConfigurationError, Problem
 from gatekeeper.forwardauth.plan import Compiled, compile_configuration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from gatekeeper.forwardauth.agents.server import Generation
     from gatekeeper.forwardauth.config.loaded import Loaded
 
 FIRST_GENERATION: Final = 1
@@ -50,3 +53,44 @@ def problems_of(loaded: Loaded, compiled: Compiled) -> tuple[Problem, ...]:
         )
         for fault in compiled.faults
     )
+
+
+def first_generation(path: Path, loaded: Loaded) -> Generation:
+    """Compile what can be used. An endpoint that fails a case of its tables is quarantined.
+
+    Raises `ConfigurationError` for a table that cannot be read: nobody knows what it would say.
+    """
+    generation = compile_loaded(loaded).generation
+    return generation.without(
+        {
+            result.endpoint: f"{table.place(number)}: {_failed(result)}"
+            for table, number, result in failing_cases(path, loaded, generation)
+            if result.endpoint not in generation.quarantined
+        }
+    )
+
+
+def next_generation(path: Path, loaded: Loaded, number: int) -> Generation:
+    """Compile a whole configuration. Raises `ConfigurationError` if a case fails, or anything."""
+    compiled = compile_loaded(loaded, number)
+    problems = problems_of(loaded, compiled) or tuple(
+        Problem(place=table.place(n), key=f"cases.{n}", message=_failed(result))
+        for table, n, result in failing_cases(path, loaded, compiled.generation)
+    )
+    if problems:
+        raise ConfigurationError(problems)
+    return compiled.generation
+
+
+def failing_cases(
+    path: Path, loaded: Loaded, generation: Generation
+) -> Iterator[tuple[Table, int, CaseResult]]:
+    """Yield each case that fails: its table, its number there, and how."""
+    for table in read_tables(path, loaded.configuration.server):
+        for number, result in enumerate(run_cases(table.cases, generation)):
+            if result.problem is not None:
+                yield table, number, result
+
+
+def _failed(result: CaseResult) -> str:
+    return f"case {result.name!r} fails: {result.problem}"

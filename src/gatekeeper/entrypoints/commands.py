@@ -145,7 +145,9 @@ def finish(command: Any, shared: Sequence[Any]) -> None:  # noqa: ANN401  # Type
                 finish(inner, shared)
         return
     # The words of a command that is to be run are its own: `gk exec … psql -c 'SELECT 1'`.
-    command.allow_interspersed_args = not any(param.nargs == -1 for param in command.params)
+    command.allow_interspersed_args = not any(
+        param.nargs == -1 and param.metavar == "COMMAND" for param in command.params
+    )
     # \b keeps the lines of a paragraph as they are: an example is copied, not read.
     command.help = (command.help or "").replace("Example:", "\b\nExample:")
     if command.callback.__module__.startswith(API_CLIENTS):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gatekeeper.forwardauth.decision import decide
 from gatekeeper.forwardauth.model import Answer, Outcome, Rejected, Step
 from gatekeeper.forwardauth.recorded import Glance, original, replay
+from gatekeeper.forwardauth.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,7 +28,12 @@ class CaseResult(NamedTuple):
 
 def run_cases(cases: Iterable[Case], generation: Generation) -> tuple[CaseResult, ...]:
     """Run cases against a configuration. Nothing outside is asked."""
-    return tuple(CaseResult(one.name, one.endpoint, _problem(one, generation)) for one in cases)
+    redactor = Redactor(secret.reveal() for secret in generation.secrets)
+    return tuple(
+        CaseResult(one.name, one.endpoint, problem and redactor.text(problem))
+        for one in cases
+        for problem in [_problem(one, generation)]
+    )
 
 
 def _problem(case: Case, generation: Generation) -> str | None:

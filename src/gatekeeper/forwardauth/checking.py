@@ -36,7 +36,7 @@ def check_rule(plan: RulePlan, compiler: Compiler) -> None:
         _absent(plan.matching.reads, _NOT_BEFORE_FORWARDING, compiler.at("auth"))
     _check_order("vars.local", plan.variables, compiler.at("variables"))
     known = dict(plan.variables)
-    for read in sorted(plan.reads):
+    for read in sorted(plan.reads - reads_of(plan.variables)):
         if read[0] == "vars.local" and len(read) > 1 and read[1] not in known:
             near = difflib.get_close_matches(read[1], known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -72,12 +72,12 @@ def _absent(reads: Iterable[Read], names: frozenset[str], compiler: Compiler) ->
 
 def _check_order(name: str, variables: Named, compiler: Compiler) -> None:
     """Variables see those that stand before them."""
-    later = {variable for variable, _ in variables}
+    before: set[str] = set()
     for variable, expression in variables:
         for read in sorted(expression.reads):
-            if read[0] == name and len(read) > 1 and read[1] in later:
-                compiler.at(variable).fault(f"{name}.{read[1]} does not stand before it")
-        later.discard(variable)
+            if read[0] == name and len(read) > 1 and read[1] not in before:
+                compiler.at(variable).fault(f"no {name}.{read[1]} stands before it")
+        before.add(variable)
 
 
 def _check_exports(plan: RulePlan, compiler: Compiler) -> None:

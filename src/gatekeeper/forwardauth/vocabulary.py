@@ -65,6 +65,29 @@ NAMES: Final = {
     "now": Kind.TIME,
 }
 
+ELSEWHERE: Final = {
+    "admission.clientIp": "request.client",
+    "admission.trustedProxy": "request.proxied",
+    "correlationId": "request.id",
+    "endpoint": "request.endpoint",
+    "forward.query": "request.query",
+    "raw": "request",
+    "rawState": "request",
+    "request.remoteAddr": "request.client",
+    "variables": "vars.global, vars.local or rules.<rule>",
+    "variables.endpoint": "vars.global",
+    "variables.environment": "env",
+    "variables.global": "vars.global",
+    "variables.local": "vars.local",
+    "variables.rule": "rules",
+    "variables.secrets": "secrets",
+    "vars.endpoint": "vars.global",
+    "vars.environment": "env",
+    "vars.rule": "rules",
+    "vars.secrets": "secrets",
+}
+"""Names of the original PassCtrl, and ours."""
+
 VOLATILE: Final = frozenset({"now", "request.id", "session.live", "session.sessions"})
 """What a result may not outlive: one that read it is never kept. A session is revoked at once."""
 

@@ -17,12 +17,7 @@ from proxies.client import PATIENCE
 from proxies.decisions import Decisions
 from proxies.servers import KINDS, Proxy, answers, free_port, running
 
-SERVE = """
-import os, sys
-from pathlib import Path
-from gatekeeper.bootstrap.forwardauth import serve_forwardauth
-sys.exit(serve_forwardauth(Path(sys.argv[1]), os.environ))
-"""
+PASSCTRL = "from gatekeeper.entrypoints.passctrl.main import main; main()"
 CONFIGURATION = Path(__file__).with_name("passctrl.yaml")
 
 Start = Callable[..., Proxy]
@@ -45,7 +40,10 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     )
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, configuration], cwd=folder, stdout=log, stderr=log
+            [sys.executable, "-c", PASSCTRL, "serve", configuration],
+            cwd=folder,
+            stdout=log,
+            stderr=log,
         )
     port = int(ports["8080"])
     try:

@@ -323,6 +323,18 @@ def test_an_identity_header_that_is_answered_twice_means_six_things(
     assert ask(proxy.port).arrived.values("x-user") == TWICE[proxy.name]
 
 
+def test_a_clients_identity_header_does_not_survive_an_answer_without_one(
+    proxy: Proxy, played: Decisions
+) -> None:
+    """What Caddy once did (CVE-2026-30851)."""
+    played.answer = lambda _: say(200)
+
+    arrived = ask(proxy.port, "/", "X-User: root", "X-Groups: root", "X-Email: root").arrived
+
+    for name in ("x-user", "x-groups", "x-email"):
+        assert arrived.twins(name) in ([], [""])
+
+
 LARGEST = {NGINX: 12_000, INGRESS: 3_000, TRAEFIK: 60_000, CADDY: 60_000, ENVOY: 50_000,
            HAPROXY: 12_000}  # fmt: skip
 """Characters of an identity header that pass; with a third more, nginx and HAProxy refuse."""

@@ -86,7 +86,7 @@ def _problem(variable: str, key: str, message: str, near: str | None = None) -> 
 
 
 def _is_service_link(name: str, value: str) -> bool:
-    if "__" in name or not _SERVICE_LINK.fullmatch(name):
+    if not _SERVICE_LINK.fullmatch(name):
         return False
     return (
         not name.endswith("_PORT") or name.endswith("_SERVICE_PORT") or bool(_ADDRESS.match(value))

@@ -72,6 +72,8 @@ class Observer:
     def watch(self, decider: Decider) -> None:
         """Show what this decider has in force, and how much it keeps."""
         self._watched = decider
+        for one in decider.generation.skipped:
+            log.warning("left out", kind=one.kind, name=one.name, reason=one.reason)
 
     async def rejected(self, problems: tuple[Problem, ...]) -> None:
         """Count a changed configuration that was not taken."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from gatekeeper.forwardauth.config import Server
 
+CASES: Final = ".test"
+"""How the name of a table of cases ends, before its suffix."""
 MAX_FILES: Final = 10_000
 """Of a rules folder, and of a templates folder."""
 
@@ -29,10 +31,30 @@ def rule_files(main: Path, server: Server) -> tuple[Path, ...]:
         found[os.path.realpath(file)] = file
     if server.rules.rules_folder is not None:
         for file in files_in(beside(main, server.rules.rules_folder)):
-            if file.suffix in SUFFIXES and not file.stem.endswith(".test"):
+            if file.suffix in SUFFIXES and not file.stem.endswith(CASES):
                 found.setdefault(os.path.realpath(file), file)
     found.pop(os.path.realpath(main), None)
     return tuple(found.values())
+
+
+def case_files(main: Path, server: Server) -> tuple[Path, ...]:
+    """Return the tables of cases: `x.test.yaml` beside `x.yaml`, and those of the rules folder.
+
+    Raises `DocumentError`.
+    """
+    alone = [main]
+    if server.rules.rules_file is not None:
+        alone.append(beside(main, server.rules.rules_file))
+    found = [
+        table
+        for file in alone
+        for suffix in sorted(SUFFIXES)
+        if (table := file.with_name(f"{file.stem}{CASES}{suffix}")).exists()
+    ]
+    if server.rules.rules_folder is not None:
+        folder = files_in(beside(main, server.rules.rules_folder))
+        found += [f for f in folder if f.suffix in SUFFIXES and f.stem.endswith(CASES)]
+    return tuple({os.path.realpath(file): file for file in found}.values())
 
 
 def template_files(main: Path, server: Server) -> tuple[Path, ...]:

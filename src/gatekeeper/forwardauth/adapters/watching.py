@@ -97,6 +97,7 @@ class ConfigurationWatcher:
                 [
                     self._path,
                     *sources.rule_files(self._path, server),
+                    *sources.case_files(self._path, server),
                     *sources.template_files(self._path, server),
                     *(file for _name, file in sources.secret_files(self._path, server)),
                 ]

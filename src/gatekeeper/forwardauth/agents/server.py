@@ -6,8 +6,10 @@ There is no state in which nothing is configured and something is allowed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from gatekeeper.forwardauth.model import SkippedDefinition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from gatekeeper.forwardauth.agents.admission import Admission
     from gatekeeper.forwardauth.agents.chain import Chain
     from gatekeeper.forwardauth.agents.response import ResponsePlan
-    from gatekeeper.forwardauth.model import OriginalRequest, SkippedDefinition
+    from gatekeeper.forwardauth.model import OriginalRequest
     from gatekeeper.forwardauth.ports import Expression
     from gatekeeper.forwardauth.request.reading import Reading
     from gatekeeper.kernel.secret import Secret
@@ -55,6 +57,16 @@ class Generation:
     sources: tuple[str, ...] = ()
     secrets: tuple[Secret, ...] = ()
     """All that the configuration holds or names: what is never shown."""
+
+    def without(self, faulty: Mapping[str, str]) -> Generation:
+        """Quarantine endpoints; `faulty` says why, by name."""
+        left_out = (SkippedDefinition("endpoint", name, why) for name, why in faulty.items())
+        return replace(
+            self,
+            plans={name: plan for name, plan in self.plans.items() if name not in faulty},
+            quarantined=self.quarantined | faulty.keys(),
+            skipped=(*self.skipped, *left_out),
+        )
 
     def unready(self) -> tuple[str, ...]:
         """Say why requests cannot all be judged; empty when they can."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
 
 from gatekeeper.forwardauth.config.base import MAX_ITEMS, Name, Strict, VariableName
 
@@ -26,6 +26,14 @@ Headers = Annotated[
     Field(max_length=MAX_ITEMS),
 ]
 """A list: the header stands once for each of its values."""
+
+
+def _moment(value: object) -> object:
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
+"""RFC 3339; JSON and quoted YAML have it as text."""
 
 
 class RecordedRequest(Strict):
@@ -114,7 +122,7 @@ class Case(Recorded):
     endpoint: Name
     dialect: DialectName = "generic"
     request: RecordedRequest | Text
-    now: AwareDatetime = datetime.fromisoformat("2026-01-01T00:00:00+00:00")
+    now: Moment = datetime.fromisoformat("2026-01-01T00:00:00+00:00")
     expect: Expected
 
 
