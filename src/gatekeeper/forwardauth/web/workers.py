@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import gc
 import multiprocessing
 import os
 import signal
@@ -201,6 +202,7 @@ async def _serve(
 ) -> int:
     async with AsyncExitStack() as stack:
         application = await stack.enter_async_context(build())
+        _tidy()
         server = uvicorn.Server(
             uvicorn.Config(
                 _no_application,
@@ -229,6 +231,18 @@ async def _serve(
         await stack.enter_async_context(run_together(tasks, failed=failed))
         await server.serve(sockets=[listening])
         return 1 if failures else 0
+
+
+def _tidy() -> None:
+    """Give back what loading took (3 MB), and let the garbage collector pass over what stays.
+
+    To go through all of it takes 30 ms in which nothing is decided.
+    """
+    gc.collect()
+    gc.freeze()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+    if trim is not None:
+        trim(0)
 
 
 async def _run(background: Callable[[], Awaitable[None]]) -> None:
