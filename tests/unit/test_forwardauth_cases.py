@@ -58,7 +58,7 @@ FACTS = {"url": "https://facts.example/u", "body": {"active": True, "name": "ada
 CASES = [
     (case("known", headers=GOOD, expect={"status": 200, "headers": {"x-user": "ada"}}), None),
     (case("known", headers=GOOD, expect={"exports": {"known": {"user": "ada"}}}), None),
-    (case("known", "fail", expect={"status": 403, "reason": "no credential matched"}), None),
+    (case("known", "fail", expect={"status": 401, "reason": "no credential matched"}), None),
     (case("known", "fail", expect={"headers": {"X-User": None}}), None),
     (case("known"), "expected outcome pass, got fail"),
     (case("known", headers=GOOD, expect={"status": 201}), "expected status 201, got 200"),

@@ -180,10 +180,9 @@ def execute(plan: RulePlan, evaluation: Evaluation) -> Steps[RuleResult]:
             until = tokens.until
         found = matching.first_match(plan.matching.groups, evaluation.credentials, tokens.claims)
         if found is None:
-            outcome = Outcome.ERROR if tokens.unknown else Outcome.FAIL
-            result = _ended(plan, evaluation, outcome, tokens.unknown or NO_MATCH)
-            return caching.within(result, until)
+            return caching.within(_unmatched(plan, evaluation, tokens), until)
         group, shown = found
+        evaluation.recognised |= bool(shown)
         try:
             forwarded = _selected(plan, plan.matching.groups[group], shown, evaluation)
         except EvaluationError as error:
@@ -199,6 +198,14 @@ def execute(plan: RulePlan, evaluation: Evaluation) -> Steps[RuleResult]:
             plan.caching, evaluate, evaluation, asks=plan.asks, extra=group, until=until
         )
     )
+
+
+def _unmatched(plan: RulePlan, evaluation: Evaluation, tokens: _Tokens) -> RuleResult:
+    """End a rule none of whose groups holds. Who was recognised by no rule may log in again."""
+    if tokens.unknown:
+        return _ended(plan, evaluation, Outcome.ERROR, tokens.unknown)
+    result = _ended(plan, evaluation, Outcome.FAIL, NO_MATCH)
+    return result._replace(recognised=evaluation.recognised)
 
 
 class _Tokens(NamedTuple):
