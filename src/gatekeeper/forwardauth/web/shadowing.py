@@ -153,6 +153,8 @@ class Shadowing:
         candidate = Made(decided, reply)
         # Both are names of a configuration, or empty: nothing a client made up.
         endpoint = active.decided.endpoint or decided.endpoint
+        if not endpoint:  # a path of neither
+            return
         key = (endpoint, active.decided.outcome.value, decided.outcome.value)
         self.compared[key] += 1
         different = differences(active, candidate)
