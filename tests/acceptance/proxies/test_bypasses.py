@@ -181,3 +181,201 @@ def test_a_credential_that_is_broken_is_none(
         return
     assert answer is None or answer.status in {400, 401, 403, 500, 503}
     assert application.received == []
+
+
+# Mutated requests: what is mutated stays within its line, so every request is one.
+
+SEED: Final = 20_261_125
+QUICK: Final = {"nginx": 300}
+"""Requests; of the proxies that are not named 60."""
+SLOW: Final = 5_000
+TARGETS: Final = ("/admin", "/public/x", "/a/b?c=d", "/", *(path for path, _ in BYPASSES.values()))
+PARTS: Final = (
+    *("/", "//", ".", "..", "%2e", "%2E%2e", "%2f", "%2F", "%5c", "\\", ";", ";/", "?", "#", "%"),
+    *("%00", "%0d%0a", "%c0%af", "%252f", "@", ":", "http://", "*", "\x00", "\x7f", "\xff", "\t"),
+    *("admin", "public", "a" * 300, "%EF%BC%8F", "&", "=", "+", "[", "]", "|", "~", "'", '"'),
+)
+NAMES: Final = (
+    *("X-User", "X_User", "x-user", "X-Groups", "X-Forwarded-Uri", "X-Forwarded-Method", "Host"),
+    *("X-Forwarded-For", "X-Original-URL", "X-Original-Method", "Connection", "Authorization"),
+    *("Cookie", "Forwarded", "X-Real-IP", "X-HTTP-Method-Override", "Expect", "TE", "Upgrade"),
+    *("X-Envoy-Original-Path", "X-Rewrite-Url", "Proxy-Connection", "Keep-Alive", "Via", "X-Note"),
+)
+VALUES: Final = (
+    *("root", "/public", "OPTIONS", "close, X-User", "Bearer mallory", "a=b; a=c", "127.0.0.1"),
+    *("for=unknown", "100-continue", "trailers", "websocket", "app.example.com", "", "\xff"),
+    *("public.example.com", "X-Forwarded-Uri", "keep-alive, Authorization", "a" * 2_000),
+)
+METHODS: Final = ("GET", "GET", "GET", "POST", "HEAD", "OPTIONS", "DELETE", "PATCH", "get", "G ET")
+
+
+def mutated(random: Random) -> tuple[str, str, list[str]]:
+    target = random.choice(TARGETS)
+    for _ in range(random.choice((0, 1, 1, 2, 4))):
+        at = random.randrange(len(target) + 1)
+        target = target[:at] + random.choice(PARTS) + target[at + random.choice((0, 0, 1, 3)) :]
+    lines = [random.choice((ALICE, ALICE, ALICE, MALLORY, "X-Note: nobody"))]
+    for _ in range(random.choice((0, 0, 1, 1, 2, 3))):
+        name = random.choice(NAMES)
+        if random.random() < 0.2:
+            at = random.randrange(len(name))
+            name = name[:at] + random.choice("_-. \t.~\x00\xe0") + name[at + 1 :]
+        lines.insert(random.randrange(len(lines) + 1), f"{name}: {random.choice(VALUES)}")
+    return random.choice(METHODS), target, lines
+
+
+def attack(proxy: Proxy, application: Application, count: int) -> None:
+    """Send mutated requests; each that arrives must be one that was judged so."""
+    random = Random(SEED)  # noqa: S311  # no secret is made of it
+    arrived = 0
+    for _ in range(count):
+        method, target, lines = mutated(random)
+        if any(line.startswith("Expect") for line in lines):
+            lines.append("Content-Length: 0")
+        answer = tried(proxy.port, target, *lines, method=method)
+        for request in application.received:
+            judged(request)
+            assert ALICE in lines, (method, target, lines)
+        assert len(application.received) <= 1, (method, target, lines)
+        # Traefik and Caddy answer `OPTIONS *` themselves, and say nothing in it.
+        if answer is not None and 200 <= answer.status < 300 and target != "*":
+            assert application.received, (method, target, lines)
+        arrived += len(application.received)
+        application.received.clear()
+    assert arrived > count // 20  # else nothing was tried
+
+
+def test_no_mutated_request_arrives_but_as_it_was_judged(
+    proxy: Proxy, application: Application
+) -> None:
+    attack(proxy, application, QUICK.get(proxy.name, 60))
+
+
+@pytest.mark.slow
+def test_none_of_many_mutated_requests_arrives_but_as_it_was_judged(
+    proxy: Proxy, application: Application
+) -> None:
+    attack(proxy, application, SLOW)
+
+
+# HTTP/2, by hand: libraries do not send such fields.
+
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA_FRAME, HEADERS_FRAME, RST_FRAME, SETTINGS_FRAME, GOAWAY_FRAME = 0, 1, 3, 4, 7
+END_STREAM, END_HEADERS, ACK = 1, 4, 1
+
+Fields = list[tuple[str, str]]
+
+USUAL: Final = [
+    (":method", "GET"), (":scheme", "http"), (":authority", "app.example.com"),
+    (":path", "/admin"), ("authorization", "Bearer alice"),
+]  # fmt: skip
+
+
+def usual(**changed: str | None) -> Fields:
+    """Return the fields of a good request, with some pseudo-headers changed or left out."""
+    found = [(name, changed.get(name[1:], value) if name[0] == ":" else value) for name, value in USUAL]  # fmt: skip
+    return [(name, value) for name, value in found if value is not None]
+
+
+HTTP_2: Final[dict[str, Fields]] = {
+    "usual": usual(),
+    "CVE-2026-33186": usual(path="admin"),
+    "no path": usual(path=None),
+    "an empty path": usual(path=""),
+    "asterisk": usual(path="*"),
+    "another endpoint's path": usual(path="2/admin"),
+    "an absolute path": usual(path="http://public.example.com/admin"),
+    "two slashes": usual(path="//public.example.com/admin"),
+    "dots": usual(path="/public/../admin"),
+    "a space in the path": usual(path="/public HTTP/1.1"),
+    "a line break in the path": usual(path="/public HTTP/1.1\r\nX-User: root\r\n\r\n"),
+    "a fragment": usual(path="/admin#/public"),
+    "a line break in the method": usual(method="GET /public HTTP/1.1\r\nX-User: root\r\n\r\nGET"),
+    "a space in the method": usual(method="GET /public"),
+    "a method in lower case": usual(method="get"),
+    "CONNECT": usual(method="CONNECT"),
+    "no scheme": usual(scheme=None),
+    "another scheme": usual(scheme="https://public.example.com/?"),
+    "no authority": usual(authority=None),
+    "an authority with a path": usual(authority="app.example.com/public?"),
+    "an authority with a user": usual(authority="app.example.com@public.example.com"),
+    "two paths": [*usual(), (":path", "/public")],
+    "two authorities": [*usual(), (":authority", "public.example.com")],
+    "authority and host": [*usual(), ("host", "public.example.com")],
+    "two hosts": [*usual(), ("host", "app.example.com"), ("host", "public.example.com")],
+    "a pseudo-header behind the others": [*usual(path=None), (":path", "/public")],
+    "an unknown pseudo-header": [*usual(), (":x-user", "root")],
+    "a name in capitals": [*usual(), ("X-User", "root")],
+    "a line break in a value": [*usual(), ("x-note", "a\r\nx-user: root")],
+    "a line break in a name": [*usual(), ("x-note: a\r\nx-user", "root")],
+    "a colon in a name": [*usual(), ("x-user: root, x-note", "a")],
+    "NUL": [*usual(), ("x-note", "a\0b")],
+    "connection": [*usual(), ("connection", "x-user, x-groups"), ("x-user", "root")],
+    "transfer-encoding": [*usual(), ("transfer-encoding", "chunked")],
+    "content-length": [*usual(), ("content-length", "5")],
+    "upgrade": [*usual(), ("upgrade", "websocket"), ("connection", "upgrade")],
+    "twins": [*usual(), ("x_user", "root"), ("x-us_er", "root")],
+    "identity": [*usual(), ("x-user", "root"), ("x-groups", "admins"), ("x-email", "root")],
+    "said of the request": [*usual(), ("x-forwarded-uri", "/public"), ("x-original-url", "/public")],
+    "cookies apart": [*usual(), ("cookie", "a=1"), ("cookie", "a=2")],
+    "two credentials": [*usual(), ("authorization", "Bearer mallory")],
+}  # fmt: skip
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """RFC 9113 section 4.1."""
+    head = len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big")
+    return head + payload
+
+
+def packed(fields: Fields) -> bytes:
+    """Write each field as a literal without indexing, its name too (RFC 7541 section 6.2.2)."""
+    texts = ((text.encode("latin-1") for text in field) for field in fields)
+    return b"".join(b"\0" + b"".join(_string(text) for text in pair) for pair in texts)
+
+
+def _string(text: bytes) -> bytes:
+    assert len(text) < 127  # one byte tells the length (RFC 7541 section 5.1)
+    return bytes((len(text),)) + text
+
+
+def over_http_2(port: int, fields: Fields) -> bool:
+    """Send one request; tell whether HTTP/2 is spoken there, once it is answered or refused."""
+    request = frame(HEADERS_FRAME, END_STREAM | END_HEADERS, 1, packed(fields))
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection,
+        contextlib.suppress(ConnectionError),
+        connection.makefile("rb") as reader,
+    ):
+        connection.sendall(PREFACE + frame(SETTINGS_FRAME, 0, 0, b"") + request)
+        spoken = False
+        while len(head := reader.read(9)) == 9:
+            if head.startswith(b"HTTP/1"):
+                return False
+            length, kind, flags = int.from_bytes(head[:3], "big"), head[3], head[4]
+            reader.read(length)
+            spoken = True
+            ends = kind in {DATA_FRAME, HEADERS_FRAME} and flags & END_STREAM
+            if ends or kind in {RST_FRAME, GOAWAY_FRAME}:
+                return True
+        return spoken
+    return False
+
+
+SPEAK_HTTP_2: Final = {"caddy", "traefik", "envoy", "haproxy"}
+"""On a port without TLS; the examples of the others answer that they do not."""
+
+
+@pytest.mark.parametrize("fields", HTTP_2.values(), ids=HTTP_2)
+def test_nothing_odd_in_http_2_gets_past_what_was_judged(
+    proxy: Proxy, application: Application, fields: Fields
+) -> None:
+    spoken = over_http_2(proxy.port, fields)
+
+    for request in application.received:
+        judged(request)
+    assert len(application.received) <= 1
+    if fields is HTTP_2["usual"]:
+        assert spoken is (proxy.name in SPEAK_HTTP_2)
+        assert bool(application.received) is spoken
