@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, IPvAnyNetwork, model_validator
+from pydantic import Field, IPvAnyNetwork, StringConstraints, model_validator
 
 from gatekeeper.forwardauth.config.base import (
     MAX_ITEMS,
