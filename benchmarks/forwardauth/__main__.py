@@ -121,7 +121,7 @@ def main(asked: argparse.Namespace) -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.forwardauth", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each round of a row")
+    parser.add_argument("--seconds", type=int, default=3, help="of each round of a row")
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=MEASUREMENTS)
     parser.add_argument("--out", type=Path, help="a folder for the tables and a plot")
     return parser.parse_args()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from benchmarks.forwardauth.load import Load
     from benchmarks.forwardauth.processes import Memory
 
-WARM_UP_SECONDS = 1.0
+WARM_UP_SECONDS = 1
 ROUNDS = 3
 
 
@@ -40,7 +40,7 @@ class Step:
     """CPU of the proxy for one request, where one asks."""
 
 
-def measure(name: str, asked: Load, pid: int, *, seconds: float, proxy: int | None = None) -> Step:
+def measure(name: str, asked: Load, pid: int, *, seconds: int, proxy: int | None = None) -> Step:
     """Load what listens, in rounds."""
     asked.run(WARM_UP_SECONDS)
     said, used, proxied = [], [], []
@@ -87,7 +87,7 @@ SCENES: Mapping[str, Scene] = {
 }
 
 
-def alone(folder: Path, seconds: float) -> Iterator[Step]:
+def alone(folder: Path, seconds: int) -> Iterator[Step]:
     """Ask each server as a proxy would."""
     port = free_port()
     with running(servers.nginx(port, folder / "nginx"), port) as pid, load(port) as asked:
@@ -100,7 +100,7 @@ def alone(folder: Path, seconds: float) -> Iterator[Step]:
                 yield measure(name, asked, pid, seconds=seconds)
 
 
-def behind_nginx(folder: Path, seconds: float) -> Iterator[Step]:
+def behind_nginx(folder: Path, seconds: int) -> Iterator[Step]:
     """Ask nginx, which asks each server by `auth_request`. It runs where the load is made."""
     with _backend(folder) as backend:
         for name, command in SCENES.items():

@@ -75,11 +75,11 @@ class Load:
         self._script = script
         self._port = port
 
-    def run(self, seconds: float, *, core: str = LOAD_CORE) -> Said:
+    def run(self, seconds: int, *, core: str = LOAD_CORE) -> Said:
         return parsed(self.start(seconds, core=core).communicate()[0])
 
-    def start(self, seconds: float, *, core: str = LOAD_CORE) -> subprocess.Popen[str]:
-        asked = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "--latency"]
+    def start(self, seconds: int, *, core: str = LOAD_CORE) -> subprocess.Popen[str]:
+        asked = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency"]
         return subprocess.Popen(
             ["taskset", "-c", core, "wrk", *asked, "-s", str(self._script), self.url],
             stdout=subprocess.PIPE,

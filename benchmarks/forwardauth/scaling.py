@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from benchmarks.forwardauth.processes import Memory
 
 
-def scaled(folder: Path, seconds: float) -> Iterator[tuple[int, Step, list[Memory]]]:
+def scaled(folder: Path, seconds: int) -> Iterator[tuple[int, Step, list[Memory]]]:
     """Measure one and two workers on all cores; yield the memory of each process too."""
     for workers in (1, 2):
         port = free_port()

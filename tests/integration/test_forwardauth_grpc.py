@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +20,17 @@ from gatekeeper.forwardauth.agents.memory import Memory
 from gatekeeper.forwardauth.service import Decider, Outside
 from gatekeeper.forwardauth.web.ext_authz import MAX_MESSAGE_BYTES, SERVICE, serve_ext_authz
 from gatekeeper.forwardauth.web.ext_authz_messages import CheckRequest, CheckResponse
+from proxies.servers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from gatekeeper.forwardauth.dialects import Dialect
     from gatekeeper.forwardauth.model import BackendRequest, BackendResponse, RawRequest, Reply
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
+PASSCTRL = "from gatekeeper.entrypoints.passctrl.main import main; main()"
 OVERWRITE, APPEND = 2, 0
 ENVOY = {"forwardProxyPolicy": {"trustedProxyIPs": ["127.0.0.1", "::1"]}}
 TOLD = (
@@ -364,3 +371,45 @@ async def test_decisions_are_counted_under_a_dialect_of_their_own() -> None:
     assert (known.endpoint, known.dialect, known.outcome) == ("app", "envoy-grpc", "pass")
     assert unknown is not None
     assert (unknown.endpoint, unknown.status) == ("", 404)
+
+
+def checked(port: int) -> Any:
+    """Ask on a connection of its own, which reaches any of the workers."""
+    with grpc.insecure_channel(
+        f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]
+    ) as channel:
+        send = channel.unary_unary(f"/{SERVICE}/Check")
+        request = check_request(ALICE, (b"x-forwarded-for", b"203.0.113.9"))
+        return CheckResponse.FromString(
+            send(request.SerializeToString(), timeout=PATIENCE_SECONDS, wait_for_ready=True)
+        )
+
+
+def test_each_worker_of_passctrl_answers_and_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    file, port = tmp_path / "passctrl.yaml", free_port()
+    file.write_text(json.dumps({**CONFIGURATION, "server": {"workers": 2, "grpc": {"port": port}}}))
+
+    def serve() -> subprocess.Popen[str]:
+        environment = {
+            **os.environ,
+            "PASSCTRL_SERVER__LISTEN__PORT": str(free_port()),
+            "PASSCTRL_SERVER__OPERATIONS__PORT": str(free_port()),
+        }
+        return subprocess.Popen(
+            [sys.executable, "-c", PASSCTRL, "serve", file],
+            env=environment, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    with serve() as first:
+        try:
+            answers = [checked(port) for _ in range(16)]
+            with serve() as second:
+                _, said = second.communicate(timeout=PATIENCE_SECONDS)
+        finally:
+            first.terminate()
+            _, told = first.communicate(timeout=PATIENCE_SECONDS)
+
+    assert all(answer.HasField("ok_response") for answer in answers)
+    assert (second.returncode, first.returncode) == (1, 0)
+    assert "the address cannot be had: Address already in use" in said
+    assert told.count('"dialect":"envoy-grpc"') == len(answers)

@@ -94,6 +94,27 @@ VOLATILE: Final = frozenset({"now", "request.id", "session.live", "session.sessi
 CONSTANT: Final = frozenset({"env", "secrets"})
 """The same for every request, for as long as a configuration is in force."""
 
+WITHOUT_NUL: Final = frozenset(
+    {
+        "request.endpoint",
+        "request.method",
+        "request.scheme",
+        "request.host",
+        "request.port",
+        "request.path",
+        "request.rawPath",
+        "request.rawQuery",
+        "request.headers",
+        "request.headersAll",
+        "request.cookies",
+        "request.client",
+        "request.proxied",
+        "admission.authenticated",
+    }
+)
+"""Names in whose values there is no NUL: a request that has one there is refused (`request/`).
+What is decoded later (parameters, claims, answers of backends) may have one."""
+
 OF_A_RULE: Final = frozenset(
     name
     for name in NAMES

@@ -141,7 +141,7 @@ class _Reading:
 
     def find_extras(self) -> None:
         """Look for the packages that only some configurations need, without loading them."""
-        if self.server.grpc is not None and find_spec("grpc") is None:
+        if self.server.grpc is not None and not (_found("grpc") and _found("google.protobuf")):
             message = "gRPC is not installed: pip install 'gatekeeper-access[grpc]'"
             self._refuse(("server", "grpc"), message)
 
@@ -233,6 +233,13 @@ class _Reading:
     def _refuse(self, where: Location, message: str) -> None:
         place = self.main.place(where)
         self.fatal.append(Problem(place=place, key=dotted(where), message=message))
+
+
+def _found(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # of the package around it
+        return False
 
 
 def _secret(path: Path, name: str) -> bytes:

@@ -19,10 +19,20 @@ Read = tuple[str, ...]
 class Vocabulary:
     """Names such as `request.method`, and their kinds: the words of `cel.TYPES`."""
 
-    def __init__(self, kinds: Mapping[str, str], elsewhere: Mapping[str, str]) -> None:
-        """`elsewhere` has names of other programs, of one or two words, and ours instead."""
+    def __init__(
+        self,
+        kinds: Mapping[str, str],
+        elsewhere: Mapping[str, str],
+        *,
+        without_nul: frozenset[str] = frozenset(),
+    ) -> None:
+        """`elsewhere` has names of other programs, of one or two words, and ours instead.
+
+        `without_nul` are the names in whose values there cannot be a NUL.
+        """
         self.kinds = dict(kinds)
         self._elsewhere = dict(elsewhere)
+        self.without_nul = without_nul
         self._roots = frozenset(name.partition(".")[0] for name in kinds)
 
     def unknown(self, name: str) -> str:
