@@ -8,30 +8,17 @@ bypasses.md says what each case was.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import re
-import signal
 import socket
-import subprocess
-import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
-from pathlib import Path
 from random import Random  # noqa: TID251  # the same inputs in every run
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from acceptance.proxies.policy import ALICE, MALLORY, about
-from proxies.client import PATIENCE, Answer, ask, send
-from proxies.servers import KINDS, answers, free_port
+from proxies.client import PATIENCE, Answer, ask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from acceptance.proxies.conftest import Start
     from proxies.application import Application
     from proxies.loopback import Received
     from proxies.servers import Proxy
