@@ -54,8 +54,8 @@ class Backends(Loopback):
         while True:
             request = await receive(reader, connection)
             self.received.append(request)
-            answer = self.answers.get(request.target.partition("?")[0], lambda _: say(404))
-            writer.write(answer(request).data)
+            answer = self.answers.get(request.target.partition("?")[0])
+            writer.write((say(404) if answer is None else answer(request)).data)
             await writer.drain()
 
     def on(self, path: str, answer: Answering | Say) -> None:
