@@ -4,8 +4,8 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import psycopg
@@ -13,6 +13,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
+from acceptance.documents import ROOT, TYPED, blocks, gates, how_to, lines
 from acceptance.local_stack import BROWSER, Stack
 from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
 from gatekeeper.entrypoints import gk
@@ -21,7 +22,6 @@ from gatekeeper.platform.oidc.verifier import IssuerSettings
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
 from proxies.servers import free_port
 
-ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 GENERATED = "cli.md"
 """Made from `--help` itself; its examples are held by tests/unit/test_published.py."""
@@ -82,10 +82,9 @@ def test_every_ticked_line_of_the_plan_that_names_a_test_names_one_that_exists()
         assert list(ROOT.glob(path)), path
 
 
-# What the README, the tutorial and the how-tos tell people to type is typed here.
+# What the README, the tutorial and the how-tos tell people to type is typed here; those that show
+# a whole gate with its cases in test_configuration_pages.py.
 
-TYPED = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorial").glob("*.md")),
-         *sorted((ROOT / "docs" / "how-to").glob("*.md"))]  # fmt: skip
 INSTALLS = "installs from a package index, as `make demo` does in a fresh clone"
 SERVES = "runs until it is stopped; tests/acceptance/test_polling_agent.py runs both"
 UP = "runs until Ctrl-C; tests/acceptance/test_gk_up.py"
@@ -103,7 +102,8 @@ NOT_TYPED = {
     "pip install '.[otel]'": INSTALLS,
     "gk serve control-plane --config control-plane.toml": SERVES,
     "gk serve agent --config agent.toml": SERVES,
-    "passctrl serve first-gate/config.yaml": "runs until it is stopped; first-gate.md has it with &",
+    "passctrl serve first-gate/config.yaml": "runs until it is stopped;"
+    " tests/acceptance/proxies/test_init.py serves what init wrote",
     "passctrl doctor http://127.0.0.1:8000/orders": DOCTOR,
     "passctrl doctor --credential-file first-gate/secrets/credential --echo /orders"
     " http://127.0.0.1:8000/orders": DOCTOR,
@@ -122,21 +122,6 @@ kind: Policy
 grants:
   - {name: readers, who: {groups: [eng]}, plane: databases, targets: [app], roles: [app_read], maxTtl: 30m}
 """
-
-
-def blocks(document: Path, *languages: str) -> list[str]:
-    found = re.findall(
-        r"^( *)```(\w*)\n(.*?)^\1```$", document.read_text(), re.MULTILINE | re.DOTALL
-    )
-    return [textwrap.dedent(text) for _indent, language, text in found if language in languages]
-
-
-def lines(document: Path) -> list[str]:
-    return [line for block in blocks(document, "") for line in block.splitlines()]
-
-
-def how_to(name: str) -> Path:
-    return ROOT / "docs" / "how-to" / name
 
 
 @pytest.fixture
@@ -196,6 +181,9 @@ def prepare(folder: Path, stack: Stack, stand_ins: dict[str, str]) -> None:
     private(folder / "control-plane.toml", replaced(control_plane, stand_ins))
     (configuration,) = blocks(how_to("check-a-configuration-in-ci.md"), "yaml")
     (folder / "config.yaml").write_text(configuration)
+    (folder / "config.test.yaml").write_text(blocks(how_to("test-rules.md"), "yaml")[0])
+    (folder / "request.http").write_text(blocks(how_to("explain-a-decision.md"), "http")[0])
+    (folder / "answers.json").write_text(blocks(how_to("explain-a-decision.md"), "json")[0])
     (packs := folder / "packs").mkdir()
     (packs / "manifest.toml").write_text(blocks(how_to("write-a-role-pack.md"), "toml")[0])
     (packs / "report_read.sql").write_text(blocks(how_to("write-a-role-pack.md"), "sql")[0])
@@ -217,7 +205,9 @@ def script(document: Path, stand_ins: dict[str, str]) -> str:
     return "\n".join(typed)
 
 
-@pytest.mark.parametrize("document", [d for d in TYPED if lines(d)], ids=lambda d: d.name)
+@pytest.mark.parametrize(
+    "document", [d for d in TYPED if lines(d) and d not in gates()], ids=lambda d: d.name
+)
 def test_what_a_document_tells_to_type_does_what_it_says(
     document: Path, tmp_path: Path, local: Stack, stand_ins: dict[str, str]
 ) -> None:
@@ -273,8 +263,8 @@ def test_every_dependency_has_a_row() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     named = [
         *project["project"]["dependencies"],
-        *project["project"]["optional-dependencies"]["otel"],
-        *project["dependency-groups"]["dev"],
+        *chain.from_iterable(project["project"]["optional-dependencies"].values()),
+        *chain.from_iterable(project["dependency-groups"].values()),
     ]
     rows = (ROOT / "docs" / "reference" / "dependencies.md").read_text().splitlines()
     described = {row.split("|")[1].strip() for row in rows if row.startswith("| ")} - {"package"}
@@ -285,6 +275,7 @@ def test_every_dependency_has_a_row() -> None:
 def test_every_document_is_in_the_index() -> None:
     index = (ROOT / "docs" / "README.md").read_text()
     folders = ("tutorial", "how-to", "explanation", "reference")
-    pages = [page for folder in folders for page in (ROOT / "docs" / folder).glob("*.md")]
+    pages = [page for folder in folders for page in (ROOT / "docs" / folder).rglob("*.md")]
 
-    assert [p.name for p in pages if f"]({p.parent.name}/{p.name})" not in index] == []
+    links = [str(page.relative_to(ROOT / "docs")) for page in pages]
+    assert [link for link in links if f"]({link})" not in index] == []

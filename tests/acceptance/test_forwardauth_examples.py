@@ -42,6 +42,10 @@ ENVIRONMENT = {"APP_REQUIRED_TIER": "gold", "APP_SUPPORT_ADDRESS": "help@example
 Answering = Callable[[Received], Say]
 
 
+def _not_found(_request: Received) -> Say:
+    return say(404)
+
+
 class Backends(Loopback):
     """Answers each path as a test says; `received` has what was asked."""
 
@@ -54,8 +58,8 @@ class Backends(Loopback):
         while True:
             request = await receive(reader, connection)
             self.received.append(request)
-            answer = self.answers.get(request.target.partition("?")[0])
-            writer.write((say(404) if answer is None else answer(request)).data)
+            answer = self.answers.get(request.target.partition("?")[0], _not_found)
+            writer.write(answer(request).data)
             await writer.drain()
 
     def on(self, path: str, answer: Answering | Say) -> None:

@@ -1,6 +1,7 @@
 """Tables of cases kept beside the rules: what they say, and that a reload runs them first."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from gatekeeper.bootstrap.configuration import first_generation, next_generation
 from gatekeeper.bootstrap.rehearsal import run_tables
 from gatekeeper.entrypoints.passctrl.main import app
 from gatekeeper.forwardauth.adapters.files import load
+from gatekeeper.forwardauth.adapters.tables import read_files
 from gatekeeper.forwardauth.adapters.watching import ConfigurationWatcher
 from gatekeeper.forwardauth.config.loaded import Loaded
 from gatekeeper.forwardauth.errors import ConfigurationError, Problem
 
+ROOT = Path(__file__).parents[2]
 CONFIGURATION: dict[str, Any] = {
     "endpoints": {
         name: {
@@ -55,7 +58,7 @@ FACTS = {"url": "https://facts.example/u", "body": {"active": True, "name": "ada
 CASES = [
     (case("known", headers=GOOD, expect={"status": 200, "headers": {"x-user": "ada"}}), None),
     (case("known", headers=GOOD, expect={"exports": {"known": {"user": "ada"}}}), None),
-    (case("known", "fail", expect={"status": 403, "reason": "no credential matched"}), None),
+    (case("known", "fail", expect={"status": 401, "reason": "no credential matched"}), None),
     (case("known", "fail", expect={"headers": {"X-User": None}}), None),
     (case("known"), "expected outcome pass, got fail"),
     (case("known", headers=GOOD, expect={"status": 201}), "expected status 201, got 200"),
@@ -195,6 +198,15 @@ async def test_the_watcher_takes_a_configuration_once_its_table_is_mended(tmp_pa
     assert len(taken) == 1
 
 
+def test_every_table_of_the_how_to_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "how-to" / "test-rules.md").read_text()
+    tables = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(tables) == 2
+    for number, table in enumerate(tables):
+        (file := tmp_path / f"{number}.test.yaml").write_text(table)
+        assert read_files([file])[0].cases
+
+
 # The commands.
 
 
@@ -260,5 +272,16 @@ def test_the_command_explain_takes_recorded_answers(tmp_path: Path) -> None:
 )
 def test_what_explain_cannot_use_is_said(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     done = run("explain", str(write(tmp_path, [])), *words, said=f"GET {URL} HTTP/1.1\n")
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"\xff", "UTF-8"), (b"x" * 70_000, "65536 bytes")])
+def test_a_request_that_is_no_text_or_too_long_is_refused(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    path = write(tmp_path, [])
+    (request := tmp_path / "r.http").write_bytes(content)
+    done = run("explain", str(path), "--request", str(request), "--endpoint", "known")
     assert done.exit_code == 2
     assert said in done.stderr
