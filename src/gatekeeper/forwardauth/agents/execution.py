@@ -13,7 +13,8 @@ Conditions, cell by cell (a row: what a condition of that list gives):
 `errorWhen` is judged first, then `failWhen`, then `whenAll`, each in its order; the first that
 ends the rule does. A rule whose backend gave no answer, or one with a status of 500 or above
 that is not accepted, cannot pass nor fail by `whenAll`: it is an error. Another status that
-is not accepted fails it. Only what all of this leaves standing passes.
+is not accepted fails it, and so does an introspection that does not call the token active.
+Only what all of this leaves standing passes.
 """
 
 from __future__ import annotations
@@ -279,6 +280,8 @@ def _run(plan: RulePlan, evaluation: Evaluation, forwarded: Forwarded) -> Steps[
         return result, NOTHING
     if response.error is not None or response.status >= backends.SERVER_ERROR:
         result = caching.within(result, 0.0)  # whatever a rule makes of it, it may soon be over
+    elif plan.backend is not None and plan.backend.introspection is not None:
+        result = caching.within(result, backends.active_until(response))
     return result, response.headers
 
 
@@ -346,7 +349,7 @@ def _judge(
         if not condition(scope):
             return Outcome.FAIL, f"whenAll: {condition.source}"
     if response is not None and not accepted:
-        return Outcome.FAIL, f"backend: status {response.status} is not accepted"
+        return Outcome.FAIL, f"backend: status {response.status} or its answer is not accepted"
     return Outcome.PASS, ""
 
 
