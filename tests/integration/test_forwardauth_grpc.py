@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -17,17 +17,18 @@ from grpc import aio
 from factories.decisions import BEARER, NOW, compiled, endpoint
 from gatekeeper.forwardauth.adapters.observing import Observer
 from gatekeeper.forwardauth.agents.memory import Memory
+from gatekeeper.forwardauth.model import Reply
 from gatekeeper.forwardauth.service import Decider, Outside
 from gatekeeper.forwardauth.web.ext_authz import MAX_MESSAGE_BYTES, SERVICE, serve_ext_authz
 from gatekeeper.forwardauth.web.ext_authz_messages import CheckRequest, CheckResponse
 from proxies.servers import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from gatekeeper.forwardauth.dialects import Dialect
-    from gatekeeper.forwardauth.model import BackendRequest, BackendResponse, RawRequest, Reply
+    from gatekeeper.forwardauth.model import BackendRequest, BackendResponse, RawRequest
 
 PATIENCE_SECONDS = 60.0
 PASSCTRL = "from gatekeeper.entrypoints.passctrl.main import main; main()"
@@ -358,6 +359,26 @@ async def test_a_decision_ends_with_the_deadline_of_who_asks() -> None:
         await asyncio.wait_for(envoy.backend.given_up.wait(), PATIENCE_SECONDS)
 
     assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_a_call_under_way_is_answered_when_the_worker_stops() -> None:
+    begun, decided = asyncio.Event(), asyncio.Event()
+
+    async def decision() -> Reply:
+        begun.set()
+        await decided.wait()
+        return Reply(200, (), b"")
+
+    def decide(_endpoint: str, _dialect: Dialect, _raw: RawRequest) -> Awaitable[Reply]:
+        return decision()
+
+    async with AsyncExitStack() as outlives:
+        async with serve_ext_authz(decide, address="127.0.0.1", port=0) as port:
+            channel = await outlives.enter_async_context(aio.insecure_channel(f"127.0.0.1:{port}"))
+            call = channel.unary_unary(f"/{SERVICE}/Check")(check_request().SerializeToString())
+            await begun.wait()
+            asyncio.get_running_loop().call_later(0.1, decided.set)
+        assert CheckResponse.FromString(await call).HasField("ok_response")
 
 
 async def test_decisions_are_counted_under_a_dialect_of_their_own() -> None:

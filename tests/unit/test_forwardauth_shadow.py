@@ -13,6 +13,7 @@ from factories.decisions import NOW, compiled, endpoint
 from fakes.backends import FakeBackends, answered
 from gatekeeper.bootstrap import forwardauth as wiring
 from gatekeeper.forwardauth.agents.memory import Memory
+from gatekeeper.forwardauth.dialects import DIALECTS
 from gatekeeper.forwardauth.model import RawRequest, Reply
 from gatekeeper.forwardauth.ports import Backends
 from gatekeeper.forwardauth.service import Decider, Outside
@@ -215,12 +216,21 @@ async def test_without_a_candidate_requests_are_answered_and_counted() -> None:
     assert world.shadowing.skipped["no candidate"] == 1
 
 
-async def test_a_path_that_is_none_is_not_compared() -> None:
-    world = World(configuration(OPEN), configuration(OPEN))
+async def test_a_path_of_neither_configuration_is_not_compared() -> None:
+    world = World(configuration(OPEN), configuration(CLOSED))
     reply = world.shadowing.decide(RawRequest("GET", b"/healthz", [], "10.0.0.1"))
     assert isinstance(reply, Reply)
     await world.settled()
-    assert (reply.status, world.compared, world.shadowing.skipped["no candidate"]) == (404, {}, 0)
+    assert (reply.status, world.compared, world.different) == (404, {}, {})
+
+
+async def test_what_is_asked_past_the_decision_port_is_followed_too() -> None:
+    world = World(configuration(OPEN), configuration(CLOSED))
+    headers = [(name.encode(), value.encode()) for name, value in TOLD.items()]
+    raw = RawRequest("GET", b"/", headers, "10.0.0.1")
+    assert isinstance(world.shadowing.decide_about("app", DIALECTS["nginx"], raw), Reply)
+    await world.settled()
+    assert world.different == {("app", "pass", "fail"): 1}
 
 
 async def test_a_difference_is_told_once_in_a_while_without_any_value() -> None:

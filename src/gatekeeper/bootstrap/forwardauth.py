@@ -100,12 +100,13 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
         if lines is not None:
             stack.callback(lines.flush)
         stack.push_async_callback(client.close)
-        await stack.enter_async_context(_grpc(settings, decider))
         if settings.shadow is None or not isinstance(observed, LastDecided):
+            await stack.enter_async_context(_grpc(settings, decider))
             yield Application(decider.decide, watcher.run, Worker(decider, observer, clock))
             return
         shadowing = Shadowing(decider, observed, clock=clock)
         stack.push_async_callback(shadowing.close)
+        await stack.enter_async_context(_grpc(settings, shadowing))
         candidate = partial(
             follow, path.parent / settings.shadow.config, environ, shadowing, clock=clock
         )
@@ -255,7 +256,7 @@ def _shared(settings: Server) -> SharedCache | None:
     return shared_cache(settings.cache.valkey)
 
 
-def _grpc(settings: Server, decider: Decider) -> AbstractAsyncContextManager[object]:
+def _grpc(settings: Server, decider: Decider | Shadowing) -> AbstractAsyncContextManager[object]:
     if settings.grpc is None:
         return nullcontext()
     from gatekeeper.forwardauth.web.ext_authz import serve_ext_authz  # noqa: PLC0415  # as above

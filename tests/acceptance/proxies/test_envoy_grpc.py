@@ -1,5 +1,6 @@
 """Envoy that asks by gRPC does with PassCtrl's word what every proxy does, and a few things more."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,9 @@ import pytest
 from acceptance.proxies.conftest import Start
 from acceptance.proxies.policy import ALICE
 from acceptance.proxies.test_proxies import *  # noqa: F403  # all of it, with these fixtures
+from gatekeeper.forwardauth.dialects import Dialect
+from gatekeeper.forwardauth.model import RawRequest, Reply
+from gatekeeper.forwardauth.web.ext_authz import serve_ext_authz
 from proxies.application import Application
 from proxies.client import ask
 from proxies.files import passctrl_on
@@ -24,6 +28,37 @@ def proxy(real_grpc: int, start: Start) -> Proxy:
 @pytest.fixture(scope="module")
 def portal(real_grpc: int, start: Start) -> Proxy:
     return start(GRPC.name, real_grpc, "portal")
+
+
+async def test_what_envoy_asks_by_grpc(start: Start) -> None:
+    asked: list[tuple[str, str, RawRequest]] = []
+
+    def decide(endpoint: str, dialect: Dialect, raw: RawRequest) -> Reply:
+        asked.append((endpoint, dialect.name, raw))
+        return Reply(200, (), b"")
+
+    port = free_port()
+    lines = ["Authorization: one", "Authorization: two", "Cookie: a=1", "Cookie: b=2"]
+    proxy = start(GRPC.name, port)
+    async with serve_ext_authz(decide, address="127.0.0.1", port=port):
+        await asyncio.to_thread(
+            ask, proxy.port, "/a/b?c=d", *lines, method="POST", body=b"hello", source="127.0.0.2"
+        )
+
+    ((endpoint, dialect, raw),) = asked
+    assert (endpoint, dialect, raw.peer) == ("app", "envoy-grpc", "127.0.0.1")
+    assert (raw.method, raw.target) == ("POST", b"/a/b?c=d")
+    assert sorted(field for field in raw.headers if field[0] != b"x-request-id") == [
+        (b"authorization", b"one,two"),
+        (b"content-length", b"5"),
+        (b"cookie", b"a=1"),
+        (b"cookie", b"b=2"),
+        (b"host", b"app.example.com"),
+        (b"x-envoy-external-address", b"127.0.0.2"),
+        (b"x-forwarded-for", b"127.0.0.2"),  # Envoy's
+        (b"x-forwarded-for", b"127.0.0.2"),  # of the message's source
+        (b"x-forwarded-proto", b"http"),
+    ]
 
 
 @pytest.mark.parametrize("changed", [{}, JOINED], ids=["raw", "joined"])

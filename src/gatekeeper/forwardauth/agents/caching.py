@@ -248,7 +248,7 @@ def plain(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  # whatever an exp
 
 def encode(result: RuleResult, key: bytes, secret: bytes) -> bytes:
     """Write a result for a shared cache, sealed: whoever writes there cannot make one up."""
-    data = json.dumps([result.outcome, result.reason, result.exports, result.until]).encode()
+    data = json.dumps(result[:-1]).encode()
     return _seal(data, key, secret) + data
 
 
@@ -257,8 +257,8 @@ def decode(sealed: bytes, key: bytes, secret: bytes) -> RuleResult | None:
     seal, data = sealed[:KEY_BYTES], sealed[KEY_BYTES:]
     if not hmac.compare_digest(seal, _seal(data, key, secret)):
         return None
-    outcome, reason, exports, until = json.loads(data)
-    return RuleResult(Outcome(outcome), reason, exports, until, "shared")
+    outcome, reason, exports, until, recognised = json.loads(data)
+    return RuleResult(Outcome(outcome), reason, exports, until, recognised, "shared")
 
 
 def _seal(data: bytes, key: bytes, secret: bytes) -> bytes:

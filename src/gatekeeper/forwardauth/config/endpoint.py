@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, IPvAnyNetwork, model_validator
+from pydantic import Field, IPvAnyNetwork, StringConstraints, model_validator
 
 from gatekeeper.forwardauth.config.base import (
     MAX_ITEMS,
@@ -61,7 +61,9 @@ class Redirect(Strict):
     to: Template
     """A template of a whole URL, or of a path on the same host. Values are encoded by a filter:
     `{{ request.rawPath | urlencode }}`."""
-    hosts: Annotated[list[str], Field(max_length=MAX_ITEMS)] = []
+    hosts: Annotated[
+        list[Annotated[str, StringConstraints(min_length=1)]], Field(max_length=MAX_ITEMS)
+    ] = []
     """Hosts a whole URL may lead to, compared exactly; others are an error."""
     status: Literal[302, 303, 307] = 302
     """The status of the redirect."""

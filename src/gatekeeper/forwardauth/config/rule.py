@@ -184,7 +184,9 @@ class Pagination(Strict):
 
 
 class Introspection(Strict):
-    """Ask whether a token is active (RFC 7662). Its answer is `backend.body`."""
+    """Ask whether a token is active (RFC 7662). Its answer is `backend.body`; of a token that is
+    not active the rule never passes.
+    """
 
     token: Template = "{{ auth.input.bearer.token }}"
     """The token to ask about."""

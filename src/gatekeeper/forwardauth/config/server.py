@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, IPvAnyNetwork, model_validator
+from pydantic import AfterValidator, Field, IPvAnyNetwork, model_validator
 
 from gatekeeper.forwardauth.config.base import (
     MAX_DEFINITIONS,
@@ -19,6 +19,15 @@ from gatekeeper.forwardauth.config.endpoint import Endpoint
 from gatekeeper.forwardauth.config.rule import Rule
 from gatekeeper.kernel.secret import Secret
 
+
+def _filled(secret: Secret) -> Secret:
+    if not secret.reveal().strip():
+        msg = "an empty secret is known to everybody: leave the key out instead"
+        raise ValueError(msg)
+    return secret
+
+
+Filled = Annotated[Secret, AfterValidator(_filled)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Algorithm = Literal["RS256", "ES256", "PS256", "EdDSA"]
 
@@ -41,7 +50,7 @@ class Operations(Strict):
     """The address to listen on."""
     port: Port = 8081
     """The port to listen on."""
-    token: Secret | None = None
+    token: Filled | None = None
     """The credential of `/explain`; without one it is off."""
 
 
@@ -139,7 +148,7 @@ class Cache(Strict):
     """No result is kept longer."""
     max_entries: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
     """Of the memory of each process."""
-    key_salt: Secret | None = None
+    key_salt: Filled | None = None
     """Makes keys unguessable; the same in all processes that share a Valkey."""
     valkey: Valkey | None = None
     """The server, when there is one."""

@@ -122,6 +122,7 @@ def _written(reply: Reply) -> bytes:
     response = CheckResponse()
     if status == _ALLOWED:
         response.status.SetInParent()  # 0, OK
+        response.ok_response.SetInParent()
         changes = response.ok_response.headers
     else:
         response.status.code = _PERMISSION_DENIED

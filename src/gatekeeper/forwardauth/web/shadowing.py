@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
+    from gatekeeper.forwardauth.dialects import Dialect
     from gatekeeper.forwardauth.model import RawRequest
     from gatekeeper.forwardauth.ports import Observer
     from gatekeeper.forwardauth.service import Decider
+
+    _Ask = Callable[[Decider], Reply | Awaitable[Reply]]
 
 log = structlog.get_logger("gatekeeper.forwardauth.shadow")
 
@@ -83,38 +86,45 @@ class Shadowing:
 
     def decide(self, raw: RawRequest) -> Reply | Awaitable[Reply]:
         """Answer as the active configuration does."""
-        reply = self._active.decide(raw)
-        if isinstance(reply, Reply):
-            self._follow(raw, reply, None)
-            return reply
-        return self._awaited(raw, reply)
+        return self._followed(lambda decider: decider.decide(raw))
 
-    async def _awaited(self, raw: RawRequest, answer: Awaitable[Reply]) -> Reply:
+    def decide_about(
+        self, endpoint: str, dialect: Dialect, raw: RawRequest
+    ) -> Reply | Awaitable[Reply]:
+        """Answer as the active configuration does."""
+        return self._followed(lambda decider: decider.decide_about(endpoint, dialect, raw))
+
+    def _followed(self, ask: _Ask) -> Reply | Awaitable[Reply]:
+        reply = ask(self._active)
+        if isinstance(reply, Reply):
+            self._follow(ask, reply, None)
+            return reply
+        return self._awaited(ask, reply)
+
+    async def _awaited(self, ask: _Ask, answer: Awaitable[Reply]) -> Reply:
         calls = Calls()
         remembering(calls)
         reply = await answer
-        self._follow(raw, reply, calls)
+        self._follow(ask, reply, calls)
         return reply
 
-    def _follow(self, raw: RawRequest, reply: Reply, calls: Calls | None) -> None:
-        decided, self._observed.last = self._observed.last, None
-        if decided is None:  # no path of ours
-            return
-        if self._candidate is None:
+    def _follow(self, ask: _Ask, reply: Reply, calls: Calls | None) -> None:
+        decided = self._observed.last
+        if decided is None or self._candidate is None:
             self.skipped["no candidate"] += 1
         elif self._at_once >= MAX_AT_ONCE:
             self.skipped["saturated"] += 1
         else:
             self._at_once += 1
             loop = asyncio.get_running_loop()
-            loop.call_soon(self._begin, raw, Made(decided, reply), calls or Calls())
+            loop.call_soon(self._begin, ask, Made(decided, reply), calls or Calls())
 
-    def _begin(self, raw: RawRequest, active: Made, calls: Calls) -> None:
+    def _begin(self, ask: _Ask, active: Made, calls: Calls) -> None:
         if self._candidate is None:
             self._at_once -= 1
             return
         candidate, observed = self._candidate
-        reply = candidate.decide(raw)
+        reply = ask(candidate)
         if isinstance(reply, Reply):
             self._at_once -= 1
             self._compare(active, reply, observed, calls)
@@ -135,15 +145,16 @@ class Shadowing:
             self._at_once -= 1
 
     def _compare(self, active: Made, reply: Reply, observed: LastDecided, calls: Calls) -> None:
-        decided, observed.last = observed.last, None
-        if decided is None:
-            return
+        decided = observed.last
+        assert decided is not None  # noqa: S101  # it has just decided
         if calls.lacking:
             self.skipped["call not made"] += 1
             return
         candidate = Made(decided, reply)
         # Both are names of a configuration, or empty: nothing a client made up.
         endpoint = active.decided.endpoint or decided.endpoint
+        if not endpoint:  # a path of neither
+            return
         key = (endpoint, active.decided.outcome.value, decided.outcome.value)
         self.compared[key] += 1
         different = differences(active, candidate)
