@@ -21,6 +21,10 @@ REFUSED = {
     "content-length with an underscore": POST + b"Content-Length: 1_0\r\n\r\nabcdeabcde",
     "content-length of nothing": POST + b"Content-Length: \r\n\r\nabc",
     "content-length beyond 64 bits": POST + b"Content-Length: 99999999999999999999999\r\n\r\n",
+    "content-length of more digits than a number may have": POST
+    + b"Content-Length: "
+    + b"0" * 5_000
+    + b"\r\n\r\n",
     "chunked, identity": POST + b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
     "identity, chunked": POST + b"Transfer-Encoding: identity, chunked\r\n\r\n0\r\n\r\n",
     "gzip, chunked": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",

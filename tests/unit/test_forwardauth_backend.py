@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from factories.decisions import Gate, bearer, compiled, endpoint, gate, request
+from factories.decisions import NOW, Gate, bearer, compiled, endpoint, gate, request
 from fakes.backends import answered
 from gatekeeper.forwardauth.model import (
     BackendPage,
@@ -163,6 +163,44 @@ def test_without_a_token_there_is_no_introspection() -> None:
     one = gate(rule)
     assert one.ask(request(query="t=")).outcome is Outcome.ERROR
     assert not one.calls
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        ({"active": True}, Outcome.PASS),
+        ({"active": False}, Outcome.FAIL),
+        ({"active": "true"}, Outcome.FAIL),
+        ({"active": 1}, Outcome.FAIL),
+        ({}, Outcome.FAIL),
+        ([True], Outcome.FAIL),
+        (None, Outcome.FAIL),
+    ],
+    ids=repr,
+)
+def test_a_token_that_an_introspection_does_not_call_active_never_passes(
+    body: Any, outcome: Outcome
+) -> None:
+    """An inactive token is a 200 as well (RFC 7662 section 2.2), and needs no condition."""
+    rule = {"auth": BEARER, "backendApi": {"url": URL, "introspection": {}}}
+    one = gate(rule, authentication=ALLOW, outside=lambda _call: answered(body))
+    assert one.ask(request(headers=bearer("t"))).outcome is outcome
+
+
+def test_an_introspection_is_kept_no_longer_than_the_token_lives() -> None:
+    rule = {
+        "auth": BEARER,
+        "backendApi": {"url": URL, "introspection": {}},
+        "cache": {"ttl": {"pass": "1h"}},
+    }
+    answers = iter([{"active": True, "exp": NOW + 10}, {"active": False}])
+    one = gate(rule, authentication=ALLOW, outside=lambda _call: answered(next(answers)))
+    assert one.ask(request(headers=bearer("t"))).outcome is Outcome.PASS
+    one.now = NOW + 9
+    assert one.ask(request(headers=bearer("t"))).outcome is Outcome.PASS
+    assert len(one.calls) == 1
+    one.now = NOW + 11
+    assert one.ask(request(headers=bearer("t"))).outcome is Outcome.FAIL
 
 
 # X-Forwarded-*

@@ -447,6 +447,15 @@ def test_a_shared_cache_needs_an_address_and_a_salt(tmp_path: Path) -> None:
 SECRETS = "server: {variables: {secretsFolder: s, secrets: {token: %s}}}\n"
 
 
+@pytest.mark.parametrize(
+    "said", ["operations: {token: ''}", "operations: {token: '  '}", "cache: {keySalt: ''}"]
+)
+def test_an_empty_secret_of_the_server_is_refused(tmp_path: Path, said: str) -> None:
+    """Everybody knows it: `Bearer` alone would open /explain, and anybody could seal a result."""
+    (found,) = fatal(tmp_path, f"server: {{{said}}}")
+    assert "an empty secret is known to everybody" in found
+
+
 def test_variables_and_secrets_are_read_by_name(tmp_path: Path) -> None:
     write(tmp_path, "t0ken\r\n\n", name="s/..2026/token")
     (tmp_path / "s" / "..data").symlink_to("..2026")

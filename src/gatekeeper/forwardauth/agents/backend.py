@@ -7,7 +7,9 @@ null never copies one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, quote_plus
 
@@ -194,8 +196,10 @@ def _client(plan: Introspecting, scope: Scope) -> dict[str, str]:
 
 
 def show(response: BackendResponse, plan: Backend, scope: Scope) -> bool:
-    """Let expressions see an answer; tell whether its status is one the rule accepts."""
+    """Let expressions see an answer; tell whether it is one the rule accepts."""
     accepted = response.error is None and response.status in plan.accepted
+    if plan.introspection is not None:
+        accepted = accepted and _is_active(response)
     scope.values.update(
         {
             "backend.requested": True,
@@ -210,6 +214,20 @@ def show(response: BackendResponse, plan: Backend, scope: Scope) -> bool:
     )
     scope.prepared = None
     return accepted
+
+
+def _is_active(response: BackendResponse) -> bool:
+    """Tell whether an introspection says that the token is good.
+
+    Of one that is not it answers with status 200 too (RFC 7662 section 2.2).
+    """
+    return isinstance(response.body, Mapping) and response.body.get("active") is True
+
+
+def active_until(response: BackendResponse) -> float:
+    """Return when the token an introspection tells of ends (RFC 7662 section 4), in Unix time."""
+    ends = response.body.get("exp") if isinstance(response.body, Mapping) else None
+    return ends if isinstance(ends, int | float) else inf
 
 
 def _page(page: BackendPage) -> dict[str, Any]:

@@ -13,7 +13,8 @@ Conditions, cell by cell (a row: what a condition of that list gives):
 `errorWhen` is judged first, then `failWhen`, then `whenAll`, each in its order; the first that
 ends the rule does. A rule whose backend gave no answer, or one with a status of 500 or above
 that is not accepted, cannot pass nor fail by `whenAll`: it is an error. Another status that
-is not accepted fails it. Only what all of this leaves standing passes.
+is not accepted fails it, and so does an introspection that does not call the token active.
+Only what all of this leaves standing passes.
 """
 
 from __future__ import annotations
@@ -180,14 +181,15 @@ def execute(plan: RulePlan, evaluation: Evaluation) -> Steps[RuleResult]:
             until = tokens.until
         found = matching.first_match(plan.matching.groups, evaluation.credentials, tokens.claims)
         if found is None:
-            outcome = Outcome.ERROR if tokens.unknown else Outcome.FAIL
-            result = _ended(plan, evaluation, outcome, tokens.unknown or NO_MATCH)
-            return caching.within(result, until)
+            return caching.within(_unmatched(plan, evaluation, tokens), until)
         group, shown = found
+        evaluation.recognised |= bool(shown)
         try:
             forwarded = _selected(plan, plan.matching.groups[group], shown, evaluation)
         except EvaluationError as error:
             return _ended(plan, evaluation, Outcome.ERROR, str(error))
+    if plan.caching is None and not plan.asks:
+        return _concluded(plan, evaluation, None)
     evaluate = _run(plan, evaluation, forwarded)
     if plan.caching is None:
         result, _headers = yield from evaluate
@@ -197,6 +199,14 @@ def execute(plan: RulePlan, evaluation: Evaluation) -> Steps[RuleResult]:
             plan.caching, evaluate, evaluation, asks=plan.asks, extra=group, until=until
         )
     )
+
+
+def _unmatched(plan: RulePlan, evaluation: Evaluation, tokens: _Tokens) -> RuleResult:
+    """End a rule none of whose groups holds. Who was recognised by no rule may log in again."""
+    if tokens.unknown:
+        return _ended(plan, evaluation, Outcome.ERROR, tokens.unknown)
+    result = _ended(plan, evaluation, Outcome.FAIL, NO_MATCH)
+    return result._replace(recognised=evaluation.recognised)
 
 
 class _Tokens(NamedTuple):
@@ -258,24 +268,37 @@ def _selected(
 def _run(plan: RulePlan, evaluation: Evaluation, forwarded: Forwarded) -> Steps[Fresh]:
     """Evaluate the rule: its result, and the headers of its backend's answer."""
     response: BackendResponse | None = None
-    accepted = True
     try:
         if plan.sessions:
             yield from _sessions(evaluation)
         if plan.backend is not None:
             response = yield from _ask(plan, plan.backend, evaluation, forwarded)
-            accepted = backends.show(response, plan.backend, evaluation.scope)
-        if plan.variables:
-            assign("vars.local", plan.variables, evaluation.scope)
-        outcome, reason = _judge(plan, evaluation.scope, response, accepted=accepted)
     except EvaluationError as error:
-        outcome, reason = Outcome.ERROR, str(error)
-    result = _ended(plan, evaluation, outcome, reason)
+        return _ended(plan, evaluation, Outcome.ERROR, str(error)), NOTHING
+    result = _concluded(plan, evaluation, response)
     if response is None:
         return result, NOTHING
     if response.error is not None or response.status >= backends.SERVER_ERROR:
         result = caching.within(result, 0.0)  # whatever a rule makes of it, it may soon be over
+    elif plan.backend is not None and plan.backend.introspection is not None:
+        result = caching.within(result, backends.active_until(response))
     return result, response.headers
+
+
+def _concluded(
+    plan: RulePlan, evaluation: Evaluation, response: BackendResponse | None
+) -> RuleResult:
+    """Judge what is known now."""
+    scope, accepted = evaluation.scope, True
+    try:
+        if plan.backend is not None and response is not None:
+            accepted = backends.show(response, plan.backend, scope)
+        if plan.variables:
+            assign("vars.local", plan.variables, scope)
+        outcome, reason = _judge(plan, scope, response, accepted=accepted)
+    except EvaluationError as error:
+        outcome, reason = Outcome.ERROR, str(error)
+    return _ended(plan, evaluation, outcome, reason)
 
 
 def _sessions(evaluation: Evaluation) -> Steps[None]:
@@ -326,7 +349,7 @@ def _judge(
         if not condition(scope):
             return Outcome.FAIL, f"whenAll: {condition.source}"
     if response is not None and not accepted:
-        return Outcome.FAIL, f"backend: status {response.status} is not accepted"
+        return Outcome.FAIL, f"backend: status {response.status} or its answer is not accepted"
     return Outcome.PASS, ""
 
 

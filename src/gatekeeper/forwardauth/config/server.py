@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, IPvAnyNetwork, model_validator
+from pydantic import AfterValidator, Field, IPvAnyNetwork, model_validator
 
 from gatekeeper.forwardauth.config.base import (
     MAX_DEFINITIONS,
@@ -19,6 +19,15 @@ from gatekeeper.forwardauth.config.endpoint import Endpoint
 from gatekeeper.forwardauth.config.rule import Rule
 from gatekeeper.kernel.secret import Secret
 
+
+def _filled(secret: Secret) -> Secret:
+    if not secret.reveal().strip():
+        msg = "an empty secret is known to everybody: leave the key out instead"
+        raise ValueError(msg)
+    return secret
+
+
+Filled = Annotated[Secret, AfterValidator(_filled)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Algorithm = Literal["RS256", "ES256", "PS256", "EdDSA"]
 
@@ -41,7 +50,7 @@ class Operations(Strict):
     """The address to listen on."""
     port: Port = 8081
     """The port to listen on."""
-    token: Secret | None = None
+    token: Filled | None = None
     """The credential of `/explain`; without one it is off."""
 
 
@@ -56,6 +65,8 @@ class Grpc(Strict):
 
 class Logging(Strict):
     """What is written to standard error, one JSON object a line."""
+
+    elsewhere: ClassVar = {"format": "lines are always JSON"}
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Lines of this level and above are written."""
@@ -76,6 +87,11 @@ class RuleFiles(Strict):
 
 class Templates(Strict):
     """Texts of answers and of calls that stand in files of their own."""
+
+    elsewhere: ClassVar = dict.fromkeys(
+        ("templatesAllowEnv", "templatesAllowedEnv"),
+        "name the variables in server.variables.environment and read env.<name>",
+    )
 
     templates_folder: str | None = None
     """The only folder `bodyFile` can read from."""
@@ -120,13 +136,19 @@ class Valkey(Strict):
 class Cache(Strict):
     """Where results of rules are kept."""
 
+    elsewhere: ClassVar = {
+        "ttlSeconds": "write maxTtl, a duration; rules say for how long with cache.ttl",
+        "epoch": "a changed configuration has other keys by itself",
+        "redis": "write valkey",
+    }
+
     backend: Literal["memory", "valkey", "redis"] = "memory"
     """In each process, or shared through a server; `redis` is the same as `valkey`."""
     max_ttl: Duration = Field(default=3600.0, json_schema_extra={"default": "1h"})
     """No result is kept longer."""
     max_entries: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
     """Of the memory of each process."""
-    key_salt: Secret | None = None
+    key_salt: Filled | None = None
     """Makes keys unguessable; the same in all processes that share a Valkey."""
     valkey: Valkey | None = None
     """The server, when there is one."""

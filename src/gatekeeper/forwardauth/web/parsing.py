@@ -165,7 +165,7 @@ def _body(
         return ChunkedBody(most)
     if not lengths:
         return None
-    if not lengths[0].isdigit():
+    if not lengths[0].isdigit() or len(lengths[0]) > _LONGEST_LENGTH:
         return Refusal(400, "the length of the body is no number")
     length = int(lengths[0])
     if length > most:
@@ -174,6 +174,8 @@ def _body(
 
 
 _TOO_LARGE: Final = Refusal(413, "the body is too large")
+_LONGEST_LENGTH: Final = 20
+"""Digits of a length. Beyond some thousand, zeros before it too, Python makes no number of them."""
 
 
 class SizedBody:
