@@ -234,7 +234,7 @@ async def test_an_endpoint_of_another_spelling_or_in_quarantine_lets_nobody_in(t
 
 
 PEERS = [
-    "10.0.0.2", "::1", "::ffff:10.0.0.2", "::ffff:0a00:1", "10.0.0.1.evil", "010.0.0.1", "0x0a.1",
+    "10.0.0.2", "::1", "::ffff:10.0.0.2", "::ffff:0a00:2", "10.0.0.1.evil", "010.0.0.1", "0x0a.1",
     "167772161", "10.0.0.1%eth0", "64:ff9b::10.0.0.1", "2002:a00:1::", "::10.0.0.1", "unix", "",
     "127.0.0.1", "None",
 ]  # fmt: skip
