@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.databases import audit, cut, issue, live, memory, startup
-from benchmarks.databases.report import plot
 from benchmarks.databases.workbench import workbench
+from benchmarks.report import plot
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from benchmarks.databases.report import Table
+    from benchmarks.report import Table
 
 MEASUREMENTS = ("issue", "memory", "cut", "live", "audit", "startup")
 

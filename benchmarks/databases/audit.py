@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from benchmarks.databases.report import Table
+from benchmarks.report import Table
 from gatekeeper.bootstrap.store import prepare_store
 from gatekeeper.client.evidence import Trust, bounded_lines, verify_lines
 from gatekeeper.kernel.audit import (

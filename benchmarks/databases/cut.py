@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from benchmarks.databases.report import Curve, Table
 from benchmarks.databases.workbench import CHEAP_VERIFIER, ask, percentile
+from benchmarks.report import Curve, Table
 from gatekeeper.entrypoints.operate.stack import SAMPLE_DATABASE
 from gatekeeper.platform.clock import SystemClock
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from benchmarks.databases.report import Curve, Table
 from benchmarks.databases.workbench import VERIFIER, Load, load
+from benchmarks.report import Curve, Table
 from gatekeeper.entrypoints.operate.stack import SAMPLE_DATABASE
 
 if TYPE_CHECKING:

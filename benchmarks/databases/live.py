@@ -13,8 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.databases.report import Curve, Table
 from benchmarks.databases.workbench import CHEAP_VERIFIER, load
+from benchmarks.report import Curve, Table
 from gatekeeper.bootstrap.target import prepare_sample_target
 from gatekeeper.databases.adapters.postgresql.provider import PostgreSQLProvider
 from gatekeeper.databases.model import CreateUser

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.databases.report import Table
+from benchmarks.report import Table
 
 if TYPE_CHECKING:
     from benchmarks.databases.workbench import Workbench

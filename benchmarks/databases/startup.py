@@ -15,8 +15,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from benchmarks.databases.report import Table
 from benchmarks.databases.workbench import percentile
+from benchmarks.report import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

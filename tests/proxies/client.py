@@ -56,6 +56,7 @@ def ask(
     body: bytes = b"",
     data: bytes = b"",
     patience: float = PATIENCE,
+    source: str = "127.0.0.1",
 ) -> Answer:
     """Send one request; `lines` are its headers, `data` follows them as it is."""
     head = [f"{method} {target} HTTP/1.1"]
@@ -64,15 +65,19 @@ def ask(
     if body:
         head.append(f"Content-Length: {len(body)}")
     request = "\r\n".join([*head, *lines, "", ""]).encode("latin-1") + body + data
-    (answer,) = send(port, request, method=method, patience=patience)
+    (answer,) = send(port, request, method=method, patience=patience, source=source)
     return answer
 
 
 def send(
-    port: int, *requests: bytes, method: str = "GET", patience: float = PATIENCE
+    port: int,
+    *requests: bytes,
+    method: str = "GET",
+    patience: float = PATIENCE,
+    source: str = "127.0.0.1",
 ) -> list[Answer]:
     """Send requests on one connection, each after the answer to the one before."""
-    with socket.create_connection(("127.0.0.1", port), timeout=patience) as connection:
+    with socket.create_connection(("127.0.0.1", port), patience, (source, 0)) as connection:
         return [_answer(connection, request, method) for request in requests]
 
 

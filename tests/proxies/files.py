@@ -6,16 +6,25 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from proxies.client import PATIENCE
-from proxies.servers import ATTEMPTS, KINDS, LISTENS, answers, free_port
+from proxies.servers import (
+    ATTEMPTS,
+    KINDS,
+    LISTENS,
+    _die_with_us,
+    answers,
+    free_port,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+PASSCTRL = "from gatekeeper.entrypoints.passctrl.main import main; main()"
 
 
 @contextmanager
@@ -34,7 +43,12 @@ def proxy_on(name: str, folder: Path, *, target: str = "/") -> Iterator[int]:
         log = folder / "log"
         with log.open("wb") as stream:
             process = subprocess.Popen(
-                [binary, *kind.arguments(folder)], cwd=folder, stdout=stream, stderr=stream
+                [binary, *kind.arguments(folder)],
+                cwd=folder,
+                env={**os.environ, "HOME": str(folder)},
+                stdout=stream,
+                stderr=stream,
+                preexec_fn=_die_with_us,  # noqa: PLW1509  # calls one function of the C library
             )
         try:
             if answers(port, process, target=target):
@@ -66,7 +80,7 @@ def passctrl_on(
     log = configuration.parent / "passctrl.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [Path(sys.executable).with_name("passctrl"), "serve", configuration],
+            [sys.executable, "-c", PASSCTRL, "serve", configuration], preexec_fn=_die_with_us,  # noqa: PLW1509  # as above
             env=variables, cwd=configuration.parent, stdout=stream, stderr=stream,
         )  # fmt: skip
     try:

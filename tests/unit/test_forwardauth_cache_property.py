@@ -77,7 +77,6 @@ VALUES = [
     "size(request.query)",
     "request.client",
     "env.mode",
-    "now",
 ]
 VALUES_OF_THE_RULE = [
     "backend.body",
@@ -150,9 +149,11 @@ def rules(draw: st.DrawFn) -> dict[str, Any]:
     rule: dict[str, Any] = {
         "auth": draw(st.sampled_from(GROUPS)),
         "conditions": {
-            "whenAll": draw(some(conditions, 2)),
-            "failWhen": draw(some(conditions, 1)),
-            "errorWhen": draw(some(conditions, 1)),
+            "whenAll": draw(
+                st.sampled_from([[], draw(some(conditions, 1)), draw(some(conditions, 2))])
+            ),
+            "failWhen": draw(st.sampled_from([[], draw(some(conditions, 1))])),
+            "errorWhen": draw(st.sampled_from([[], [], [], draw(some(conditions, 1))])),
         },
         "responses": {
             outcome: {
@@ -181,7 +182,7 @@ def endpoints(draw: st.DrawFn, names: list[str]) -> dict[str, Any]:
             "required": False,
         },
         "forwardRequestPolicy": {"forwardProxyHeaders": draw(st.booleans())},
-        "variables": {"g": draw(st.sampled_from(VALUES)), "h": draw(st.sampled_from(VALUES))},
+        "variables": {"g": draw(st.sampled_from(VALUES)), "h": draw(st.sampled_from([*VALUES, "now"]))},
         "rules": [{"name": name} for name in names],
         "responsePolicy": {
             "pass": {"headers": {"x-response": "{{ response | tojson }}", "x-rules": "{{ rules | tojson }}", "x-role": None}},
@@ -205,31 +206,39 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-REQUESTS = st.tuples(
-    st.sampled_from(["api", "api", "web"]),
-    st.builds(
-        request,
-        st.sampled_from(["GET", "GET", "POST"]),
-        st.sampled_from(["/a", "/a", "/b"]),
-        query=st.sampled_from(["", "", "q=1", "q=2", "q=1&p=2", "p=1", "q=1&q=2", "q=%zz", "q=a%2Cb"]),
-        headers=st.fixed_dictionaries(
-            {},
-            optional={
-                "authorization": st.sampled_from(["Bearer a", "Bearer b", "Bearer c"]),
-                "x-role": st.sampled_from(["admin", "user"]),
-                "x-key": st.sampled_from(["k", "l"]),
-                "cookie": st.sampled_from(["c=1", "c=2; d=1"]),
-            },
-        ),
-        client=st.sampled_from(["203.0.113.7", "203.0.113.8"]),
-    ),
-)  # fmt: skip
-SEQUENCES = st.lists(REQUESTS, min_size=1, max_size=3).flatmap(
-    lambda pool: st.lists(
-        st.tuples(st.sampled_from([0, 0, 0, 1, 5]), st.sampled_from(pool)), min_size=3, max_size=7
-    )
+PARTS: dict[str, list[Any]] = {
+    "endpoint": ["api", "api", "web"],
+    "method": ["GET", "GET", "POST"],
+    "path": ["/a", "/a", "/b"],
+    "query": ["", "", "q=1", "q=1", "q=2", "q=1&p=2", "p=1", "q=1&q=2", "q=%zz"],
+    "client": ["203.0.113.7", "203.0.113.8"],
+    "authorization": ["Bearer a", "Bearer a", "Bearer b", "Bearer c", None],
+    "x-role": ["admin", "user", None],
+    "x-key": ["k", "l", None],
+    "cookie": ["c=1", "c=2; d=1", None],
+}
+HEADERS = ("authorization", "x-role", "x-key", "cookie")
+PART = st.sampled_from([*PARTS, "authorization", "authorization", "x-role", "query"]).flatmap(
+    lambda name: st.tuples(st.just(name), st.sampled_from(PARTS[name]))
 )
-"""Few requests, again and again, so that much is found kept; and the seconds before each."""
+Asked = tuple[int, str, OriginalRequest]
+
+
+@st.composite
+def sequences(draw: st.DrawFn) -> list[Asked]:
+    """A request and others that differ from it in one or two parts, again and again."""
+    first = {name: draw(st.sampled_from(values)) for name, values in PARTS.items()}
+    others = draw(st.lists(st.lists(PART, min_size=1, max_size=2), min_size=1, max_size=3))
+    pool = [first, *(first | dict(parts) for parts in others)]
+    return [
+        (draw(st.sampled_from([0, 0, 0, 1, 5])), parts["endpoint"], _request(parts))
+        for parts in draw(st.lists(st.sampled_from(pool), min_size=4, max_size=12))
+    ]
+
+
+def _request(parts: dict[str, Any]) -> OriginalRequest:
+    headers = {name: parts[name] for name in HEADERS if parts[name] is not None}
+    return request(parts["method"], parts["path"], query=parts["query"], headers=headers, client=parts["client"])  # fmt: skip
 
 
 class World:
@@ -275,13 +284,11 @@ def said(answer: Answer) -> tuple[object, ...]:
     return (*answer[:5], answer.reason)
 
 
-def check(
-    configuration: dict[str, Any], asked: list[tuple[int, tuple[str, OriginalRequest]]]
-) -> None:
+def check(configuration: dict[str, Any], asked: list[Asked]) -> None:
     world = World()
     keeping = Gate(configuration, outside=world, environment={"mode": "a"})
     fresh = Gate(without_caches(configuration), outside=world, environment={"mode": "a"})
-    for seconds, (endpoint, original) in asked:
+    for seconds, endpoint, original in asked:
         world.now = keeping.now = fresh.now = world.now + seconds
         one = keeping.ask(original, endpoint=endpoint)
         other = fresh.ask(original, endpoint=endpoint)
@@ -289,17 +296,17 @@ def check(
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(configurations(), SEQUENCES)
+@given(configurations(), sequences())
 def test_what_is_kept_answers_as_what_is_fresh(
-    configuration: dict[str, Any], asked: list[tuple[int, tuple[str, OriginalRequest]]]
+    configuration: dict[str, Any], asked: list[Asked]
 ) -> None:
     check(configuration, asked)
 
 
 @pytest.mark.slow
 @settings(max_examples=4_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(configurations(), SEQUENCES)
+@given(configurations(), sequences())
 def test_what_is_kept_answers_as_what_is_fresh_at_length(
-    configuration: dict[str, Any], asked: list[tuple[int, tuple[str, OriginalRequest]]]
+    configuration: dict[str, Any], asked: list[Asked]
 ) -> None:
     check(configuration, asked)

@@ -1,6 +1,7 @@
 """Tables of cases kept beside the rules: what they say, and that a reload runs them first."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,17 @@ from gatekeeper.bootstrap.configuration import first_generation, next_generation
 from gatekeeper.bootstrap.rehearsal import run_tables
 from gatekeeper.entrypoints.passctrl.main import app
 from gatekeeper.forwardauth.adapters.files import load
+from gatekeeper.forwardauth.adapters.tables import read_files
 from gatekeeper.forwardauth.adapters.watching import ConfigurationWatcher
 from gatekeeper.forwardauth.config.loaded import Loaded
 from gatekeeper.forwardauth.errors import ConfigurationError, Problem
 
+ROOT = Path(__file__).parents[2]
 CONFIGURATION: dict[str, Any] = {
+    "server": {
+        "issuers": {"main": {"issuer": "https://issuer.example", "audience": "app"}},
+        "sessions": {"server": "https://gatekeeper.example"},
+    },
     "endpoints": {
         name: {
             "authentication": {"allow": {"authorization": ["bearer"], "none": True}},
@@ -23,7 +30,7 @@ CONFIGURATION: dict[str, Any] = {
             "rules": [{"name": name}],
             "responsePolicy": {"pass": {"headers": {"X-User": "{{ response.user }}"}}},
         }
-        for name in ("known", "facts", "early")
+        for name in ("known", "facts", "early", "claims", "live")
     },
     "rules": {
         "known": {
@@ -34,6 +41,14 @@ CONFIGURATION: dict[str, Any] = {
             "backendApi": {"url": "https://facts.example/u", "query": {"name": "ada"}},
             "conditions": {"whenAll": ["backend.body.active"]},
             "responses": {"pass": {"variables": {"user": "backend.body.name"}}},
+        },
+        "claims": {
+            "auth": [{"match": [{"type": "jwt", "issuer": "main"}]}],
+            "responses": {"pass": {"variables": {"user": "auth.input.jwt.claims.sub"}}},
+        },
+        "live": {
+            "conditions": {"whenAll": ["session.live"]},
+            "responses": {"pass": {"variables": {"user": "session.sessions[0].role"}}},
         },
         "early": {
             "conditions": {"failWhen": ["now > timestamp('2026-06-01T00:00:00Z')"]},
@@ -55,7 +70,7 @@ FACTS = {"url": "https://facts.example/u", "body": {"active": True, "name": "ada
 CASES = [
     (case("known", headers=GOOD, expect={"status": 200, "headers": {"x-user": "ada"}}), None),
     (case("known", headers=GOOD, expect={"exports": {"known": {"user": "ada"}}}), None),
-    (case("known", "fail", expect={"status": 403, "reason": "no credential matched"}), None),
+    (case("known", "fail", expect={"status": 401, "reason": "no credential matched"}), None),
     (case("known", "fail", expect={"headers": {"X-User": None}}), None),
     (case("known"), "expected outcome pass, got fail"),
     (case("known", headers=GOOD, expect={"status": 201}), "expected status 201, got 200"),
@@ -75,6 +90,27 @@ CASES = [
     (case("facts", "error", backends=[{**FACTS, "error": "refused"}]), None),
     (case("facts", "error", backends=[{**FACTS, "method": "POST"}]), None),
     (case("facts", "error", expect={"reason": "GET https://facts.example/u?name=ada"}), None),
+    (
+        case(
+            "claims",
+            headers=GOOD,
+            tokens={"main": {"sub": "ada"}},
+            expect={"headers": {"x-user": "ada"}},
+        ),
+        None,
+    ),
+    (case("claims", "fail", headers=GOOD), None),
+    (case("claims", "fail", tokens={"main": {"sub": "ada"}}), None),
+    (
+        case(
+            "live",
+            headers=GOOD,
+            sessions=[{"target": "app", "role": "app_read"}],
+            expect={"headers": {"x-user": "app_read"}},
+        ),
+        None,
+    ),
+    (case("live", "fail", headers=GOOD), None),
     (case("early", now="2026-05-31T23:59:59Z"), None),
     (case("early", "fail", now="2026-06-01T00:00:01+00:00"), None),
 ]
@@ -106,10 +142,12 @@ def test_a_problem_shows_no_credential_of_the_configuration(tmp_path: Path) -> N
 def test_tables_of_a_rules_folder_are_found_and_are_no_rules(tmp_path: Path) -> None:
     rules = tmp_path / "rules"
     (rules / "team").mkdir(parents=True)
-    (rules / "known.json").write_text(json.dumps(CONFIGURATION))
+    definitions = {key: CONFIGURATION[key] for key in ("endpoints", "rules")}
+    (rules / "known.json").write_text(json.dumps(definitions))
     (rules / "team" / "known.test.json").write_text(json.dumps({"cases": [case("known", "fail")]}))
     path = tmp_path / "config.yaml"
-    path.write_text("server: {rules: {rulesFolder: rules}}\n")
+    server = {**CONFIGURATION["server"], "rules": {"rulesFolder": "rules"}}
+    path.write_text(json.dumps({"server": server}))
     assert load(path, environ={}).problems == ()
     assert [result.passed for result in run_tables(path, {}, [])] == [True]
 
@@ -149,7 +187,7 @@ def test_a_table_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> None
 def test_at_start_an_endpoint_that_fails_a_case_is_quarantined_alone(tmp_path: Path) -> None:
     path = write(tmp_path, [case("known"), case("facts", backends=[FACTS])])
     generation = first_generation(path, load(path, environ={}))
-    assert set(generation.plans) == {"facts", "early"}
+    assert set(generation.plans) == {"facts", "early", "claims", "live"}
     assert "known" in generation.quarantined
     (reason,) = generation.unready()
     assert "case 'a case' fails: expected outcome pass, got fail" in reason
@@ -193,6 +231,15 @@ async def test_the_watcher_takes_a_configuration_once_its_table_is_mended(tmp_pa
     (tmp_path / "config.test.json").write_text(json.dumps({"cases": [case("early")]}))
     await look()
     assert len(taken) == 1
+
+
+def test_every_table_of_the_how_to_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "how-to" / "test-rules.md").read_text()
+    tables = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(tables) == 2
+    for number, table in enumerate(tables):
+        (file := tmp_path / f"{number}.test.yaml").write_text(table)
+        assert read_files([file])[0].cases
 
 
 # The commands.
@@ -254,11 +301,22 @@ def test_the_command_explain_takes_recorded_answers(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (("--request", "absent.http", "--endpoint", "known"), "absent.http"),
-        (("--request", "-"), "choose an endpoint: early, facts, known"),
+        (("--request", "-"), "choose an endpoint: claims, early, facts, known, live"),
         (("--request", "-", "--endpoint", "known", "--dialect", "x"), "dialect: expected"),
     ],
 )
 def test_what_explain_cannot_use_is_said(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     done = run("explain", str(write(tmp_path, [])), *words, said=f"GET {URL} HTTP/1.1\n")
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"\xff", "UTF-8"), (b"x" * 70_000, "65536 bytes")])
+def test_a_request_that_is_no_text_or_too_long_is_refused(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    path = write(tmp_path, [])
+    (request := tmp_path / "r.http").write_bytes(content)
+    done = run("explain", str(path), "--request", str(request), "--endpoint", "known")
     assert done.exit_code == 2
     assert said in done.stderr

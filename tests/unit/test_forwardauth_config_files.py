@@ -1,5 +1,6 @@
 """A configuration is read from files and the environment: whole, or with what is wrong told."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -551,3 +552,24 @@ def test_any_document_is_loaded_or_refused_with_problems(
 class NoAliases(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+def test_grpc_is_off_unless_it_is_configured(tmp_path: Path) -> None:
+    assert loaded(tmp_path, GOOD).configuration.server.grpc is None
+    served = loaded(tmp_path, "server: {grpc: {}}").configuration.server.grpc
+    assert served is not None
+    assert (served.address, served.port) == ("127.0.0.1", 8082)
+
+
+@pytest.mark.parametrize("missing", ["grpc", "google.protobuf", "google"])
+def test_grpc_that_is_configured_and_not_installed_is_told_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    if missing == "google":
+        monkeypatch.delitem(sys.modules, "google.protobuf", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+
+    assert fatal(tmp_path, "server:\n  workers: 1\n  grpc: {port: 9000}\n") == [
+        "config.yaml:3: server.grpc: gRPC is not installed: pip install 'gatekeeper-access[grpc]'"
+    ]
+    assert problems(tmp_path, GOOD) == []

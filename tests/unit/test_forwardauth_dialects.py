@@ -569,3 +569,19 @@ def test_what_came_in_as_bytes_goes_out_as_the_same_bytes() -> None:
         "x-a",
         value,
     )
+
+
+@pytest.mark.parametrize(
+    ("cookie", "refused"),
+    [
+        (b"a=1,a=2", True),
+        (b"x=1; a=good; y=2,a=evil; z=3", True),
+        (b"a=1,2,3; b=4", False),
+        (b"a=1; b=2", False),
+    ],
+)
+def test_cookies_that_envoy_joined_by_a_comma_are_refused(cookie: bytes, *, refused: bool) -> None:
+    """An application gets two Cookie headers, and may take the other one."""
+    found = read("envoy", [*ENVOY, (b"cookie", cookie)])
+
+    assert isinstance(found, Rejected) is refused

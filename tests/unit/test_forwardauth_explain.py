@@ -69,7 +69,7 @@ def test_every_agent_says_what_it_did() -> None:
     assert (told.outcome, told.status, told.generation) == ("pass", 200, 1)
     assert [(step.agent, step.result) for step in told.steps] == [
         ("admission", "bearer"),
-        ("rule execution", "group 0 matched"),
+        ("rule execution", "matched by bearer"),
         ("backend interaction", "status 200"),
         ("rule execution", "pass"),
         ("result caching", "miss: kept for 30 s"),
@@ -114,9 +114,18 @@ def test_a_call_without_a_recorded_answer_is_an_error_that_names_it() -> None:
     assert "no recorded answer fits: GET https://facts.example/u/ada" in told.reason
 
 
-def test_nothing_is_written_to_the_cache() -> None:
+@pytest.mark.parametrize("rule", [RULE, {"cache": {"ttl": {"pass": "30s"}}}])
+def test_nothing_is_written_to_the_cache(rule: dict[str, Any]) -> None:
+    configuration = {
+        "endpoints": {"app": endpoint("facts", authentication=BEARER, **TRUSTED)},
+        "rules": {"facts": rule},
+    }
     memory = Memory(10)
-    asked(memory)
+    question = Question.model_validate(
+        {"endpoint": "app", "request": REQUEST, "backends": [ANSWER]}
+    )
+    steps = explain(question, generation(configuration), memory=memory, now=NOW)
+    assert replay(steps, question).outcome == "pass"
     assert len(memory) == 0
 
 
@@ -188,8 +197,8 @@ def test_a_text_that_is_too_long_is_refused() -> None:
 
 
 def test_a_header_by_which_the_proxy_speaks_is_replaced_and_a_twin_is_refused() -> None:
-    lie = {**REQUEST["headers"], "X-Forwarded-For": "1.2.3.4"}
-    assert asked(request={**REQUEST, "headers": lie}).outcome == "pass"
+    lies = {**REQUEST["headers"], "X-Forwarded-For": "1.2.3.4", "X-Forwarded-Uri": "/?user=eve"}
+    assert asked(request={**REQUEST, "headers": lies}).outcome == "pass"
     twin = {**REQUEST["headers"], "X_Forwarded_For": "1.2.3.4"}
     assert asked(request={**REQUEST, "headers": twin}).status == 400
 

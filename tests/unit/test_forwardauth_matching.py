@@ -396,3 +396,38 @@ def test_user_and_password_are_compared_also_when_one_is_wrong(
     monkeypatch.setattr(matching, "_digest", counted)
     asked.ask(request(headers=basic("x", "y")))
     assert sorted(made) == ["x", "y"]
+
+
+# Who is recognised
+
+ANY = {"authentication": {"allow": {"authorization": ["bearer"], "header": ["x-key"], "none": True}, "challenge": {"type": "bearer", "realm": "r"}}}  # fmt: skip
+KNOWS = {"auth": [{"match": [{"type": "bearer", "value": "known"}]}]}
+ADMINS = {"auth": [{"match": [{"type": "header", "name": "x-key", "value": "admin"}]}]}
+GUESTS = {"auth": [{"match": [{"type": "none"}]}]}
+
+
+@pytest.mark.parametrize(
+    ("rules", "headers", "status"),
+    [
+        ([KNOWS], {"authorization": "Bearer guessed"}, 401),
+        ([KNOWS], {}, 401),
+        ([KNOWS, ADMINS], {"authorization": "Bearer known"}, 403),
+        ([KNOWS, ADMINS], {"authorization": "Bearer known", "x-key": "guessed"}, 403),
+        ([KNOWS, ADMINS], {"authorization": "Bearer known", "x-key": "admin"}, 200),
+        ([GUESTS, KNOWS], {}, 401),
+        ([GUESTS, KNOWS], {"authorization": "Bearer guessed"}, 401),
+        ([KNOWS, {"conditions": {"whenAll": ["false"]}}], {"authorization": "Bearer known"}, 403),
+        ([{"conditions": {"whenAll": ["false"]}}], {}, 403),
+    ],
+)
+@pytest.mark.parametrize("kept", [{}, {"cache": {"resultTTL": "1m"}}])
+def test_a_credential_nobody_knows_is_answered_like_none(
+    rules: list[dict[str, Any]], headers: dict[str, str], status: int, kept: dict[str, Any]
+) -> None:
+    names = [f"rule{number}" for number in range(len(rules))]
+    api = {**endpoint(*names), **ANY, **kept}
+    gate = Gate({"endpoints": {"api": api}, "rules": dict(zip(names, rules, strict=True))})
+    for _ in range(2):  # the second is kept, where it can be
+        answer = gate.ask(request(headers=headers))
+        assert answer.status == status
+        assert (("www-authenticate", 'Bearer realm="r"') in answer.headers) is (status == 401)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatekeeper.forwardauth.redaction import MAX_TEXT_CHARS, Redactor, is_credential
+from gatekeeper.forwardauth.redaction import MAX_READ_CHARS, MAX_TEXT_CHARS, Redactor, is_credential
 
 CANARY = 'canary/+"s3cret ä%'
 WRITTEN = [
@@ -114,3 +114,17 @@ def test_a_long_text_is_cut_after_the_secrets_are_out() -> None:
     assert len(shown) < MAX_TEXT_CHARS + 20
     assert not leaked(shown)
     assert "canary" not in shown
+
+
+@pytest.mark.parametrize("shift", range(len(CANARY)))
+def test_a_secret_at_the_end_of_what_is_read_does_not_show_its_beginning(shift: int) -> None:
+    filler = "https://u:password-of-somebody@h " * (MAX_READ_CHARS // 33)
+    text = filler.ljust(MAX_READ_CHARS - shift) + CANARY + "z" * 100
+    shown = Redactor([CANARY]).text(text)
+    assert "canary" not in shown
+    assert shown.endswith(" [cut]")
+
+
+def test_a_thousand_secrets_are_looked_for() -> None:
+    redactor = Redactor(f"secret-number-{number}-of-many" for number in range(1_000))
+    assert redactor.text("x secret-number-999-of-many") == "x [secret]"

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from gatekeeper.forwardauth.config import Endpoint
 from gatekeeper.forwardauth.dialects import DIALECTS, mount
 from gatekeeper.forwardauth.model import OriginalRequest, RawRequest, Rejected
+from gatekeeper.forwardauth.plan import VIEWS
 from gatekeeper.forwardauth.request.reading import Reading, reading_of
 from gatekeeper.forwardauth.request.trust import TrustedPeers
+from gatekeeper.forwardauth.vocabulary import WITHOUT_NUL
 
 PATIENT = settings(deadline=None)
 """A busy machine is no failure."""
@@ -97,9 +99,10 @@ VALUES = st.sampled_from(
         b"443",
         b"/..",
         b"//",
+        b"a=\0",
     ]
 ) | st.binary(max_size=30)
-URIS = st.sampled_from([b"/a", b"/a/../b", b"/a%2fb", b"/..;/a", b"//a"]) | st.binary(
+URIS = st.sampled_from([b"/a", b"/a/../b", b"/a%2fb", b"/..;/a", b"//a", b"/a%00"]) | st.binary(
     max_size=20
 ).map(b"/".__add__)
 SOUND = st.builds(
@@ -116,7 +119,9 @@ SOUND = st.builds(
     URIS,
 )
 ODD = st.lists(
-    st.tuples(st.sampled_from([*TOLD, b"connection", b"cookie"]) | st.binary(max_size=12), VALUES),
+    st.tuples(
+        st.sampled_from([*TOLD, b"connection", b"cookie", b"x"]) | st.binary(max_size=12), VALUES
+    ),
     max_size=14,
 )
 HEADERS = st.builds(lambda sound, odd: [*dict([*sound, *odd[:2]]).items(), *odd[2:]], SOUND, ODD)
@@ -143,6 +148,12 @@ RAW = st.builds(
 )
 
 
+def texts(value: Any) -> str:
+    if isinstance(value, dict):
+        return texts([*value, *value.values()])
+    return "".join(map(texts, value)) if isinstance(value, list) else str(value)
+
+
 @PATIENT
 @given(st.sampled_from(sorted(DIALECTS)), st.sampled_from(READINGS), RAW)
 def test_whatever_arrives_is_understood_in_one_way_or_refused(
@@ -167,6 +178,8 @@ def test_whatever_arrives_is_understood_in_one_way_or_refused(
     ]
     assert not {b"host", b"forwarded", b"x-real-ip", b"connection"} & original.fields.keys()
     assert original.repeated.keys() <= original.fields.keys()
+    for view in VIEWS.keys() & WITHOUT_NUL:
+        assert "\0" not in texts(VIEWS[view](original)), view
 
 
 @PATIENT

@@ -52,6 +52,7 @@ BROKEN = [
     ("conditions", "forwardauth/adapters/stray.py", "import jinja2"),
     ("neighbours", "forwardauth/adapters/stray.py", "import aiohttp"),
     ("neighbours", "forwardauth/adapters/stray.py", "import redis.asyncio"),
+    ("grpc", "forwardauth/dialects/stray.py", "import grpc"),
 ]
 
 

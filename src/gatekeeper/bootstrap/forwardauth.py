@@ -7,10 +7,12 @@ import itertools
 import secrets
 import sys
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import structlog
 
 from gatekeeper.bootstrap.configuration import first_generation, next_generation
 from gatekeeper.forwardauth.adapters.backends import HttpBackends
@@ -19,9 +21,12 @@ from gatekeeper.forwardauth.adapters.observing import Observer
 from gatekeeper.forwardauth.adapters.tables import read_tables
 from gatekeeper.forwardauth.adapters.watching import ConfigurationWatcher
 from gatekeeper.forwardauth.agents.memory import Memory
+from gatekeeper.forwardauth.errors import ConfigurationError
 from gatekeeper.forwardauth.plan import PROCESS_KEY
 from gatekeeper.forwardauth.service import Decider, Outside
+from gatekeeper.forwardauth.shadow import Careful, Remembered
 from gatekeeper.forwardauth.web.answering import Worker
+from gatekeeper.forwardauth.web.shadowing import LastDecided, Shadowing
 from gatekeeper.forwardauth.web.workers import Application, serve
 from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.outbound.client import OutboundClient
@@ -31,12 +36,21 @@ from gatekeeper.platform.telemetry.lines import LineWriter
 from gatekeeper.platform.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
+    from gatekeeper.forwardauth import ports
+    from gatekeeper.forwardauth.agents.server import Generation
     from gatekeeper.forwardauth.config import Server
     from gatekeeper.forwardauth.config.loaded import Loaded
-    from gatekeeper.forwardauth.ports import Sessions, SharedCache, Tokens
+    from gatekeeper.forwardauth.errors import Problem
+    from gatekeeper.forwardauth.ports import Backends, Sessions, SharedCache, Tokens
+
+log = structlog.get_logger("gatekeeper.forwardauth.shadow")
+
+CANDIDATE_SECONDS: Final = 5.0
+"""Between two attempts to load a candidate that cannot be."""
 
 
 def serve_forwardauth(path: Path, environ: Mapping[str, str]) -> int:
@@ -49,6 +63,7 @@ def serve_forwardauth(path: Path, environ: Mapping[str, str]) -> int:
         listen=server.listen,
         workers=server.workers,
         operations=server.operations,
+        grpc=server.grpc,
     )
 
 
@@ -61,29 +76,17 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
     clock = steady_clock()
     lines = LineWriter(sys.stderr) if settings.logging.decisions else None
     observer = Observer(clock=clock, lines=lines)
-    client = OutboundClient(
-        guard=AddressGuard(settings.backend.denied_networks),
-        max_connections=settings.backend.max_connections,
-    )
-    decider = Decider(
+    observed = observer if settings.shadow is None else LastDecided(observer)
+    client = _client(settings)
+    backends = _backends(settings, client)
+    decider = _decider(
+        loaded,
         first_generation(path, loaded),
-        Outside(
-            backends=HttpBackends(
-                client=client,
-                max_response_bytes=settings.backend.max_response_bytes,
-                clock=SystemClock(),
-                random=SystemRandom(),
-            ),
-            tokens=_tokens(settings),
-            sessions=_sessions(settings, client),
-            shared=_shared(settings),
-            seal=_seal(loaded),
-            clock=clock,
-            new_id=request_ids(),
-        ),
-        observer=observer,
-        memory=Memory(settings.cache.max_entries),
-        correlation_header=settings.logging.correlation_header,
+        client=client,
+        backends=backends if settings.shadow is None else Remembered(backends),
+        shared=_shared(settings),
+        observer=observed,
+        clock=clock,
     )
     observer.watch(decider)
     watcher = ConfigurationWatcher(
@@ -93,12 +96,125 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
         taken=partial(_take, path, decider, observer),
         rejected=observer.rejected,
     )
-    try:
-        yield Application(decider.decide, watcher.run, Worker(decider, observer, clock))
-    finally:
-        await client.close()
+    async with AsyncExitStack() as stack:
         if lines is not None:
-            lines.flush()
+            stack.callback(lines.flush)
+        stack.push_async_callback(client.close)
+        if settings.shadow is None or not isinstance(observed, LastDecided):
+            await stack.enter_async_context(_grpc(settings, decider))
+            yield Application(decider.decide, watcher.run, Worker(decider, observer, clock))
+            return
+        shadowing = Shadowing(decider, observed, clock=clock)
+        stack.push_async_callback(shadowing.close)
+        await stack.enter_async_context(_grpc(settings, shadowing))
+        candidate = partial(
+            follow, path.parent / settings.shadow.config, environ, shadowing, clock=clock
+        )
+        worker = Worker(decider, observer, clock, shadowing)
+        yield Application(shadowing.decide, partial(_both, watcher.run, candidate), worker)
+
+
+def _client(settings: Server) -> OutboundClient:
+    return OutboundClient(
+        guard=AddressGuard(settings.backend.denied_networks),
+        max_connections=settings.backend.max_connections,
+    )
+
+
+def _backends(settings: Server, client: OutboundClient) -> Backends:
+    return HttpBackends(
+        client=client,
+        max_response_bytes=settings.backend.max_response_bytes,
+        clock=SystemClock(),
+        random=SystemRandom(),
+    )
+
+
+def _decider(
+    loaded: Loaded,
+    generation: Generation,
+    *,
+    client: OutboundClient,
+    backends: Backends,
+    shared: SharedCache | None,
+    observer: ports.Observer,
+    clock: Callable[[], float],
+) -> Decider:
+    settings = loaded.configuration.server
+    return Decider(
+        generation,
+        Outside(
+            backends=backends,
+            tokens=_tokens(settings),
+            sessions=_sessions(settings, client),
+            shared=shared,
+            seal=_seal(loaded),
+            clock=clock,
+            new_id=request_ids(),
+        ),
+        observer=observer,
+        memory=Memory(settings.cache.max_entries),
+        correlation_header=settings.logging.correlation_header,
+    )
+
+
+# The candidate of shadow mode: whatever is wrong with it, the active configuration goes on.
+
+
+async def _both(*works: Callable[[], Awaitable[None]]) -> None:
+    await asyncio.gather(*(work() for work in works))
+
+
+async def follow(
+    path: Path, environ: Mapping[str, str], shadowing: Shadowing, *, clock: Callable[[], float]
+) -> None:
+    """Let a candidate follow, as soon as it can be loaded, until cancelled."""
+    told: tuple[str, ...] = ()
+    while True:
+        try:
+            await _follow(path, environ, shadowing, clock=clock)
+        except ConfigurationError as error:
+            problems = tuple(map(str, error.problems))
+            if problems != told:
+                log.warning("the candidate cannot be loaded", problems=problems)
+            told = problems
+        except Exception as error:  # noqa: BLE001  # of it the type alone
+            log.error("the candidate failed", error=type(error).__name__)  # noqa: TRY400
+        await asyncio.sleep(CANDIDATE_SECONDS)
+
+
+async def _follow(
+    path: Path, environ: Mapping[str, str], shadowing: Shadowing, *, clock: Callable[[], float]
+) -> None:
+    loaded = await asyncio.to_thread(load, path, environ=environ)
+    generation = await asyncio.to_thread(first_generation, path, loaded)
+    client, observed = _client(loaded.configuration.server), LastDecided()
+    decider = _decider(
+        loaded,
+        generation,
+        client=client,
+        backends=Careful(_backends(loaded.configuration.server, client)),
+        shared=None,
+        observer=observed,
+        clock=clock,
+    )
+
+    async def take(changed: Loaded) -> None:
+        number = decider.generation.number + 1
+        decider.replace(await asyncio.to_thread(next_generation, path, changed, number))
+
+    async def rejected(_problems: tuple[Problem, ...]) -> None:
+        """Say nothing more: the watcher has."""
+
+    watcher = ConfigurationWatcher(
+        path, environ=environ, running=loaded, taken=take, rejected=rejected
+    )
+    shadowing.take(decider, observed)
+    try:
+        await watcher.run()
+    finally:
+        shadowing.leave()
+        await client.close()
 
 
 async def _take(path: Path, decider: Decider, observer: Observer, loaded: Loaded) -> None:
@@ -138,6 +254,19 @@ def _shared(settings: Server) -> SharedCache | None:
     from gatekeeper.forwardauth.adapters.shared_cache import shared_cache  # noqa: PLC0415  # as above
 
     return shared_cache(settings.cache.valkey)
+
+
+def _grpc(settings: Server, decider: Decider | Shadowing) -> AbstractAsyncContextManager[object]:
+    if settings.grpc is None:
+        return nullcontext()
+    from gatekeeper.forwardauth.web.ext_authz import serve_ext_authz  # noqa: PLC0415  # as above
+
+    return serve_ext_authz(
+        decider.decide_about,
+        address=settings.grpc.address,
+        port=settings.grpc.port,
+        shared=settings.workers > 1,
+    )
 
 
 def _seal(loaded: Loaded) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from gatekeeper.wire.base import Response
 from gatekeeper.wire.sessions import SessionView
 
@@ -109,3 +111,28 @@ class ForwardAuthCheck(Response):
 
     valid: bool
     problems: tuple[ForwardAuthProblem, ...]
+
+
+class ForwardAuthFinding(Response):
+    """What is wrong with a gate, seen from outside."""
+
+    code: str
+    severity: Literal["high", "medium", "note"]
+    what: str
+    sent: str
+    """The credential is never in it."""
+    got: str
+    why: str
+    mend: str
+
+
+class ForwardAuthExamination(Response):
+    """`passctrl doctor`."""
+
+    url: str
+    sound: bool
+    """No finding but notes."""
+    requests: int
+    proxy: str | None = None
+    """Which mending is told; what the answers name, unless it was said."""
+    findings: tuple[ForwardAuthFinding, ...]

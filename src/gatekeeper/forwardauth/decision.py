@@ -62,7 +62,10 @@ def decide(
             return _answer(plan.response.answers[Outcome.ERROR], evaluation, str(error))
         evaluation.note("endpoint variables", plan.name, "evaluated", scope.values["vars.global"])
     result = yield from chain.run(plan.chain, evaluation)
-    answer = _answer(plan.response.answers[result.outcome], evaluation, result.reason)
+    answers = plan.response.answers
+    # A credential that nobody knows is as good as none: the client may bring another (401).
+    how = answers[result.outcome] if result.recognised else plan.response.unauthenticated
+    answer = _answer(how, evaluation, result.reason)
     return answer if result.origin == "fresh" else answer._replace(origin=result.origin)
 
 

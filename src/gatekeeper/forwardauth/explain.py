@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from gatekeeper.forwardauth.agents.response import Answering
     from gatekeeper.forwardauth.agents.server import EndpointPlan, Generation
     from gatekeeper.forwardauth.config.recorded import Question
-    from gatekeeper.forwardauth.model import OriginalRequest, Read, Steps
+    from gatekeeper.forwardauth.model import Read, Steps
 
 REQUEST_ID: Final = "explain"
 CACHING: Final = "result caching"
@@ -48,12 +48,7 @@ def explain(
     if plan is None:
         answer = _without_plan(question.endpoint, generation)
     else:
-        request = original(plan, question.request, question.dialect)
-        if isinstance(request, Rejected):
-            trace.append(Step("admission", "request", "rejected", {"reason": request.reason}))
-            answer = Answer(Outcome.FAIL, request.status, reason=request.reason)
-        else:
-            answer = yield from _decided(plan, request, trace, Glance(memory), now)
+        answer = yield from _decided(plan, question, trace, Glance(memory), now)
     message = message_of(question.request)
     presented = () if isinstance(message, Rejected) else _presented(message, plan)
     redactor = Redactor([*(secret.reveal() for secret in generation.secrets), *presented])
@@ -92,9 +87,13 @@ def _without_plan(endpoint: str, generation: Generation) -> Answer:
 
 
 def _decided(
-    plan: EndpointPlan, request: OriginalRequest, trace: list[Step], memory: Memory, now: float
+    plan: EndpointPlan, question: Question, trace: list[Step], memory: Memory, now: float
 ) -> Steps[Answer]:
     try:
+        request = original(plan, question.request, question.dialect)
+        if isinstance(request, Rejected):
+            trace.append(Step("admission", "request", "rejected", {"reason": request.reason}))
+            return Answer(Outcome.FAIL, request.status, reason=request.reason)
         return (
             yield from decide(
                 plan, request, memory=memory, now=now, request_id=REQUEST_ID, trace=trace

@@ -132,6 +132,8 @@ class RuleResult(NamedTuple):
     """By rule: its exported variables."""
     until: float = float("inf")
     """The moment after which it says nothing any more, in seconds of Unix time."""
+    recognised: bool = True
+    """False: it failed because no rule so far knew any credential of the request."""
     origin: str = "fresh"
     """fresh, or where it was kept: memory, shared, flight (another request made it meanwhile)."""
 

@@ -140,11 +140,15 @@ class _Builder:
 
     def endpoint(self, name: str, config: Endpoint) -> EndpointPlan | None:
         missing = [one.name for one in config.rules if self._rules.get(one.name) is None]
+        compiler = Compiler(self._language, ("endpoints", name))
         if missing:
+            # Its own expressions are compiled all the same: what is wrong is told at once.
+            compiler.at("variables").named(config.variables, Compiler.expression)
+            compile_response(config, compiler)
+            self.faults += compiler.faults
             reason = f"missing rule dependencies: {', '.join(dict.fromkeys(missing))}"
             self.skipped.append(SkippedDefinition("endpoint", name, reason))
             return None
-        compiler = Compiler(self._language, ("endpoints", name))
         rules = [rule for one in config.rules if (rule := self._rules[one.name]) is not None]
         plan = _endpoint(
             name, config, rules, compiler, bounds=self._bounds, constants=self._constants

@@ -21,6 +21,8 @@ SHORT: Final = 4
 """Characters. A shorter value is taken out where it stands alone, not out of every word."""
 MAX_TEXT_CHARS: Final = 2_000
 """Of one text that is shown; what is longer is cut."""
+MAX_READ_CHARS: Final = 16_384
+"""Of one text that is looked through."""
 MAX_ITEMS: Final = 100
 """Of one list or mapping that is shown."""
 MAX_DEPTH: Final = 16
@@ -46,10 +48,11 @@ _NAME: Final = re.compile(
 _LOOKS: Final = (
     re.compile(r"(?<=://)[^/\s:@]+:[^@\s/]+(?=@)"),
     re.compile(r"(?i)\b(?:bearer|basic)\s+[a-z0-9._~+/=-]{4,}"),
-    re.compile(r"\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,4}"),
+    re.compile(r"\beyJ[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]*){1,4}"),
     re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)", re.DOTALL),
 )
 _PARAMETER: Final = re.compile(r"(?<=[?&])([^=&#\s]{1,200})=([^&#\s]*)")
+_ESCAPE: Final = re.compile(r"%[0-9A-F]{2}")
 _CUT: Final = " [cut]"
 
 
@@ -62,25 +65,38 @@ class Redactor:
     """Takes credentials out of texts and values. `secrets` are those that are known."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
+        forms = {form for one in set(secrets) for form in _forms(one)}
         # The longest first: a secret that is part of another one must not leave its rest.
-        forms = sorted({form for one in secrets for form in _forms(one)}, key=len, reverse=True)
-        self._known = re.compile("|".join(_pattern(form) for form in forms)) if forms else None
+        self._long = sorted((f for f in forms if len(f) >= SHORT), key=len, reverse=True)
+        short = sorted((re.escape(f) for f in forms if len(f) < SHORT), key=len, reverse=True)
+        self._short = re.compile(rf"(?<!\w)(?:{'|'.join(short)})(?!\w)") if short else None
+        self._longest = len(self._long[0]) if self._long else 0
 
     def text(self, text: str) -> str:
         """Return a text without credentials."""
-        if self._known is not None:
-            text = self._known.sub(REDACTED, text)
+        is_cut = len(text) > MAX_READ_CHARS
+        shown = self._without_known(text[:MAX_READ_CHARS])
         for looks in _LOOKS:
-            text = looks.sub(REDACTED, text)
-        text = _PARAMETER.sub(_parameter, text)
-        return text if len(text) <= MAX_TEXT_CHARS else text[:MAX_TEXT_CHARS] + _CUT
+            shown = looks.sub(REDACTED, shown)
+        shown = _PARAMETER.sub(_parameter, shown)
+        if is_cut:  # its end may be the beginning of a secret
+            shown = shown[: -self._longest or None]
+        if is_cut or len(shown) > MAX_TEXT_CHARS:
+            return shown[:MAX_TEXT_CHARS] + _CUT
+        return shown
+
+    def _without_known(self, text: str) -> str:
+        for form in self._long:
+            if form in text:
+                text = text.replace(form, REDACTED)
+        return text if self._short is None else self._short.sub(REDACTED, text)
 
     def value(self, value: Any, depth: int = 0) -> Any:  # noqa: ANN401  # whatever a step has
         """Return a value as plain JSON has it, without credentials."""
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, int | float):
-            return REDACTED if self._is_known(str(value)) else value
+            return value if self._without_known(str(value)) == str(value) else REDACTED
         if depth < MAX_DEPTH and isinstance(value, Mapping):
             return {
                 self.text(str(name)): self._named(str(name), inner, depth)
@@ -106,9 +122,6 @@ class Redactor:
         # A body in JSON: its keys say what is a credential.
         return self.text(json.dumps(self.value(parsed), ensure_ascii=False))
 
-    def _is_known(self, text: str) -> bool:
-        return self._known is not None and self._known.search(text) is not None
-
 
 def _parameter(match: re.Match[str]) -> str:
     name, value = match.groups()
@@ -118,27 +131,15 @@ def _parameter(match: re.Match[str]) -> str:
 
 def _forms(secret: str) -> Iterator[str]:
     """Yield a secret as it may be written."""
-    if not secret:
-        return
     for form in {secret, unquote(secret), secret.strip()} - {""}:
         yield form
-        yield quote(form, safe="")
-        yield quote(form)
-        yield quote_plus(form)
-        for ascii_alone in (True, False):
-            yield json.dumps(form, ensure_ascii=ascii_alone)[1:-1]
+        for escaped in (quote(form, safe=""), quote(form), quote_plus(form)):
+            yield escaped
+            yield _ESCAPE.sub(lambda hexadecimal: hexadecimal[0].lower(), escaped)
+        yield json.dumps(form)[1:-1]
+        yield json.dumps(form, ensure_ascii=False)[1:-1]
         yield repr(form)[1:-1]
         if len(form) >= SHORT:
             data = form.encode("utf-8", "surrogatepass")
             yield base64.b64encode(data).decode().rstrip("=")
             yield base64.urlsafe_b64encode(data).decode().rstrip("=")
-
-
-def _pattern(form: str) -> str:
-    """Find a form in any case of its percent-encoding; a short one where it stands alone."""
-    pattern = re.sub(
-        r"%([0-9A-F]{2})",
-        lambda hexadecimal: f"(?i:%{hexadecimal[1]})",
-        re.escape(form),
-    )
-    return pattern if len(form) >= SHORT else rf"(?<!\w){pattern}(?!\w)"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gatekeeper.forwardauth.agents import caching
 from gatekeeper.forwardauth.decision import decide
-from gatekeeper.forwardauth.dialects import DIALECTS, mount
+from gatekeeper.forwardauth.dialects import DIALECTS, Mount, mount
 from gatekeeper.forwardauth.model import (
     Answer,
     CallBackend,
@@ -39,13 +39,23 @@ if TYPE_CHECKING:
 
 DECISION_SECONDS: Final = 30.0
 """The longest any decision may take, whatever its backends are allowed."""
+FLIGHT_SECONDS: Final = 10.0
+"""The longest a decision waits for another's result: enough is left to make its own."""
 MAX_ID_CHARS: Final = 128
 
 NOT_FOUND: Final = Answer(Outcome.ERROR, 404, reason="no such endpoint")
 QUARANTINED: Final = Answer(Outcome.ERROR, 503, reason="the endpoint is quarantined")
 DEFECT: Final = Answer(Outcome.ERROR, 500, reason="a defect")
 NOT_CONFIGURED: Final = Rejected(503, "nobody is configured to ask")
+NOBODY: Final = Rejected(503, "nobody is configured who could be asked")
 LATE: Final = Answer(Outcome.ERROR, 503, reason="the decision took too long")
+
+_NOWHERE: Final = Mount("auth", "", b"")
+_FAILED: Final = DIALECTS["auth"].write(DEFECT)
+
+_Flight = asyncio.Future["RuleResult | None"]
+_Led = dict[bytes, _Flight]
+"""The flights a decision leads: what it makes, others wait for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +100,7 @@ class Decider:
         self._outside = outside
         self._observer = observer
         self._correlation = correlation_header.encode("ascii")
-        self._flights: dict[bytes, asyncio.Future[RuleResult | None]] = {}
+        self._flights: _Led = {}
 
     def replace(self, generation: Generation) -> None:
         """Judge by another generation from the next request on."""
@@ -98,24 +108,28 @@ class Decider:
         self.memory.clear()
 
     def decide(self, raw: RawRequest) -> Reply | Awaitable[Reply]:
-        """Answer one request of a proxy. Never raises."""
+        """Answer one request of a proxy, at the mount its target names. Never raises."""
+        mounted = mount(raw.target) or _NOWHERE
+        told = RawRequest(raw.method, mounted.rest, raw.headers, raw.peer)
+        return self.decide_about(mounted.endpoint, DIALECTS[mounted.dialect], told)
+
+    def decide_about(
+        self, endpoint: str, dialect: Dialect, raw: RawRequest
+    ) -> Reply | Awaitable[Reply]:
+        """Answer one request of a proxy of this kind. Never raises."""
         generation = self.generation
-        found = mount(raw.target)
-        if found is None:
-            return DIALECTS["auth"].write(NOT_FOUND)
-        name, endpoint, rest = found
-        dialect = DIALECTS[name]
         plan = generation.plans.get(endpoint)
         known = endpoint if plan is not None or endpoint in generation.quarantined else ""
-        request_id = self._request_id(raw)
-        asked = _Asked(known, dialect, self._outside.clock(), request_id, generation.number)
+        asked = _Asked(
+            known, dialect, self._outside.clock(), self._request_id(raw), generation.number
+        )
         if plan is None:
             return self._finished(asked, QUARANTINED if known else NOT_FOUND)
         try:
-            request = dialect.read(raw._replace(target=rest), plan.reading)
+            request = dialect.read(raw, plan.reading)
             if isinstance(request, Rejected):
                 return self._finished(asked, _answer_of(request))
-            steps = self.judge(plan, request, asked.started, request_id)
+            steps = self.judge(plan, request, asked.started, asked.request_id)
             effect = next(steps)
         except StopIteration as done:
             return self._finished(asked, done.value)
@@ -150,7 +164,7 @@ class Decider:
 
     async def drive(self, steps: Steps[Answer], effect: Effect) -> Answer:
         """Give a decision what it asks for until it has its answer."""
-        led: set[bytes] = set()
+        led: _Led = {}
         try:
             while True:
                 effect = steps.send(await self._perform(effect, led))
@@ -158,24 +172,23 @@ class Decider:
             answer: Answer = done.value
             return answer
         finally:
-            for key in led:
-                self._land(key, None)
+            for key in list(led):
+                self._land(key, led, None)
 
-    async def _perform(self, effect: Effect, led: set[bytes]) -> Any:  # noqa: ANN401  # by effect
+    async def _perform(self, effect: Effect, led: _Led) -> Any:  # noqa: ANN401  # by effect
         match effect:
             case CallBackend(request):
                 return await self._outside.backends.call(request)
             case VerifyToken(issuer, token):
                 tokens = self._outside.tokens
-                return NOT_CONFIGURED if tokens is None else await tokens.verify(issuer, token)
+                return NOBODY if tokens is None else await tokens.verify(issuer, token)
             case FindSessions(token):
                 sessions = self._outside.sessions
-                return NOT_CONFIGURED if sessions is None else await sessions.live(token)
+                return NOBODY if sessions is None else await sessions.live(token)
             case Claim(key):
                 return await self._claim(key, led)
             case Settle(key, result):
-                led.discard(key)
-                return await self._settle(key, result)
+                return await self._settle(key, led, result)
 
     async def perform_aside(self, effect: Effect) -> Any:  # noqa: ANN401  # by effect
         """Give what a decision asks for that is none: nothing is kept, and nobody waits for it."""
@@ -185,7 +198,7 @@ class Decider:
             case Settle(_, _):
                 return None
             case _:
-                return await self._perform(effect, set())
+                return await self._perform(effect, {})
 
     async def _shared(self, key: bytes) -> RuleResult | None:
         """Return what the shared cache keeps, if it is ours and not past."""
@@ -194,36 +207,37 @@ class Decider:
         kept = None if sealed is None else caching.decode(sealed, key, self._outside.seal)
         return kept if kept is not None and kept.until > self._outside.clock() else None
 
-    async def _claim(self, key: bytes, led: set[bytes]) -> RuleResult | None:
+    async def _claim(self, key: bytes, led: _Led) -> RuleResult | None:
         """Find a kept result, or the one another request is making; None: make it."""
         flight = self._flights.get(key)
         if flight is not None:
-            # Shielded: that this request is given up is nothing to the others who wait.
-            landed = await asyncio.shield(flight)
+            # That this request is given up, or tired of waiting, is nothing to the others.
+            await asyncio.wait([flight], timeout=FLIGHT_SECONDS)
+            landed = flight.result() if flight.done() else None
             if landed is not None and landed.until > self._outside.clock():
                 return landed._replace(origin="flight")
             return None
-        self._flights[key] = asyncio.get_running_loop().create_future()
-        led.add(key)
+        led[key] = self._flights[key] = asyncio.get_running_loop().create_future()
         kept = await self._shared(key)
         if kept is None:
             return None
         self.memory.put(key, kept, self._outside.clock())
-        led.discard(key)
-        self._land(key, kept)
+        self._land(key, led, kept)
         return kept
 
-    async def _settle(self, key: bytes, result: RuleResult) -> None:
+    async def _settle(self, key: bytes, led: _Led, result: RuleResult) -> None:
         now = self._outside.clock()
         self.memory.put(key, result, now)
-        self._land(key, result)
+        self._land(key, led, result)
         if self._outside.shared is not None and result.until > now:
             sealed = caching.encode(result, key, self._outside.seal)
             await self._outside.shared.put(key, sealed, result.until - now)
 
-    def _land(self, key: bytes, result: RuleResult | None) -> None:
-        flight = self._flights.pop(key, None)
-        if flight is not None and not flight.done():
+    def _land(self, key: bytes, led: _Led, result: RuleResult | None) -> None:
+        """End a flight this decision leads; of one it only waited for, the leader sees to it."""
+        flight = led.pop(key, None)
+        if flight is not None:
+            del self._flights[key]
             flight.set_result(result)
 
     def _request_id(self, raw: RawRequest) -> str:
@@ -237,20 +251,26 @@ class Decider:
         return self._outside.new_id()
 
     def _finished(self, asked: _Asked, answer: Answer) -> Reply:
-        self._observer.decided(
-            Decided(
-                asked.endpoint,
-                asked.dialect.name,
-                answer.outcome,
-                answer.status,
-                answer.reason,
-                answer.origin,
-                self._outside.clock() - asked.started,
-                asked.request_id,
-                asked.generation,
+        endpoint, dialect, started, request_id, generation = asked
+        try:
+            reply = dialect.write(answer)
+            self._observer.decided(
+                Decided(
+                    endpoint,
+                    dialect.name,
+                    answer.outcome,
+                    answer.status,
+                    answer.reason,
+                    answer.origin,
+                    self._outside.clock() - started,
+                    request_id,
+                    generation,
+                )
             )
-        )
-        return asked.dialect.write(answer)
+        except Exception as error:  # noqa: BLE001  # what is not seen is not allowed
+            self._observer.failed(error)
+            return _FAILED
+        return reply
 
 
 def _answer_of(rejected: Rejected) -> Answer:

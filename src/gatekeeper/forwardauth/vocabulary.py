@@ -65,11 +65,55 @@ NAMES: Final = {
     "now": Kind.TIME,
 }
 
+ELSEWHERE: Final = {
+    "admission.clientIp": "request.client",
+    "admission.trustedProxy": "request.proxied",
+    "correlationId": "request.id",
+    "endpoint": "request.endpoint",
+    "forward.query": "request.query",
+    "raw": "request",
+    "rawState": "request",
+    "request.remoteAddr": "request.client",
+    "variables": "vars.global, vars.local or rules.<rule>",
+    "variables.endpoint": "vars.global",
+    "variables.environment": "env",
+    "variables.global": "vars.global",
+    "variables.local": "vars.local",
+    "variables.rule": "rules",
+    "variables.secrets": "secrets",
+    "vars.endpoint": "vars.global",
+    "vars.environment": "env",
+    "vars.rule": "rules",
+    "vars.secrets": "secrets",
+}
+"""Names of the original PassCtrl, and ours."""
+
 VOLATILE: Final = frozenset({"now", "request.id", "session.live", "session.sessions"})
 """What a result may not outlive: one that read it is never kept. A session is revoked at once."""
 
 CONSTANT: Final = frozenset({"env", "secrets"})
 """The same for every request, for as long as a configuration is in force."""
+
+WITHOUT_NUL: Final = frozenset(
+    {
+        "request.endpoint",
+        "request.method",
+        "request.scheme",
+        "request.host",
+        "request.port",
+        "request.path",
+        "request.rawPath",
+        "request.rawQuery",
+        "request.headers",
+        "request.headersAll",
+        "request.cookies",
+        "request.client",
+        "request.proxied",
+        "admission.authenticated",
+    }
+)
+"""Names in whose values there is no NUL: a request that has one there is refused (`request/`).
+What is decoded later (parameters, claims, answers of backends) may have one."""
 
 OF_A_RULE: Final = frozenset(
     name

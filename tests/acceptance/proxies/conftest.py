@@ -30,13 +30,13 @@ def played() -> Iterator[Decisions]:
 
 
 @pytest.fixture(scope="session")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Run PassCtrl itself; give its port."""
-    ports = {"8080": str(free_port()), "8081": str(free_port())}
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
+    """Run PassCtrl itself; give its ports, by those that stand in its file."""
+    ports = {port: free_port() for port in ("8080", "8081", "8082")}
     folder = tmp_path_factory.mktemp("passctrl")
     configuration = folder / "passctrl.yaml"
     configuration.write_text(
-        re.sub(r"\b(8080|8081)\b", lambda found: ports[found[0]], CONFIGURATION.read_text())
+        re.sub(r"\b808[012]\b", lambda found: str(ports[found[0]]), CONFIGURATION.read_text())
     )
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -45,13 +45,22 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
             stdout=log,
             stderr=log,
         )
-    port = int(ports["8080"])
     try:
-        assert answers(port, process, target="/app/auth"), (folder / "log").read_text()
-        yield port
+        assert answers(ports["8080"], process, target="/app/auth"), (folder / "log").read_text()
+        yield ports
     finally:
         process.terminate()
         process.wait(PATIENCE)
+
+
+@pytest.fixture(scope="session")
+def real(served: dict[str, int]) -> int:
+    return served["8080"]
+
+
+@pytest.fixture(scope="session")
+def real_grpc(served: dict[str, int]) -> int:
+    return served["8082"]
 
 
 @pytest.fixture(scope="session", params=["played", "real"])
@@ -72,12 +81,15 @@ def application() -> Iterator[Application]:
 
 @pytest.fixture(scope="session")
 def start(application: Application, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-    """Start a proxy that asks the given port about an endpoint; each is started once."""
-    started: dict[tuple[str, int, str], Proxy] = {}
+    """Start a proxy that asks the given port about an endpoint; each is started once.
+
+    A name with a value changes what is `true` in its file.
+    """
+    started: dict[tuple[object, ...], Proxy] = {}
     with ExitStack() as stack:
 
-        def start(name: str, passctrl: int, endpoint: str = "app") -> Proxy:
-            key = (name, passctrl, endpoint)
+        def start(name: str, passctrl: int, endpoint: str = "app", **changed: str) -> Proxy:
+            key = (name, passctrl, endpoint, *changed.items())
             if key not in started:
                 started[key] = stack.enter_context(
                     running(
@@ -86,6 +98,9 @@ def start(application: Application, tmp_path_factory: pytest.TempPathFactory) ->
                         passctrl=passctrl,
                         application=application.port,
                         endpoint=endpoint,
+                        changed={
+                            f"{key}: true": f"{key}: {value}" for key, value in changed.items()
+                        },
                     )
                 )
             return started[key]

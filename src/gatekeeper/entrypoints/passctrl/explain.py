@@ -82,7 +82,11 @@ def _text(request: Path) -> str:
     if len(data) > MAX_REQUEST_BYTES:
         msg = f"{request}: a request may have at most {MAX_REQUEST_BYTES} bytes"
         raise InputError(msg)
-    return data.decode("utf-8", "surrogateescape")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        msg = f"{request}: expected UTF-8"
+        raise InputError(msg) from error
 
 
 def _tree(explained: DecisionExplained) -> Iterator[str]:

@@ -51,7 +51,7 @@ class Proxy(StrEnum):
 
 
 START: Final = {
-    Proxy.NGINX: "nginx -p . -c nginx.conf -g 'daemon off; pid nginx.pid;'",
+    Proxy.NGINX: "nginx -p . -c nginx.conf -e stderr -g 'daemon off; pid nginx.pid;'",
     Proxy.INGRESS_NGINX: "kubectl apply -f ingress.yaml",
     Proxy.TRAEFIK: "traefik --configFile=traefik.yaml",
     Proxy.CADDY: "caddy run --config Caddyfile",

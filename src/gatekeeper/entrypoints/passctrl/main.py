@@ -10,6 +10,7 @@ COMMANDS: Final = {
     "init": Lazy("passctrl.init:init", "Write a first configuration, for PassCtrl and a proxy."),
     "serve": Lazy("passctrl.serve:serve", "Answer proxies."),
     "check": Lazy("passctrl.check:check", "Check a configuration without serving it."),
+    "doctor": Lazy("passctrl.doctor:doctor", "Examine a running proxy from outside."),
     "explain": Lazy("passctrl.explain:explain", "Show why a request is answered as it is."),
     "test": Lazy("passctrl.test:run_tables", "Run the tables of cases kept beside the rules."),
 }

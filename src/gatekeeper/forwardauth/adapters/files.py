@@ -6,6 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
@@ -49,6 +50,7 @@ def load(path: Path, *, environ: Mapping[str, str]) -> Loaded:
     if server is None:
         raise ConfigurationError([*fatal, *sort_out([main], None).problems])
     reading = _Reading(main=main, server=server, fatal=fatal)
+    reading.find_extras()
     reading.read_rules()
     reading.read_templates()
     environment = reading.read_environment(environ)
@@ -136,6 +138,12 @@ class _Reading:
     """What is wrong with the file as a whole, or named by the server block and not to be had."""
     _parts: list[tuple[str, str, bytes]] = field(default_factory=list)
     _bytes: int = 0
+
+    def find_extras(self) -> None:
+        """Look for the packages that only some configurations need, without loading them."""
+        if self.server.grpc is not None and not (_found("grpc") and _found("google.protobuf")):
+            message = "gRPC is not installed: pip install 'gatekeeper-access[grpc]'"
+            self._refuse(("server", "grpc"), message)
 
     def read_rules(self) -> None:
         """Read the rule documents. One that cannot be read is left out, as a rule would be."""
@@ -225,6 +233,13 @@ class _Reading:
     def _refuse(self, where: Location, message: str) -> None:
         place = self.main.place(where)
         self.fatal.append(Problem(place=place, key=dotted(where), message=message))
+
+
+def _found(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # of the package around it
+        return False
 
 
 def _secret(path: Path, name: str) -> bytes:

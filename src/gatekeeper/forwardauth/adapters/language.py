@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gatekeeper.forwardauth.errors import EvaluationError
-from gatekeeper.forwardauth.vocabulary import NAMES
+from gatekeeper.forwardauth.vocabulary import ELSEWHERE, NAMES, WITHOUT_NUL
 from gatekeeper.platform.expressions.conditions import Cel, Conditions
 from gatekeeper.platform.expressions.errors import ExpressionError
 from gatekeeper.platform.expressions.patterns import compile_pattern
@@ -31,7 +31,7 @@ class Language:
 
     def __init__(self, templates_folder: Path | None = None) -> None:
         self._folder = templates_folder
-        self._vocabulary = Vocabulary(NAMES)
+        self._vocabulary = Vocabulary(NAMES, ELSEWHERE, without_nul=WITHOUT_NUL)
         self._conditions = Conditions(self._vocabulary)
 
     def condition(self, source: str) -> Expression:

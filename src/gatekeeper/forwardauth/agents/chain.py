@@ -86,7 +86,7 @@ def _rules(chain: Chain, evaluation: Evaluation) -> Steps[RuleResult]:
             _show(exports, evaluation)
         if result.outcome is not Outcome.PASS:
             reason = f"{plan.name}: {result.reason}"
-            return RuleResult(result.outcome, reason, exports, until)
+            return RuleResult(result.outcome, reason, exports, until, result.recognised)
     return RuleResult(Outcome.PASS, "", exports, until)
 
 

@@ -28,6 +28,8 @@ class Evaluation:
     forwarded: Mapping[str, str]
     """X-Forwarded-* for backends."""
     credentials: tuple[Credential, ...] = ()
+    recognised: bool = False
+    """Whether a rule knew a credential of the request."""
 
     def note(
         self, agent: str, subject: str, result: str, detail: Mapping[str, Any] = NOTHING

@@ -181,14 +181,15 @@ def execute(plan: RulePlan, evaluation: Evaluation) -> Steps[RuleResult]:
             until = tokens.until
         found = matching.first_match(plan.matching.groups, evaluation.credentials, tokens.claims)
         if found is None:
-            outcome = Outcome.ERROR if tokens.unknown else Outcome.FAIL
-            result = _ended(plan, evaluation, outcome, tokens.unknown or NO_MATCH)
-            return caching.within(result, until)
+            return caching.within(_unmatched(plan, evaluation, tokens), until)
         group, shown = found
+        evaluation.recognised |= bool(shown)
         try:
             forwarded = _selected(plan, plan.matching.groups[group], shown, evaluation)
         except EvaluationError as error:
             return _ended(plan, evaluation, Outcome.ERROR, str(error))
+    if plan.caching is None and not plan.asks:
+        return _concluded(plan, evaluation, None)
     evaluate = _run(plan, evaluation, forwarded)
     if plan.caching is None:
         result, _headers = yield from evaluate
@@ -198,6 +199,14 @@ def execute(plan: RulePlan, evaluation: Evaluation) -> Steps[RuleResult]:
             plan.caching, evaluate, evaluation, asks=plan.asks, extra=group, until=until
         )
     )
+
+
+def _unmatched(plan: RulePlan, evaluation: Evaluation, tokens: _Tokens) -> RuleResult:
+    """End a rule none of whose groups holds. Who was recognised by no rule may log in again."""
+    if tokens.unknown:
+        return _ended(plan, evaluation, Outcome.ERROR, tokens.unknown)
+    result = _ended(plan, evaluation, Outcome.FAIL, NO_MATCH)
+    return result._replace(recognised=evaluation.recognised)
 
 
 class _Tokens(NamedTuple):
@@ -238,7 +247,7 @@ def _selected(
     """Show the winner's credentials; return what it forwards. Raises `EvaluationError`."""
     scope, wanted = evaluation.scope, plan.blank
     if evaluation.trace is not None:
-        evaluation.note("rule execution", plan.name, f"{group.selected} matched", shown)
+        evaluation.note("rule execution", plan.name, f"matched by {group.selected}", shown)
     if wanted:
         if "auth.input" in wanted:
             scope.set("auth.input", shown)
@@ -259,19 +268,14 @@ def _selected(
 def _run(plan: RulePlan, evaluation: Evaluation, forwarded: Forwarded) -> Steps[Fresh]:
     """Evaluate the rule: its result, and the headers of its backend's answer."""
     response: BackendResponse | None = None
-    accepted = True
     try:
         if plan.sessions:
             yield from _sessions(evaluation)
         if plan.backend is not None:
             response = yield from _ask(plan, plan.backend, evaluation, forwarded)
-            accepted = backends.show(response, plan.backend, evaluation.scope)
-        if plan.variables:
-            assign("vars.local", plan.variables, evaluation.scope)
-        outcome, reason = _judge(plan, evaluation.scope, response, accepted=accepted)
     except EvaluationError as error:
-        outcome, reason = Outcome.ERROR, str(error)
-    result = _ended(plan, evaluation, outcome, reason)
+        return _ended(plan, evaluation, Outcome.ERROR, str(error)), NOTHING
+    result = _concluded(plan, evaluation, response)
     if response is None:
         return result, NOTHING
     if response.error is not None or response.status >= backends.SERVER_ERROR:
@@ -279,6 +283,22 @@ def _run(plan: RulePlan, evaluation: Evaluation, forwarded: Forwarded) -> Steps[
     elif plan.backend is not None and plan.backend.introspection is not None:
         result = caching.within(result, backends.active_until(response))
     return result, response.headers
+
+
+def _concluded(
+    plan: RulePlan, evaluation: Evaluation, response: BackendResponse | None
+) -> RuleResult:
+    """Judge what is known now."""
+    scope, accepted = evaluation.scope, True
+    try:
+        if plan.backend is not None and response is not None:
+            accepted = backends.show(response, plan.backend, scope)
+        if plan.variables:
+            assign("vars.local", plan.variables, scope)
+        outcome, reason = _judge(plan, scope, response, accepted=accepted)
+    except EvaluationError as error:
+        outcome, reason = Outcome.ERROR, str(error)
+    return _ended(plan, evaluation, outcome, reason)
 
 
 def _sessions(evaluation: Evaluation) -> Steps[None]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_EXPRESSION_CHARS: Final = 4_096
 MAX_NAME_CHARS: Final = 64
@@ -37,6 +40,9 @@ class Strict(BaseModel):
         use_attribute_docstrings=True,
         json_schema_extra=_tidy,
     )
+
+    elsewhere: ClassVar[Mapping[str, str]] = {}
+    """Keys of the original PassCtrl's files, and what is written here instead."""
 
 
 def _seconds(value: object) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, IPvAnyNetwork, StringConstraints, model_validator
 
@@ -59,9 +59,8 @@ class Redirect(Strict):
     """Send the client elsewhere, to a login page for instance."""
 
     to: Template
-    """A template of a whole URL, or of a path on the same host. Values are not escaped: write
-    `{{ request.path | urlencode }}`.
-    """
+    """A template of a whole URL, or of a path on the same host. Values are encoded by a filter:
+    `{{ request.rawPath | urlencode }}`."""
     hosts: Annotated[
         list[Annotated[str, StringConstraints(min_length=1)]], Field(max_length=MAX_ITEMS)
     ] = []
@@ -103,6 +102,10 @@ class Passing(Strict):
     """How a request is answered that is let through: the answer to the proxy is always 200 without
     a body (nginx drops connections otherwise, Envoy takes nothing else).
     """
+
+    elsewhere: ClassVar = dict.fromkeys(
+        ("status", "body", "bodyFile"), "what is let through is answered with 200 and no body"
+    )
 
     headers: Copied = {}
     """Identity headers for the proxy to hand on. Each is sent, also when it is empty."""
@@ -157,6 +160,10 @@ class ForwardProxyPolicy(Strict):
 class ForwardRequestPolicy(Strict):
     """What of the original request rules may hand on."""
 
+    elsewhere: ClassVar = dict.fromkeys(
+        ("headers", "query", "custom"), "rules read all of request.headers and request.query"
+    )
+
     forward_proxy_headers: bool = False
     """Make X-Forwarded-* of the original request available as `forward.headers`."""
     encoded_slashes: Literal["refuse", "keep"] = "refuse"
@@ -173,12 +180,16 @@ class RuleReference(Strict):
 class EndpointCache(Strict):
     """How long an endpoint's results are kept."""
 
+    elsewhere: ClassVar = {"cacheResultDuration": "write resultTTL"}
+
     result_ttl: Duration | None = Field(default=None, alias="resultTTL")
     """How long the result of the whole chain is kept."""
 
 
 class Endpoint(Strict):
     """What a proxy asks about."""
+
+    elsewhere: ClassVar = {"cacheResultDuration": "write cache.resultTTL"}
 
     description: str = ""
     """For people."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AliasChoices, ConfigDict, Field, model_validator
 
@@ -256,6 +256,8 @@ class Conditions(Strict):
 
     model_config = ConfigDict(json_schema_extra=_short_names)
 
+    elsewhere: ClassVar = {"passWhen": "write whenAll"}
+
     when_all: Condition = Field(default=[], validation_alias=AliasChoices("whenAll", "pass"))
     """All must be true for the rule to pass."""
     fail_when: Condition = Field(default=[], validation_alias=AliasChoices("failWhen", "fail"))
@@ -265,7 +267,12 @@ class Conditions(Strict):
 
 
 class Exports(Strict):
-    """What a rule tells later rules (`rules.<name>.variables`) and the response (`response`)."""
+    """What a rule tells later rules (`rules.<name>`) and the response (`response`)."""
+
+    elsewhere: ClassVar = dict.fromkeys(
+        ("status", "headers", "body", "bodyFile"),
+        "a rule exports variables; the endpoint's responsePolicy answers",
+    )
 
     variables: Variables = {}
     """CEL, or templates where they contain `{{`."""
@@ -282,6 +289,8 @@ class Responses(Strict):
 class RuleTtl(Strict):
     """By outcome; absent: not kept."""
 
+    elsewhere: ClassVar = {"error": "an error is never kept"}
+
     pass_: Duration | None = Field(default=None, alias="pass")
     """How long a pass is kept."""
     fail: Duration | None = None
@@ -290,6 +299,14 @@ class RuleTtl(Strict):
 
 class RuleCache(Strict):
     """How long this rule's results are kept. Errors never are."""
+
+    elsewhere: ClassVar = {
+        "passTTL": "write ttl.pass",
+        "failTTL": "write ttl.fail",
+        "errorTTL": "an error is never kept",
+        "strict": "everything a rule reads is in the key of what is kept",
+        "includeProxyHeaders": "everything a rule reads is in the key of what is kept",
+    }
 
     ttl: RuleTtl = RuleTtl()
     follow_cache_control: bool = False

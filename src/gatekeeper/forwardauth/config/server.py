@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, IPvAnyNetwork, model_validator
 
@@ -54,8 +54,19 @@ class Operations(Strict):
     """The credential of `/explain`; without one it is off."""
 
 
+class Grpc(Strict):
+    """Envoy's authorization service by gRPC, beside the decision port. Needs the extra `grpc`."""
+
+    address: str = "127.0.0.1"
+    """The address to listen on."""
+    port: Port = 8082
+    """The port to listen on."""
+
+
 class Logging(Strict):
     """What is written to standard error, one JSON object a line."""
+
+    elsewhere: ClassVar = {"format": "lines are always JSON"}
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """Lines of this level and above are written."""
@@ -76,6 +87,11 @@ class RuleFiles(Strict):
 
 class Templates(Strict):
     """Texts of answers and of calls that stand in files of their own."""
+
+    elsewhere: ClassVar = dict.fromkeys(
+        ("templatesAllowEnv", "templatesAllowedEnv"),
+        "name the variables in server.variables.environment and read env.<name>",
+    )
 
     templates_folder: str | None = None
     """The only folder `bodyFile` can read from."""
@@ -119,6 +135,12 @@ class Valkey(Strict):
 
 class Cache(Strict):
     """Where results of rules are kept."""
+
+    elsewhere: ClassVar = {
+        "ttlSeconds": "write maxTtl, a duration; rules say for how long with cache.ttl",
+        "epoch": "a changed configuration has other keys by itself",
+        "redis": "write valkey",
+    }
 
     backend: Literal["memory", "valkey", "redis"] = "memory"
     """In each process, or shared through a server; `redis` is the same as `valkey`."""
@@ -184,6 +206,8 @@ class Server(Strict):
 
     listen: Listen = Listen()
     operations: Operations = Operations()
+    grpc: Grpc | None = None
+    """Absent: Envoy asks by HTTP alone."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that share the decision port."""
     logging: Logging = Logging()

@@ -28,7 +28,7 @@ class Dialect:
     """Everything of the request's description it reads. Nothing else is, whatever it says."""
     budget: float
     """Seconds that the proxy waits for an answer, unless it is told otherwise."""
-    tell: Callable[[RawRequest, Mapping[bytes, bytes]], Told]
+    tell: Callable[[RawRequest, Mapping[bytes, bytes]], Told | Rejected]
     """Collects what the proxy said out of the headers; `KeyError` when one is missing."""
     write: Callable[[Answer], Reply]
     """Puts an answer into what the proxy can carry."""
@@ -50,4 +50,6 @@ class Dialect:
             told = self.tell(raw, head[0])
         except KeyError as missing:
             return Rejected(400, f"{missing.args[0].decode()} is missing")
+        if isinstance(told, Rejected):
+            return told
         return original_request(told, head, reading)

@@ -40,6 +40,13 @@ def write_whole(answer: Answer) -> Reply:
     return _write(status, (*answer.headers, ("location", answer.location)), answer.body)
 
 
+def write_changes(answer: Answer) -> Reply:
+    """Answer a proxy that makes all headers of an allow the request's: these and no others."""
+    if answer.outcome is Outcome.PASS:
+        return _write(_ALLOW, answer.headers, kept=())
+    return write_whole(answer)
+
+
 def write_bearable(answer: Answer) -> Reply:
     """Answer a proxy that carries 401 and 403 alone: nginx with `auth_request`.
 
@@ -55,8 +62,13 @@ def write_bearable(answer: Answer) -> Reply:
     return _write(403, answer.headers)
 
 
-def _write(status: int, headers: tuple[tuple[str, str], ...], body: bytes = b"") -> Reply:
+def _write(
+    status: int,
+    headers: tuple[tuple[str, str], ...],
+    body: bytes = b"",
+    kept: tuple[tuple[str, str], ...] = _NO_STORE,
+) -> Reply:
     for _, value in headers:
         if not (value.isascii() and value.isprintable()) and _UNFIT.search(value):
             return _ERROR
-    return Reply(status, headers + _NO_STORE, body)
+    return Reply(status, headers + kept, body)

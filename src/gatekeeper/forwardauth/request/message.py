@@ -68,7 +68,7 @@ def read_message(text: bytes, *, scheme: str = "https", client: str = CLIENT) ->
 def message_of(request: RecordedRequest | str) -> Message | Rejected:
     """Make a request of its parts, or of its text."""
     if isinstance(request, str):
-        return read_message(request.encode("utf-8", "surrogatepass"))
+        return read_message(request.encode())
     headers = [
         (name.lower().encode(), value.strip(" \t").encode())
         for name, given in request.headers.items()

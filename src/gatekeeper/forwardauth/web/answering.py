@@ -10,13 +10,16 @@ import asyncio
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import structlog
 from pydantic import ValidationError
 
 from gatekeeper.forwardauth import recorded
 from gatekeeper.forwardauth.config.recorded import Question
 from gatekeeper.forwardauth.explain import explain
+from gatekeeper.forwardauth.redaction import Redactor
 from gatekeeper.forwardauth.service import DECISION_SECONDS
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from gatekeeper.forwardauth.service import Decider
     from gatekeeper.wire.forwardauth import RecentDecision
 
+log = structlog.get_logger("gatekeeper.forwardauth.operations")
+
 MAX_QUESTION_BYTES: Final = 1_048_576
 ASK_SECONDS: Final = 3.0
 EXPLAIN_SECONDS: Final = DECISION_SECONDS + ASK_SECONDS
@@ -39,10 +44,12 @@ Ask = Callable[[Answer], Awaitable[Answer]]
 """Asks one worker. Raises `OSError`, `TimeoutError` or `ValueError` when it does not answer."""
 
 
-class Seen(Protocol):
-    """What was seen of decisions."""
-
+class Counters(Protocol):
     def collect(self) -> Iterable[Metric]: ...
+
+
+class Seen(Counters, Protocol):
+    """What was seen of decisions."""
 
     def recent(self, correlation_id: str) -> RecentDecision | None: ...
 
@@ -50,17 +57,21 @@ class Seen(Protocol):
 class Worker:
     """Answers what is asked about one worker. `clock` gives seconds of Unix time."""
 
-    def __init__(self, decider: Decider, seen: Seen, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, decider: Decider, seen: Seen, clock: Callable[[], float], *more: Counters
+    ) -> None:
         self._decider = decider
         self._seen = seen
+        self._counters = (seen, *more)
         self._clock = clock
 
     async def __call__(self, question: Answer) -> Answer:
         match question["ask"]:
             case "ready":
-                return {"reasons": list(self._decider.generation.unready())}
+                return {"reasons": self._unready()}
             case "metrics":
-                return {"worker": os.getpid(), "families": [*map(_family, self._seen.collect())]}
+                counted = chain.from_iterable(one.collect() for one in self._counters)
+                return {"worker": os.getpid(), "families": [*map(_family, counted)]}
             case "recent":
                 found = self._seen.recent(question["id"])
                 return {"found": None if found is None else found.model_dump(by_alias=True)}
@@ -68,6 +79,12 @@ class Worker:
                 return await self._explain(question["question"])
             case _:
                 return {}
+
+    def _unready(self) -> list[str]:
+        generation = self._decider.generation
+        reasons = generation.unready()
+        redactor = Redactor(secret.reveal() for secret in generation.secrets if reasons)
+        return [redactor.text(reason) for reason in reasons]
 
     async def _explain(self, asked: object) -> Answer:
         try:
@@ -113,8 +130,8 @@ async def answer_on(listening: socket.socket, worker: Ask) -> None:
             if line:
                 writer.write(json.dumps(await worker(json.loads(line))).encode())
                 await writer.drain()
-        except (OSError, ValueError, TimeoutError):
-            pass  # whoever asked is gone, or is told nothing
+        except Exception as error:  # noqa: BLE001  # whoever asked is told nothing
+            log.error("a question failed", error=type(error).__name__)  # noqa: TRY400
         finally:
             writer.close()
 

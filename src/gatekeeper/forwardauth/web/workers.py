@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from multiprocessing.context import SpawnProcess
 
-    from gatekeeper.forwardauth.config.server import Listen, Operations
+    from gatekeeper.forwardauth.config.server import Grpc, Listen, Operations
     from gatekeeper.forwardauth.web.limits import Limits
     from gatekeeper.kernel.secret import Secret
 
@@ -78,6 +78,7 @@ def serve(
     workers: int = 1,
     limits: Limits | None = None,
     operations: Operations | None = None,
+    grpc: Grpc | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT, and return the exit status.
 
@@ -90,6 +91,9 @@ def serve(
             address = _bind(operations.address, operations.port, shared=False)
             operated = stack.enter_context(address)
             log.info("operations", address="{}:{}".format(*operated.getsockname()[:2]))
+        if grpc is not None:
+            _bind(grpc.address, grpc.port, shared=False).close()  # each worker binds it itself
+            log.info("grpc", address=f"{grpc.address}:{grpc.port}")
         log.info("listening", address=_name(listen, sockets[0]), workers=workers)
         if workers == 1:
             operate = None

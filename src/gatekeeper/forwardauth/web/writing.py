@@ -19,7 +19,8 @@ _STATUS_LINES: Final = {
     for status in range(200, 600)
 }
 _EMPTY: Final = b"content-length: 0\r\n\r\n"
-_OURS: Final = frozenset({"connection", "content-length", "date", "transfer-encoding"})
+OURS: Final = frozenset({"connection", "content-length", "date", "transfer-encoding"})
+"""What belongs to the connection, not to an answer."""
 _NO_CONTENT: Final = frozenset({204, 304})
 
 
@@ -49,7 +50,7 @@ def _lines(headers: tuple[tuple[str, str], ...]) -> bytes:
     if text.count("\n") != breaks or text.count("\r") != breaks or "\0" in text:
         msg = "a header field of a reply contains a line break or a NUL"
         raise ValueError(msg)
-    if not _OURS.isdisjoint([name for name, _ in headers]):
+    if not OURS.isdisjoint([name for name, _ in headers]):
         msg = "a reply names a header field that belongs to the connection"
         raise ValueError(msg)
     return text.encode("latin-1")

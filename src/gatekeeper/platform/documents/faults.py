@@ -40,8 +40,15 @@ _MESSAGES: Final = {
     "missing": "this key is missing",
     "string_type": "expected text",
     "list_type": "expected a list",
+    "model_type": "expected a mapping",
+    "model_attributes_type": "expected a mapping",
 }
 """By kinds of errors of Pydantic's; others say it well themselves."""
+
+
+ELSEWHERE: Final = "elsewhere"
+"""The attribute of a model that has keys which other programs know in its place, or an earlier
+one did, and what to write instead."""
 
 
 class Fault(NamedTuple):
@@ -134,14 +141,20 @@ def _message(error: ErrorDetails) -> str:
 
 
 def _fault(found: _Found, message: str, model: type[BaseModel]) -> Fault:
+    if message == _MESSAGES["model_type"]:
+        keys = _keys(_models(model, found.error["loc"]))
+        return Fault(found.location, f"{message} of {', '.join(keys)}" if keys else message)
     if found.error["type"] != "extra_forbidden":
         return Fault(found.location, message)
-    known = {
-        field.alias or name
-        for part in _models(model, found.error["loc"][:-1])
-        for name, field in part.model_fields.items()
-    }
-    return Fault(found.location, message, nearest(str(found.location[-1]), known))
+    key, models = str(found.location[-1]), _models(model, found.error["loc"][:-1])
+    for part in models:
+        if (instead := getattr(part, ELSEWHERE, {}).get(key)) is not None:
+            return Fault(found.location, f"{message}: {instead}")
+    return Fault(found.location, message, nearest(key, _keys(models)))
+
+
+def _keys(models: list[type[BaseModel]]) -> list[str]:
+    return [field.alias or name for part in models for name, field in part.model_fields.items()]
 
 
 def _models(model: type[BaseModel], location: Location) -> list[type[BaseModel]]:

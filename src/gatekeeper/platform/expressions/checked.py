@@ -53,6 +53,8 @@ class Checked:
         walk = _Walk(vocabulary)
         walk.read(expr)
         self.reads = frozenset(walk.reads)
+        self.doubtful = frozenset(path[0] for path in walk.reads) - vocabulary.without_nul
+        """The names it reads that may hold a NUL."""
         self.networks: tuple[tuple[str, Read, str], ...] = ()
         self.native: bytes | None = None
         """Serialised anew; None when it calls none of our functions."""

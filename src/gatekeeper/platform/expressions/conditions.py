@@ -61,7 +61,8 @@ class Facts:
 
     The binding hands text over up to its first NUL: "admin\0x" would be equal to "admin".
     So what an expression reads is looked through first, each name once, and where there is
-    a NUL the symbol for it (U+2400) stands in its place.
+    a NUL the symbol for it (U+2400) stands in its place. Names that cannot hold one are not
+    looked through: that took more time than to evaluate (8 us of 22 for five conditions).
     """
 
     __slots__ = ("activation", "checked", "values")
@@ -140,7 +141,7 @@ class Conditions:
 class Cel:
     """A compiled expression of any type."""
 
-    __slots__ = ("_environment", "_eval", "_names", "_networks", "reads")
+    __slots__ = ("_doubtful", "_environment", "_eval", "_networks", "reads")
 
     def __init__(self, environment: cel.Env, compiled: cel.Expression, checked: Checked) -> None:
         if checked.native is not None:
@@ -148,15 +149,15 @@ class Cel:
         self.reads = checked.reads
         self._environment = environment
         self._eval = compiled.eval
-        self._names = frozenset(path[0] for path in checked.reads)
+        self._doubtful = checked.doubtful
         self._networks = checked.networks
 
     def evaluate(self, facts: Facts) -> Any:
         return _plain(self._answer(facts))
 
     def _answer(self, facts: Facts) -> cel.Value:
-        if not self._names <= facts.checked:
-            facts.check(self._environment, self._names)
+        if self._doubtful and not self._doubtful <= facts.checked:
+            facts.check(self._environment, self._doubtful)
         activation = facts.activation
         if self._networks:
             activation = self._environment.Activation(

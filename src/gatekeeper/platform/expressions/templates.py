@@ -11,6 +11,8 @@ from __future__ import annotations
 import difflib
 import inspect
 import operator
+import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
@@ -22,7 +24,7 @@ from gatekeeper.platform.expressions.values import MAX_TEXT_CHARS, TooLongError,
 from gatekeeper.platform.expressions.vocabulary import OPEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from gatekeeper.platform.expressions.vocabulary import Read, Vocabulary
 
@@ -91,20 +93,36 @@ def parse(source: str) -> list[nodes.Node]:
     except TemplateSyntaxError as error:
         msg = f"line {error.lineno}: {error.message}"
         raise ValueError(msg) from None
-    except RecursionError:
-        raise ValueError(TOO_DEEP) from None
 
 
 TOO_DEEP: Final = "the template is nested too deeply"
+_OF_GO: Final = re.compile(
+    r"""\{\{-?\s*(?:(?:if|range|with|end)\b|(?:[^{}]*[\s(])?[.$][A-Za-z]|\w+\s+["`])"""
+)
+"""`{{ .a }}`, `{{ lower .a }}`, `{{ $a }}`, `{{ env "A" }}`, `{{ if … }}`."""
+OF_GO: Final = (
+    "; templates are in Jinja's syntax, not Go's: {{ request.method }} for {{ .request.method }}, "
+    "{% if … %} for {{ if … }}"
+)
+
+
+@contextmanager
+def compiling(source: str) -> Iterator[None]:
+    """Say what is wrong with a source so that whoever wrote it knows what to write."""
+    try:
+        yield
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    except ValueError as error:
+        msg = f"{error}{OF_GO if _OF_GO.search(source) else ''}"
+        raise ValueError(msg) from None
 
 
 def compile_template(source: str, vocabulary: Vocabulary) -> Template:
     """Compile a template. Raises `ValueError` that says what is wrong with it."""
     compiler = Compiler(vocabulary)
-    try:
+    with compiling(source):
         body = compiler.body(parse(source))
-    except RecursionError:
-        raise ValueError(TOO_DEEP) from None
     return Template(body, frozenset(compiler.reads))
 
 

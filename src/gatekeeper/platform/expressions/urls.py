@@ -14,7 +14,7 @@ from urllib.parse import quote as percent_encode
 from jinja2 import nodes
 
 from gatekeeper.platform.expressions.errors import ExpressionError
-from gatekeeper.platform.expressions.templates import TOO_DEEP, Compiler, Template, parse
+from gatekeeper.platform.expressions.templates import Compiler, Template, compiling, parse
 
 if TYPE_CHECKING:
     from gatekeeper.platform.expressions.templates import Run, Text
@@ -37,10 +37,8 @@ DOTS: Final = "a part of the path is . or .."
 def compile_url(source: str, vocabulary: Vocabulary) -> Template:
     """Compile a URL. Raises `ValueError` that says what is wrong with it."""
     compiler = Compiler(vocabulary)
-    try:
+    with compiling(source):
         pieces = _pieces(source, compiler)
-    except RecursionError:
-        raise ValueError(TOO_DEEP) from None
     return Template(_whole(tuple(pieces)), frozenset(compiler.reads))
 
 

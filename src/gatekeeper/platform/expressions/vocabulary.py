@@ -19,15 +19,33 @@ Read = tuple[str, ...]
 class Vocabulary:
     """Names such as `request.method`, and their kinds: the words of `cel.TYPES`."""
 
-    def __init__(self, kinds: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        kinds: Mapping[str, str],
+        elsewhere: Mapping[str, str],
+        *,
+        without_nul: frozenset[str] = frozenset(),
+    ) -> None:
+        """`elsewhere` has names of other programs, of one or two words, and ours instead.
+
+        `without_nul` are the names in whose values there cannot be a NUL.
+        """
         self.kinds = dict(kinds)
+        self._elsewhere = dict(elsewhere)
+        self.without_nul = without_nul
         self._roots = frozenset(name.partition(".")[0] for name in kinds)
 
     def unknown(self, name: str) -> str:
         """Say that there is no such name, and which one is near."""
+        words = name.split(".")
+        for known in (".".join(words[:2]), words[0]):
+            if known in self._elsewhere:
+                return f"there is no {name}; write {self._elsewhere[known]}"
         if name in self._roots:
             members = (known for known in self.kinds if known.startswith(f"{name}."))
-            return f"{name} is no value, its members are: {', '.join(members)}"
+            # Most often it is `request.headers.x-id`, which is `request.headers.x - id`.
+            dash = 'a key with a dash stands in brackets: headers["x-id"]'
+            return f"{name} is no value, its members are: {', '.join(members)}; {dash}"
         near = difflib.get_close_matches(name, self.kinds, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"there is no {name}{hint}"
