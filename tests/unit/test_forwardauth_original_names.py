@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from gatekeeper.bootstrap import check_configuration
 from gatekeeper.forwardauth.adapters.files import load
 from gatekeeper.forwardauth.adapters.language import Language
 from gatekeeper.forwardauth.config import Configuration
@@ -70,6 +71,27 @@ def test_conditions_have_both_their_names(tmp_path: Path, names: str) -> None:
     conditions = load(tmp_path / "c.yaml", environ={}).configuration.rules["r"].conditions
     assert conditions.when_all == ["p"]
     assert (conditions.fail_when, conditions.error_when) == (["f"], ["e"])
+
+
+def test_what_is_wrong_with_an_endpoint_is_told_beside_what_is_wrong_with_its_rules(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "c.yaml").write_text("""\
+endpoints:
+  e:
+    authentication: {allow: {none: true}}
+    variables: {a: "{{ .request.path }}"}
+    rules: [{name: r}]
+    responsePolicy: {fail: {body: "{{ request.headers.x-request-id }}"}}
+rules:
+  r: {conditions: {pass: ["variables.endpoint.a == 'b'"]}}
+""")
+
+    found = {one.key: one.message for one in check_configuration(tmp_path / "c.yaml", {})}
+    assert "write vars.global" in found["rules.r.conditions.whenAll.0"]
+    assert "not Go's" in found["endpoints.e.variables.a"]
+    assert 'stands in brackets: headers["x-id"]' in found["endpoints.e.responsePolicy.fail.body"]
+    assert len(found) == 3
 
 
 def models(model: type[BaseModel], seen: set[type[Strict]]) -> Iterator[type[Strict]]:

@@ -43,7 +43,9 @@ class Vocabulary:
                 return f"there is no {name}; write {self._elsewhere[known]}"
         if name in self._roots:
             members = (known for known in self.kinds if known.startswith(f"{name}."))
-            return f"{name} is no value, its members are: {', '.join(members)}"
+            # Most often it is `request.headers.x-id`, which is `request.headers.x - id`.
+            dash = 'a key with a dash stands in brackets: headers["x-id"]'
+            return f"{name} is no value, its members are: {', '.join(members)}; {dash}"
         near = difflib.get_close_matches(name, self.kinds, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"there is no {name}{hint}"
