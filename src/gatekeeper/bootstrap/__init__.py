@@ -6,6 +6,7 @@ agents.py          the agents as it reaches them    target.py    setting up and 
 identity.py        who may call it, wired           store.py     setting up the store
 housekeeping.py    what it counts and tells         aliases.py   settings' names of the first design
 forwardauth.py     the decision service, wired      configuration.py   its configuration
+outbound.py        what it calls
 rehearsal.py       it is explained and tested, without serving
 
 Each name is imported when it is first used: a process of one plane loads nothing of another.

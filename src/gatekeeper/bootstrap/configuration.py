@@ -40,7 +40,6 @@ def compile_loaded(loaded: Loaded, number: int = FIRST_GENERATION) -> Compiled:
         environment=loaded.environment,
         secret_values={name: secret.reveal() for name, secret in loaded.secrets.items()},
         skipped=loaded.skipped,
-        sources=loaded.sources,
     )
 
 

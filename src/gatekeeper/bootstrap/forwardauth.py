@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gatekeeper.bootstrap.configuration import first_generation, next_generation
-from gatekeeper.forwardauth.adapters.backends import HttpBackends
+from gatekeeper.bootstrap.outbound import Outbound
 from gatekeeper.forwardauth.adapters.files import load
 from gatekeeper.forwardauth.adapters.observing import Observer
 from gatekeeper.forwardauth.adapters.tables import read_tables
@@ -29,9 +29,6 @@ from gatekeeper.forwardauth.web.answering import Worker
 from gatekeeper.forwardauth.web.shadowing import LastDecided, Shadowing
 from gatekeeper.forwardauth.web.workers import Application, serve
 from gatekeeper.platform.clock import SystemClock
-from gatekeeper.platform.outbound.client import OutboundClient
-from gatekeeper.platform.outbound.guard import AddressGuard
-from gatekeeper.platform.random import SystemRandom
 from gatekeeper.platform.telemetry.lines import LineWriter
 from gatekeeper.platform.telemetry.logs import configure_logs
 
@@ -77,13 +74,13 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
     lines = LineWriter(sys.stderr) if settings.logging.decisions else None
     observer = Observer(clock=clock, lines=lines)
     observed = observer if settings.shadow is None else LastDecided(observer)
-    client = _client(settings)
-    backends = _backends(settings, client)
+    outbound = Outbound(settings)
+    outbound.prepare(loaded)
     decider = _decider(
         loaded,
         first_generation(path, loaded),
-        client=client,
-        backends=backends if settings.shadow is None else Remembered(backends),
+        outbound=outbound,
+        backends=outbound if settings.shadow is None else Remembered(outbound),
         shared=_shared(settings),
         observer=observed,
         clock=clock,
@@ -93,13 +90,13 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
         path,
         environ=environ,
         running=loaded,
-        taken=partial(_take, path, decider, observer),
+        taken=partial(_take, path, decider, observer, outbound),
         rejected=observer.rejected,
     )
     async with AsyncExitStack() as stack:
         if lines is not None:
             stack.callback(lines.flush)
-        stack.push_async_callback(client.close)
+        stack.push_async_callback(outbound.close)
         if settings.shadow is None or not isinstance(observed, LastDecided):
             await stack.enter_async_context(_grpc(settings, decider))
             yield Application(decider.decide, watcher.run, Worker(decider, observer, clock))
@@ -114,27 +111,11 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
         yield Application(shadowing.decide, partial(_both, watcher.run, candidate), worker)
 
 
-def _client(settings: Server) -> OutboundClient:
-    return OutboundClient(
-        guard=AddressGuard(settings.backend.denied_networks),
-        max_connections=settings.backend.max_connections,
-    )
-
-
-def _backends(settings: Server, client: OutboundClient) -> Backends:
-    return HttpBackends(
-        client=client,
-        max_response_bytes=settings.backend.max_response_bytes,
-        clock=SystemClock(),
-        random=SystemRandom(),
-    )
-
-
 def _decider(
     loaded: Loaded,
     generation: Generation,
     *,
-    client: OutboundClient,
+    outbound: Outbound,
     backends: Backends,
     shared: SharedCache | None,
     observer: ports.Observer,
@@ -146,7 +127,7 @@ def _decider(
         Outside(
             backends=backends,
             tokens=_tokens(settings),
-            sessions=_sessions(settings, client),
+            sessions=_sessions(settings, outbound),
             shared=shared,
             seal=_seal(loaded),
             clock=clock,
@@ -188,12 +169,13 @@ async def _follow(
 ) -> None:
     loaded = await asyncio.to_thread(load, path, environ=environ)
     generation = await asyncio.to_thread(first_generation, path, loaded)
-    client, observed = _client(loaded.configuration.server), LastDecided()
+    outbound, observed = Outbound(loaded.configuration.server), LastDecided()
+    outbound.prepare(loaded)
     decider = _decider(
         loaded,
         generation,
-        client=client,
-        backends=Careful(_backends(loaded.configuration.server, client)),
+        outbound=outbound,
+        backends=Careful(outbound),
         shared=None,
         observer=observed,
         clock=clock,
@@ -214,12 +196,15 @@ async def _follow(
         await watcher.run()
     finally:
         shadowing.leave()
-        await client.close()
+        await outbound.close()
 
 
-async def _take(path: Path, decider: Decider, observer: Observer, loaded: Loaded) -> None:
+async def _take(
+    path: Path, decider: Decider, observer: Observer, outbound: Outbound, loaded: Loaded
+) -> None:
     """Put a configuration in force, as a whole or not at all."""
     # In another thread: decisions go on meanwhile.
+    await asyncio.to_thread(outbound.prepare, loaded)
     generation = await asyncio.to_thread(
         next_generation, path, loaded, decider.generation.number + 1
     )
@@ -238,14 +223,14 @@ def _tokens(settings: Server) -> Tokens | None:
     return VerifiedTokens(settings.issuers, clock=SystemClock())
 
 
-def _sessions(settings: Server, client: OutboundClient) -> Sessions | None:
+def _sessions(settings: Server, outbound: Outbound) -> Sessions | None:
     if settings.sessions is None:
         return None
     from gatekeeper.forwardauth.adapters.sessions import (  # noqa: PLC0415  # as above
         GatekeeperSessions,
     )
 
-    return GatekeeperSessions(settings.sessions.server, client=client, clock=SystemClock())
+    return GatekeeperSessions(settings.sessions.server, client=outbound.client, clock=SystemClock())
 
 
 def _shared(settings: Server) -> SharedCache | None:

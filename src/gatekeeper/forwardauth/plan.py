@@ -72,7 +72,6 @@ def compile_configuration(
     environment: Mapping[str, str],
     secret_values: Mapping[str, str],
     skipped: Iterable[SkippedDefinition] = (),
-    sources: tuple[str, ...] = (),
 ) -> Compiled:
     """Compile what is usable of a configuration; the rest is skipped with its reasons."""
     constants = {"env": dict(environment), "secrets": dict(secret_values)}
@@ -87,7 +86,6 @@ def compile_configuration(
             plans=usable,
             quarantined=frozenset(s.name for s in left_out if s.kind == "endpoint"),
             skipped=tuple(sorted(left_out)),
-            sources=sources,
             secrets=(*map(Secret, secret_values.values()), *_secrets(configuration)),
         ),
         faults=tuple(builder.faults),
@@ -119,7 +117,6 @@ class _Builder:
         server = configuration.server
         salt = server.cache.key_salt
         secret = PROCESS_KEY if salt is None else salt.reveal().encode()
-        self._configuration = configuration
         self._language = language
         self._constants = constants
         self._bounds = Bounds(

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from gatekeeper.forwardauth.agents.memory import Memory
-    from gatekeeper.forwardauth.agents.server import EndpointPlan, Generation
+    from gatekeeper.forwardauth.agents.server import Generation
     from gatekeeper.forwardauth.dialects import Dialect
-    from gatekeeper.forwardauth.model import Effect, OriginalRequest, Step, Steps
+    from gatekeeper.forwardauth.model import Effect, Steps
     from gatekeeper.forwardauth.ports import Backends, Observer, Sessions, SharedCache, Tokens
 
 DECISION_SECONDS: Final = 30.0
@@ -46,7 +46,6 @@ MAX_ID_CHARS: Final = 128
 NOT_FOUND: Final = Answer(Outcome.ERROR, 404, reason="no such endpoint")
 QUARANTINED: Final = Answer(Outcome.ERROR, 503, reason="the endpoint is quarantined")
 DEFECT: Final = Answer(Outcome.ERROR, 500, reason="a defect")
-NOT_CONFIGURED: Final = Rejected(503, "nobody is configured to ask")
 NOBODY: Final = Rejected(503, "nobody is configured who could be asked")
 LATE: Final = Answer(Outcome.ERROR, 503, reason="the decision took too long")
 
@@ -129,7 +128,13 @@ class Decider:
             request = dialect.read(raw, plan.reading)
             if isinstance(request, Rejected):
                 return self._finished(asked, _answer_of(request))
-            steps = self.judge(plan, request, asked.started, asked.request_id)
+            steps = decide(
+                plan,
+                request,
+                memory=self.memory,
+                now=asked.started,
+                request_id=asked.request_id,
+            )
             effect = next(steps)
         except StopIteration as done:
             return self._finished(asked, done.value)
@@ -138,23 +143,10 @@ class Decider:
             return self._finished(asked, DEFECT)
         return self._awaited(asked, steps, effect)
 
-    def judge(
-        self,
-        plan: EndpointPlan,
-        request: OriginalRequest,
-        now: float,
-        request_id: str,
-        trace: list[Step] | None = None,
-    ) -> Steps[Answer]:
-        """Begin a decision; `drive` brings one to its end."""
-        return decide(
-            plan, request, memory=self.memory, now=now, request_id=request_id, trace=trace
-        )
-
     async def _awaited(self, asked: _Asked, steps: Steps[Answer], effect: Effect) -> Reply:
         try:
             async with asyncio.timeout(DECISION_SECONDS):
-                answer = await self.drive(steps, effect)
+                answer = await self._drive(steps, effect)
         except TimeoutError:
             answer = LATE
         except Exception as error:  # noqa: BLE001  # as above
@@ -162,7 +154,7 @@ class Decider:
             answer = DEFECT
         return self._finished(asked, answer)
 
-    async def drive(self, steps: Steps[Answer], effect: Effect) -> Answer:
+    async def _drive(self, steps: Steps[Answer], effect: Effect) -> Answer:
         """Give a decision what it asks for until it has its answer."""
         led: _Led = {}
         try:

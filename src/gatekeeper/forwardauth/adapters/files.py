@@ -64,7 +64,6 @@ def load(path: Path, *, environ: Mapping[str, str]) -> Loaded:
         configuration=Configuration(server=server, endpoints=found.endpoints, rules=found.rules),
         skipped=tuple(sorted([*reading.skipped, *found.skipped])),
         problems=tuple(problems),
-        sources=tuple(str(document.path) for document in [main, *reading.documents]),
         digest=reading.digest(environ),
         environment=environment,
         secrets=secrets,

@@ -11,7 +11,6 @@ from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from gatekeeper.platform.telemetry.lines import LineWriter, encode_text
@@ -173,8 +172,3 @@ class Observer:
                 cumulated.append((bound, total))
             family.add_metric([endpoint], cumulated, sum_value=self._seconds[endpoint])
         return family
-
-    def registry(self) -> CollectorRegistry:
-        registry = CollectorRegistry()
-        registry.register(self)
-        return registry

@@ -18,7 +18,6 @@ from gatekeeper.forwardauth.request import views
 if TYPE_CHECKING:
     from gatekeeper.forwardauth.config.endpoint import Authentication
 
-ANONYMOUS: Final = Credential("none")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _NO_CREDENTIAL: Final = Rejected(401, "no credential that this endpoint allows")
 
@@ -32,7 +31,6 @@ class Admission:
     headers: tuple[tuple[str, bytes], ...]
     query: tuple[str, ...]
     cookies: tuple[str, ...]
-    anonymous: bool
     required: bool
 
     @classmethod
@@ -44,7 +42,6 @@ class Admission:
             headers=tuple((name, name.encode("ascii")) for name in allow.header),
             query=tuple(allow.query),
             cookies=tuple(allow.cookie),
-            anonymous=allow.none,
             required=config.required and not allow.none,
         )
 

@@ -61,7 +61,6 @@ class Generation:
     quarantined: frozenset[str] = frozenset()
     """Endpoints that are configured and cannot be judged."""
     skipped: tuple[SkippedDefinition, ...] = ()
-    sources: tuple[str, ...] = ()
     secrets: tuple[Secret, ...] = ()
     """All that the configuration holds or names: what is never shown."""
 

@@ -19,8 +19,6 @@ from gatekeeper.forwardauth.config.base import (
     Variables,
 )
 
-REDIRECT_STATUSES = (302, 303, 307)
-
 
 class Allow(Strict):
     """Which credentials are looked at. Others are not seen by any rule."""

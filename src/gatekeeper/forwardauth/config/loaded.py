@@ -23,8 +23,6 @@ class Loaded:
     """Of endpoints and rules only those that can be used."""
     skipped: tuple[SkippedDefinition, ...] = ()
     problems: tuple[Problem, ...] = ()
-    sources: tuple[str, ...] = ()
-    """The files it was read from."""
     digest: bytes = b""
     """Of everything above and below: two that have the same decide the same."""
     environment: Mapping[str, str] = field(default_factory=dict)

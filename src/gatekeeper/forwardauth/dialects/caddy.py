@@ -13,7 +13,6 @@ from gatekeeper.forwardauth.dialects.replies import write_whole
 DIALECT: Final = Dialect(
     name="caddy",
     headers=x_forwarded.HEADERS,
-    budget=10.0,
     tell=x_forwarded.tell,
     write=write_whole,
 )

@@ -26,8 +26,6 @@ class Dialect:
     name: str
     headers: frozenset[bytes]
     """Everything of the request's description it reads. Nothing else is, whatever it says."""
-    budget: float
-    """Seconds that the proxy waits for an answer, unless it is told otherwise."""
     tell: Callable[[RawRequest, Mapping[bytes, bytes]], Told | Rejected]
     """Collects what the proxy said out of the headers; `KeyError` when one is missing."""
     write: Callable[[Answer], Reply]

@@ -43,7 +43,6 @@ def tell_joined(raw: RawRequest, sent: Mapping[bytes, bytes]) -> Told | Rejected
 DIALECT: Final = Dialect(
     name="envoy",
     headers=frozenset({HOST, PROTO, FOR}),
-    budget=0.2,
     tell=tell_joined,
     write=write_whole,
 )

@@ -35,7 +35,6 @@ def _tell(_raw: RawRequest, sent: Mapping[bytes, bytes]) -> Told:
 DIALECT: Final = Dialect(
     name="auth",
     headers=x_forwarded.HEADERS_AND_PORT | {_FORWARDED},
-    budget=10.0,
     tell=_tell,
     write=write_whole,
 )

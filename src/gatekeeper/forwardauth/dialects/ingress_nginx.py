@@ -32,7 +32,6 @@ def _tell(_raw: RawRequest, sent: Mapping[bytes, bytes]) -> Told:
 DIALECT: Final = Dialect(
     name="ingress-nginx",
     headers=frozenset({_METHOD, _URL, FOR}),
-    budget=60.0,
     tell=_tell,
     write=write_bearable,
 )

@@ -12,7 +12,6 @@ from gatekeeper.forwardauth.dialects.replies import write_bearable
 DIALECT: Final = Dialect(
     name="nginx",
     headers=x_forwarded.HEADERS,
-    budget=60.0,
     tell=x_forwarded.tell,
     write=write_bearable,
 )

@@ -12,7 +12,6 @@ from gatekeeper.forwardauth.dialects.replies import write_whole
 DIALECT: Final = Dialect(
     name="traefik",
     headers=x_forwarded.HEADERS_AND_PORT,
-    budget=30.0,
     tell=x_forwarded.tell_with_port,
     write=write_whole,
 )

@@ -80,7 +80,7 @@ class ValkeyCache:
         self.available = True
         """Whether the server answered when it was last asked."""
         self.failures = 0
-        """How often it was asked and did not do it, for metrics."""
+        """How often it was asked and did not do it."""
 
     async def get(self, key: bytes) -> bytes | None:
         """Return a value; None: not there, or not to be had."""
