@@ -304,7 +304,7 @@ async def test_the_page_shows_the_steps_and_no_credential() -> None:
 PROGRAM = """
 import os, sys
 from pathlib import Path
-from gatekeeper.bootstrap.forwardauth import serve_forwardauth
+from gatekeeper.bootstrap.forwardauth.serving import serve_forwardauth
 sys.exit(serve_forwardauth(Path(sys.argv[1]), dict(os.environ)))
 """
 

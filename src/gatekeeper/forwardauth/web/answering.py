@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import structlog
 from pydantic import ValidationError
 
-from gatekeeper.forwardauth import recorded
 from gatekeeper.forwardauth.config.recorded import Question
-from gatekeeper.forwardauth.explain import explain
 from gatekeeper.forwardauth.redaction import Redactor
+from gatekeeper.forwardauth.rehearsal import replaying
+from gatekeeper.forwardauth.rehearsal.explaining import explain
 from gatekeeper.forwardauth.service import DECISION_SECONDS
 
 if TYPE_CHECKING:
@@ -101,13 +101,13 @@ class Worker:
         )
 
         async def perform(effect: Effect) -> Any:  # noqa: ANN401  # by the effect
-            found = recorded.answer(effect, question)
+            found = replaying.answer(effect, question)
             if found is None and question.live:
                 return await self._decider.perform_aside(effect)
-            return recorded.refusal(effect) if found is None else found
+            return replaying.refusal(effect) if found is None else found
 
         async with asyncio.timeout(DECISION_SECONDS):
-            explained = await recorded.run(steps, perform)
+            explained = await replaying.run(steps, perform)
         return {"explained": explained.model_dump(mode="json", by_alias=True)}
 
 

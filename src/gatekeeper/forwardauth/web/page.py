@@ -15,7 +15,7 @@ from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from gatekeeper.forwardauth.dialects.telling import NAMES
+from gatekeeper.forwardauth.rehearsal.telling import NAMES
 from gatekeeper.platform.pages import Pages
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ import json
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gatekeeper.forwardauth.agents.memory import Memory
-from gatekeeper.forwardauth.dialects.telling import dialect_called, told
 from gatekeeper.forwardauth.model import (
     BackendPage,
     BackendRequest,
@@ -21,7 +20,8 @@ from gatekeeper.forwardauth.model import (
     Rejected,
     VerifyToken,
 )
-from gatekeeper.forwardauth.request.message import message_of
+from gatekeeper.forwardauth.rehearsal.message import message_of
+from gatekeeper.forwardauth.rehearsal.telling import dialect_called, told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -12,7 +12,7 @@ from gatekeeper.forwardauth.dialects import DIALECTS, Dialect, generic
 from gatekeeper.forwardauth.model import RawRequest
 
 if TYPE_CHECKING:
-    from gatekeeper.forwardauth.request.message import Message
+    from gatekeeper.forwardauth.rehearsal.message import Message
 
 NAMES: Final = (
     "generic",
