@@ -141,7 +141,7 @@ def check_request(
     """Make what Envoy sends; `joined`: without `encode_raw_headers`."""
     request = CheckRequest()
     attributes = request.attributes
-    attributes.source.address.socket_address.address = source
+    attributes.source.address.socket_address.address = source.encode()
     http = attributes.request.http
     http.method, http.path, http.host = method, path, b"app.example"
     sent = [(b":authority", b"app.example"), (b":path", path), (b":scheme", b"gopher")]

@@ -8,8 +8,14 @@ bypasses.md says what each case was.
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
+from pathlib import Path
 from random import Random  # noqa: TID251  # the same inputs in every run
 from typing import TYPE_CHECKING, Final
 
@@ -17,8 +23,12 @@ import pytest
 
 from acceptance.proxies.policy import ALICE, MALLORY, about
 from proxies.client import PATIENCE, Answer, ask
+from proxies.servers import KINDS, answers, free_port
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from acceptance.proxies.conftest import Start
     from proxies.application import Application
     from proxies.loopback import Received
     from proxies.servers import Proxy
@@ -27,7 +37,6 @@ pytestmark = pytest.mark.parametrize("decided_by", ["real"], indirect=True)
 
 IDENTITY: Final = ("x-user", "x-groups", "x-email")
 OPERATIONS: Final = ("/healthz", "/readyz", "/metrics", "/explain", "/login", "/page.css")
-HOST: Final = "Host: app.example.com"
 
 
 def judged(request: Received) -> None:
@@ -366,3 +375,85 @@ def test_nothing_odd_in_http_2_gets_past_what_was_judged(
     if fields is HTTP_2["usual"]:
         assert spoken is (proxy.name in SPEAK_HTTP_2)
         assert bool(application.received) is spoken
+
+
+# PassCtrl killed while it decides.
+
+WAITING: Final = """
+server:
+  listen: {{ port: {port} }}
+  operations: {{ port: {operations} }}
+  workers: 2
+endpoints:
+  app:
+    authentication: {{ allow: {{ authorization: [bearer] }} }}
+    forwardProxyPolicy: {{ trustedProxyIPs: [127.0.0.1] }}
+    rules: [{{ name: waits }}]
+rules:
+  waits:
+    backendApi: {{ url: "http://127.0.0.1:{backend}/", timeout: 3s }}
+"""
+START: Final = """
+import os, sys
+from pathlib import Path
+from gatekeeper.bootstrap.forwardauth.serving import serve_forwardauth
+if __name__ == "__main__":
+    sys.exit(serve_forwardauth(Path(sys.argv[1]), os.environ))
+"""
+
+
+def workers(process: subprocess.Popen[bytes]) -> list[int]:
+    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+@pytest.fixture(scope="module")
+def backend() -> Iterator[socket.socket]:
+    """Listen, and never answer."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(PATIENCE)
+        yield listening
+
+
+@pytest.fixture(scope="module")
+def waiting(
+    backend: socket.socket, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Run a PassCtrl of two workers whose decisions wait for the backend."""
+    port, folder = free_port(), tmp_path_factory.mktemp("waiting")
+    (folder / "start.py").write_text(START)
+    (folder / "passctrl.yaml").write_text(
+        WAITING.format(port=port, operations=free_port(), backend=backend.getsockname()[1])
+    )
+    process = subprocess.Popen(
+        [sys.executable, "start.py", "passctrl.yaml"], cwd=folder, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert answers(port, process, target="/app/auth")
+        yield port, process
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+
+
+@pytest.mark.usefixtures("decided_by")
+def test_a_passctrl_that_is_killed_while_it_decides_lets_nobody_in(
+    start: Start,
+    application: Application,
+    backend: socket.socket,
+    waiting: tuple[int, subprocess.Popen[bytes]],
+) -> None:
+    port, process = waiting
+    proxies = [start(name, port) for name in KINDS]
+    with ThreadPoolExecutor(len(proxies)) as at_once:
+        asked = [at_once.submit(tried, proxy.port, "/admin", ALICE) for proxy in proxies]
+        connections = [backend.accept()[0] for _ in proxies]
+        for pid in workers(process):
+            os.kill(pid, signal.SIGKILL)
+        # A proxy may ask once more: it hears that the backend does not answer.
+        statuses = [answer and answer.status for answer in (one.result() for one in asked)]
+    for connection in connections:
+        connection.close()
+
+    assert {status for status in statuses if status} <= {401, 403, 500, 502, 503, 504}
+    assert application.received == []

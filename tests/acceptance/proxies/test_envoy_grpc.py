@@ -74,7 +74,7 @@ def test_a_header_that_is_no_utf8_is_no_way_in_and_arrives_as_it_was(
 
 
 def test_two_cookie_headers_are_two_cookies_or_none(
-    real_grpc: int, start: Start, application: Application
+    real: int, real_grpc: int, start: Start, application: Application
 ) -> None:
     cookies = ["Cookie: a=1", "Cookie: b=2"]
     raw, joined = start(GRPC.name, real_grpc), start(GRPC.name, real_grpc, **JOINED)
@@ -82,6 +82,7 @@ def test_two_cookie_headers_are_two_cookies_or_none(
     assert ask(raw.port, "/", ALICE, *cookies).arrived.values("cookie") == ["a=1", "b=2"]
     application.received.clear()
     assert ask(joined.port, "/", ALICE, *cookies).status == 400
+    assert ask(start("envoy", real).port, "/", ALICE, *cookies).status == 400  # by HTTP
     assert application.received == []
 
 

@@ -10,6 +10,7 @@ import structlog
 
 from gatekeeper.bootstrap.forwardauth.configuration import first_generation, next_generation
 from gatekeeper.bootstrap.forwardauth.deciding import make_decider
+from gatekeeper.bootstrap.forwardauth.outbound import Outbound
 from gatekeeper.forwardauth.adapters.files import load
 from gatekeeper.forwardauth.adapters.watching import ConfigurationWatcher
 from gatekeeper.forwardauth.errors import ConfigurationError
@@ -54,13 +55,13 @@ async def _follow(
     loaded = await asyncio.to_thread(load, path, environ=environ)
     generation = await asyncio.to_thread(first_generation, path, loaded)
     async with AsyncExitStack() as stack:
-        observed = LastDecided()
+        observed, outbound = LastDecided(), Outbound(loaded.configuration.server)
+        stack.push_async_callback(outbound.close)
         decider = make_decider(
             loaded,
             generation,
-            closing=stack,
-            around=Careful,
-            shares=False,
+            outbound=outbound,
+            backends=Careful(outbound),
             observer=observed,
             clock=clock,
         )

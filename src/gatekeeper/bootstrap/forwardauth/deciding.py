@@ -8,19 +8,16 @@ import time
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from gatekeeper.forwardauth.adapters.backends import HttpBackends
 from gatekeeper.forwardauth.agents.memory import Memory
 from gatekeeper.forwardauth.plan import PROCESS_KEY
 from gatekeeper.forwardauth.service import Decider, Outside
 from gatekeeper.platform.clock import SystemClock
-from gatekeeper.platform.outbound.client import OutboundClient
-from gatekeeper.platform.outbound.guard import AddressGuard
-from gatekeeper.platform.random import SystemRandom
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AsyncExitStack
 
+    from gatekeeper.bootstrap.forwardauth.outbound import Outbound
     from gatekeeper.forwardauth.agents.server import Generation
     from gatekeeper.forwardauth.config import Server
     from gatekeeper.forwardauth.config.loaded import Loaded
@@ -31,30 +28,22 @@ def make_decider(
     loaded: Loaded,
     generation: Generation,
     *,
-    closing: AsyncExitStack,
-    around: Callable[[Backends], Backends] | None = None,
-    shares: bool = True,
+    outbound: Outbound,
+    backends: Backends,
+    shared: SharedCache | None = None,
     observer: Observer,
     clock: Callable[[], float],
 ) -> Decider:
-    """Wire what decides; `closing` ends its connections.
-
-    `around` wraps the backends. What does not share leaves a shared cache alone.
-    """
+    """Wire what decides. `backends` are `outbound`, perhaps with something around it."""
     settings = loaded.configuration.server
-    client = OutboundClient(
-        guard=AddressGuard(settings.backend.denied_networks),
-        max_connections=settings.backend.max_connections,
-    )
-    closing.push_async_callback(client.close)
-    backends = _backends(settings, client)
+    outbound.prepare(loaded)
     return Decider(
         generation,
         Outside(
-            backends=backends if around is None else around(backends),
+            backends=backends,
             tokens=_tokens(settings),
-            sessions=_sessions(settings, client),
-            shared=_shared(settings, closing) if shares else None,
+            sessions=_sessions(settings, outbound),
+            shared=shared,
             seal=_seal(loaded),
             clock=clock,
             new_id=request_ids(),
@@ -62,15 +51,6 @@ def make_decider(
         observer=observer,
         memory=Memory(settings.cache.max_entries),
         correlation_header=settings.logging.correlation_header,
-    )
-
-
-def _backends(settings: Server, client: OutboundClient) -> Backends:
-    return HttpBackends(
-        client=client,
-        max_response_bytes=settings.backend.max_response_bytes,
-        clock=SystemClock(),
-        random=SystemRandom(),
     )
 
 
@@ -85,17 +65,18 @@ def _tokens(settings: Server) -> Tokens | None:
     return VerifiedTokens(settings.issuers, clock=SystemClock())
 
 
-def _sessions(settings: Server, client: OutboundClient) -> Sessions | None:
+def _sessions(settings: Server, outbound: Outbound) -> Sessions | None:
     if settings.sessions is None:
         return None
     from gatekeeper.forwardauth.adapters.sessions import (  # noqa: PLC0415  # as above
         GatekeeperSessions,
     )
 
-    return GatekeeperSessions(settings.sessions.server, client=client, clock=SystemClock())
+    return GatekeeperSessions(settings.sessions.server, client=outbound.client, clock=SystemClock())
 
 
-def _shared(settings: Server, closing: AsyncExitStack) -> SharedCache | None:
+def make_shared_cache(settings: Server, closing: AsyncExitStack) -> SharedCache | None:
+    """Make the cache that a configuration names; `closing` ends its connections."""
     if settings.cache.valkey is None or settings.cache.backend == "memory":
         return None
     from gatekeeper.forwardauth.adapters.shared_cache import shared_cache  # noqa: PLC0415  # as above

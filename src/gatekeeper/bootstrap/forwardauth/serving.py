@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 from gatekeeper.bootstrap.forwardauth.candidate import follow
 from gatekeeper.bootstrap.forwardauth.configuration import first_generation, next_generation
-from gatekeeper.bootstrap.forwardauth.deciding import make_decider, steady_clock
+from gatekeeper.bootstrap.forwardauth.deciding import (
+    make_decider,
+    make_shared_cache,
+    steady_clock,
+)
+from gatekeeper.bootstrap.forwardauth.outbound import Outbound
 from gatekeeper.forwardauth.adapters.files import load
 from gatekeeper.forwardauth.adapters.observing import Observer
 from gatekeeper.forwardauth.adapters.tables import read_tables
@@ -59,11 +64,14 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
             stack.callback(lines.flush)
         observer = Observer(clock=clock, lines=lines)
         followed = None if shadow is None else LastDecided(observer)
+        outbound = Outbound(settings)
+        stack.push_async_callback(outbound.close)
         decider = make_decider(
             loaded,
             first_generation(path, loaded),
-            closing=stack,
-            around=None if shadow is None else Remembered,
+            outbound=outbound,
+            backends=outbound if shadow is None else Remembered(outbound),
+            shared=make_shared_cache(settings, stack),
             observer=followed or observer,
             clock=clock,
         )
@@ -72,7 +80,7 @@ async def application(path: Path, environ: Mapping[str, str]) -> AsyncIterator[A
             path,
             environ=environ,
             running=loaded,
-            taken=partial(_take, path, decider, observer),
+            taken=partial(_take, path, decider, observer, outbound),
             rejected=observer.rejected,
         )
         if shadow is None or followed is None:
@@ -94,9 +102,12 @@ async def _both(*works: Callable[[], Awaitable[None]]) -> None:
     await asyncio.gather(*(work() for work in works))
 
 
-async def _take(path: Path, decider: Decider, observer: Observer, loaded: Loaded) -> None:
+async def _take(
+    path: Path, decider: Decider, observer: Observer, outbound: Outbound, loaded: Loaded
+) -> None:
     """Put a configuration in force, as a whole or not at all."""
     # In another thread: decisions go on meanwhile.
+    await asyncio.to_thread(outbound.prepare, loaded)
     generation = await asyncio.to_thread(
         next_generation, path, loaded, decider.generation.number + 1
     )

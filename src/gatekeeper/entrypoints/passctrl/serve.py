@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gatekeeper import bootstrap
-from gatekeeper.kernel.errors import InputError
+from gatekeeper.entrypoints.passctrl import serving
 
 
 def serve(
@@ -24,13 +24,4 @@ def serve(
 
     Example:  PASSCTRL_SERVER__LISTEN__PORT=9090 gk forwardauth serve config.yaml
     """
-    try:
-        status = bootstrap.serve_forwardauth(config, os.environ)
-    except InputError as error:
-        typer.echo(f"error: {error.detail}", err=True)
-        typer.echo("passctrl check says the same without serving", err=True)
-        raise typer.Exit(1) from error
-    except OSError as error:
-        typer.echo(f"error: the address cannot be had: {error.strerror}", err=True)
-        raise typer.Exit(1) from error
-    raise typer.Exit(status)
+    os.execv(sys.executable, [sys.executable, "-m", serving.__name__, str(config)])  # noqa: S606  # ourselves

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from gatekeeper.forwardauth.agents.evaluation import Evaluation
     from gatekeeper.forwardauth.config.rule import Rule
     from gatekeeper.forwardauth.model import Read, Scope, Steps
-    from gatekeeper.forwardauth.ports import Expression
+    from gatekeeper.forwardauth.ports import Expression, Language
 
 Named = tuple[tuple[str, "Expression"], ...]
 
@@ -84,6 +84,8 @@ class RulePlan:
     error_when: tuple[Expression, ...]
     fail_when: tuple[Expression, ...]
     when_all: tuple[Expression, ...]
+    together: Expression | None
+    """All of `whenAll` in one; None when it says nothing that they do not say."""
     exports: Mapping[Outcome, Named]
     caching: Caching | None
     reads: frozenset[Read]
@@ -148,6 +150,7 @@ def compile_rule(name: str, config: Rule, compiler: Compiler, bounds: Bounds) ->
         error_when=conditions[0],
         fail_when=conditions[1],
         when_all=conditions[2],
+        together=_together(config.conditions.when_all, compiler.language),
         exports=exports,
         caching=caching.compile_caching(
             key=bounds.cache_key,
@@ -165,6 +168,20 @@ def compile_rule(name: str, config: Rule, compiler: Compiler, bounds: Bounds) ->
 
 def _conditions(compiler: Compiler, sources: list[str]) -> tuple[Expression, ...]:
     return tuple(compiler.at(index).condition(source) for index, source in enumerate(sources))
+
+
+def _together(sources: list[str], language: Language) -> Expression | None:
+    """Join conditions that must all hold: to evaluate one of five takes a third of the time.
+
+    Where it is true, each of them is (CEL's && is true for nothing else). Where it is not,
+    they are asked one by one, as what it is worth is for the first of them to say.
+    """
+    if len(sources) < 2:  # noqa: PLR2004  # nothing to join
+        return None
+    try:
+        return language.condition(" && ".join(f"({source}\n)" for source in sources))
+    except ValueError:  # too long together, or one of them is broken
+        return None
 
 
 def execute(plan: RulePlan, evaluation: Evaluation) -> Steps[RuleResult]:
@@ -345,12 +362,23 @@ def _judge(
         return Outcome.ERROR, f"backend: {response.error}"
     if response is not None and not accepted and response.status >= backends.SERVER_ERROR:
         return Outcome.ERROR, f"backend: status {response.status}"
-    for condition in plan.when_all:
-        if not condition(scope):
-            return Outcome.FAIL, f"whenAll: {condition.source}"
+    lacking = _lacking(plan, scope)
+    if lacking is not None:
+        return Outcome.FAIL, f"whenAll: {lacking.source}"
     if response is not None and not accepted:
         return Outcome.FAIL, f"backend: status {response.status} or its answer is not accepted"
     return Outcome.PASS, ""
+
+
+def _lacking(plan: RulePlan, scope: Scope) -> Expression | None:
+    """Find the first condition of `whenAll` that does not hold."""
+    if plan.together is not None:
+        try:
+            if plan.together(scope):
+                return None
+        except EvaluationError:
+            pass  # which of them has no value, and whether one before it is false, is told below
+    return next((condition for condition in plan.when_all if not condition(scope)), None)
 
 
 def _ended(plan: RulePlan, evaluation: Evaluation, outcome: Outcome, reason: str) -> RuleResult:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 
@@ -12,7 +11,6 @@ from gatekeeper.forwardauth.model import Rejected
 MAX_NAME_CHARS: Final = 253
 """Of a domain name (RFC 1035 section 2.3.4)."""
 MAX_PORT: Final = 65_535
-MAX_REMEMBERED_HOSTS: Final = 256
 
 _LABEL: Final = r"[a-z0-9_-]{1,63}"
 _HOST: Final = re.compile(
@@ -31,7 +29,6 @@ class Host(NamedTuple):
     port: int | None
 
 
-@lru_cache(MAX_REMEMBERED_HOSTS)
 def read_host(sent: bytes) -> Host | Rejected:
     """Read `host` or `host:port`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gatekeeper.forwardauth.model import OriginalRequest, RawRequest, Rejected
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _SCHEMES: Final = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}
 """A WebSocket begins as an HTTP request (RFC 6455 section 1.3); Traefik tells of ws and wss."""
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+MAX_REMEMBERED_SITES: Final = 256
 
 
 class Told(NamedTuple):
@@ -66,41 +68,39 @@ def _client(told: Told, trusted: TrustedPeers) -> str | Rejected:
 def _put_together(
     told: Told, head: Head, reading: Reading, *, client: str, proxied: bool
 ) -> OriginalRequest | Rejected:
-    scheme = _SCHEMES.get(told.scheme)
-    if scheme is None:
-        return Rejected(400, "the scheme is not http or https")
-    method = read_method(told.method)
-    if isinstance(method, Rejected):
-        return method
-    host = read_host(told.host)
-    if isinstance(host, Rejected):
-        return host
-    name, port = host
-    if told.port is not None:
-        stated = _port(told.port)
-        if stated is None or port not in {None, stated}:
-            return Rejected(400, "the port is malformed, or not the host's")
-        port = stated
-    if port == _DEFAULT_PORTS[scheme]:
-        port = None
+    site = _site(told.method, told.scheme, told.host, told.port)
+    if isinstance(site, Rejected):
+        return site
     target = read_target(told.target, keep_encoded_slashes=reading.keep_encoded_slashes)
     if isinstance(target, Rejected):
         return target
-    path, raw_path, raw_query = target
     _, fields, repeated = head
-    return OriginalRequest(
-        method,
-        scheme,
-        name,
-        port,
-        path,
-        raw_path,
-        raw_query,
-        fields,
-        repeated,
-        client,
-        proxied,
-    )
+    return OriginalRequest(*site, *target, fields, repeated, client, proxied)
+
+
+@lru_cache(MAX_REMEMBERED_SITES)
+def _site(
+    method: str, scheme: bytes, host: bytes, port: bytes | None
+) -> tuple[str, str, str, int | None] | Rejected:
+    """Read method, scheme, host and port. They are the same for most requests (0.7 us)."""
+    named = _SCHEMES.get(scheme)
+    if named is None:
+        return Rejected(400, "the scheme is not http or https")
+    read = read_method(method)
+    if isinstance(read, Rejected):
+        return read
+    found = read_host(host)
+    if isinstance(found, Rejected):
+        return found
+    name, number = found
+    if port is not None:
+        stated = _port(port)
+        if stated is None or number not in {None, stated}:
+            return Rejected(400, "the port is malformed, or not the host's")
+        number = stated
+    if number == _DEFAULT_PORTS[named]:
+        number = None
+    return read, named, name, number
 
 
 def _port(text: bytes) -> int | None:

@@ -102,7 +102,7 @@ def _read(message: bytes, peer: str) -> tuple[str, Dialect, RawRequest]:
     headers.append((envoy.HOST, http.host))
     # The nearest hop is who connected to Envoy, whatever X-Forwarded-For says.
     if address := asked.source.address.socket_address.address:
-        headers.append((x_forwarded.FOR, address.encode()))
+        headers.append((x_forwarded.FOR, address))
     named = {one.key: one.value for one in asked.context_extensions}
     endpoint = named.get(ENDPOINT, b"").decode("latin-1")
     method = http.method.decode("latin-1")

@@ -3,8 +3,8 @@
 Described by the published numbers of their fields, which never change once they are published
 (https://www.envoyproxy.io/docs/envoy/latest/api-v3/service/auth/v3/external_auth.proto and
 attribute_context.proto beside it; config/core/v3/base.proto and address.proto; google/rpc's
-status.proto). All other fields are skipped. Texts of a client are bytes here, which is the same
-on the wire: what is no UTF-8 must not make a message unreadable (CVE-2024-23324).
+status.proto). All other fields are skipped. Texts are bytes here, which is the same on the wire:
+what is no UTF-8 must not make a message unreadable (CVE-2024-23324).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from google.protobuf.message_factory import GetMessageClass
 
 _PACKAGE: Final = "envoy.service.auth.v3"
 _BYTES: Final = FieldDescriptorProto.TYPE_BYTES
-_TEXT: Final = FieldDescriptorProto.TYPE_STRING
 _NUMBER: Final = FieldDescriptorProto.TYPE_INT32
 _TRUTH: Final = FieldDescriptorProto.TYPE_BOOL
 
@@ -30,7 +29,7 @@ _MESSAGES: Final[dict[str, dict[str, tuple[int, int | str]]]] = {
     },
     "Peer": {"address": (1, "Address")},
     "Address": {"socket_address": (1, "SocketAddress")},
-    "SocketAddress": {"address": (2, _TEXT)},
+    "SocketAddress": {"address": (2, _BYTES)},
     "Request": {"http": (2, "HttpRequest")},
     "HttpRequest": {
         "method": (2, _BYTES),

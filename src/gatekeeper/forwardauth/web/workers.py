@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import gc
 import multiprocessing
 import os
 import signal
@@ -52,6 +53,8 @@ STOP_SECONDS: Final = 7.0
 _STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 _PR_SET_PDEATHSIG: Final = 1
 _SOCKET_MODE: Final = 0o660
+_SWITCH_SECONDS: Final = 0.0002
+"""How long a thread that reads a configuration may keep decisions waiting; 5 ms by default."""
 
 
 class Application(NamedTuple):
@@ -182,6 +185,7 @@ def _name(listen: Listen, bound: socket.socket) -> str:
 def _work(
     build: Build, listening: socket.socket, limits: Limits | None, operate: Operate | None
 ) -> int:
+    sys.setswitchinterval(_SWITCH_SECONDS)
     for number in _STOPPING:
         # uvicorn takes these while it serves, and sends them again when it has stopped in order.
         signal.signal(number, _stopped)
@@ -198,6 +202,7 @@ async def _serve(
 ) -> int:
     async with AsyncExitStack() as stack:
         application = await stack.enter_async_context(build())
+        _tidy()
         server = uvicorn.Server(
             uvicorn.Config(
                 _no_application,
@@ -226,6 +231,18 @@ async def _serve(
         await stack.enter_async_context(run_together(tasks, failed=failed))
         await server.serve(sockets=[listening])
         return 1 if failures else 0
+
+
+def _tidy() -> None:
+    """Give back what loading took (3 MB), and let the garbage collector pass over what stays.
+
+    To go through all of it takes 30 ms in which nothing is decided.
+    """
+    gc.collect()
+    gc.freeze()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+    if trim is not None:
+        trim(0)
 
 
 async def _run(background: Callable[[], Awaitable[None]]) -> None:

@@ -6,10 +6,10 @@ Regular expressions inside CEL are RE2; loops end after 10,000 iterations.
 from __future__ import annotations
 
 import datetime as dt
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from cel_expr_python import cel
-from cel_expr_python.ext import ext_encoders, ext_math, ext_optional, ext_strings
 
 from gatekeeper.platform.expressions.checked import FUNCTIONS, NETWORKS, Checked
 from gatekeeper.platform.expressions.errors import ExpressionError
@@ -86,16 +86,32 @@ class Conditions:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._environment = cel.NewEnv(
-            variables={name: TYPES[kind] for name, kind in vocabulary.kinds.items()}
-            | {NETWORKS: cel.Type.Map(_TEXT, cel.Type.BOOL)},
-            extensions=[
+        self._environment = self._with([])
+
+    @cached_property
+    def _extended(self) -> cel.Env:
+        """Know cel-cpp's extensions too. They are 10 MB of memory, for whoever uses one."""
+        from cel_expr_python.ext import (  # noqa: PLC0415  # as it says
+            ext_encoders,
+            ext_math,
+            ext_optional,
+            ext_strings,
+        )
+
+        return self._with(
+            [
                 ext_strings.ExtStrings(),
                 ext_math.ExtMath(),
                 ext_encoders.ExtEncoders(),
                 ext_optional.ExtOptional(),
-                _own_functions(),
-            ],
+            ]
+        )
+
+    def _with(self, extensions: list[cel.CelExtensionBase]) -> cel.Env:
+        return cel.NewEnv(
+            variables={name: TYPES[kind] for name, kind in self._vocabulary.kinds.items()}
+            | {NETWORKS: cel.Type.Map(_TEXT, cel.Type.BOOL)},
+            extensions=[*extensions, _own_functions()],
         )
 
     def facts(self, values: Mapping[str, Any]) -> Facts:
@@ -108,14 +124,18 @@ class Conditions:
         if kind not in (cel.Type.BOOL, cel.Type.DYN):  # a type has no hash
             msg = f"a condition must be true or false, this is {kind.name().lower()}"
             raise ValueError(msg)
-        return Condition(self._environment, compiled, self._checked(compiled))
+        boolean = kind == cel.Type.BOOL
+        return Condition(self._environment, *self._ready(compiled), boolean=boolean)
 
     def expression(self, source: str) -> Cel:
-        compiled = self._compile(source)
-        return Cel(self._environment, compiled, self._checked(compiled))
+        return Cel(self._environment, *self._ready(self._compile(source)))
 
-    def _checked(self, compiled: cel.Expression) -> Checked:
-        return Checked(compiled.serialize(), self._vocabulary)
+    def _ready(self, compiled: cel.Expression) -> tuple[cel.Expression, Checked]:
+        """Put what cel-cpp knows in the place of our own functions, optional values among it."""
+        checked = Checked(compiled.serialize(), self._vocabulary)
+        if checked.native is not None:
+            compiled = self._extended.deserialize(checked.native)
+        return compiled, checked
 
     def _compile(self, source: str) -> cel.Expression:
         if len(source) > MAX_EXPRESSION_CHARS:
@@ -123,6 +143,10 @@ class Conditions:
             raise ValueError(msg)
         try:
             return self._environment.compile(source)
+        except _FAILURES:
+            pass  # it may use an extension
+        try:
+            return self._extended.compile(source)
         except _FAILURES as error:
             raise ValueError(self._first_words(str(error))) from None
 
@@ -144,8 +168,6 @@ class Cel:
     __slots__ = ("_doubtful", "_environment", "_eval", "_networks", "reads")
 
     def __init__(self, environment: cel.Env, compiled: cel.Expression, checked: Checked) -> None:
-        if checked.native is not None:
-            compiled = environment.deserialize(checked.native)
         self.reads = checked.reads
         self._environment = environment
         self._eval = compiled.eval
@@ -185,9 +207,12 @@ class Condition(Cel):
 
     __slots__ = ("_boolean",)
 
-    def __init__(self, environment: cel.Env, compiled: cel.Expression, checked: Checked) -> None:
+    def __init__(
+        self, environment: cel.Env, compiled: cel.Expression, checked: Checked, *, boolean: bool
+    ) -> None:
+        """`boolean`: it is known to be true or false."""
         super().__init__(environment, compiled, checked)
-        self._boolean = compiled.return_type() == cel.Type.BOOL
+        self._boolean = boolean
 
     def evaluate(self, facts: Facts) -> bool:
         answer = self._answer(facts)

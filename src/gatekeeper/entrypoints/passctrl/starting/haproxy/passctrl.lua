@@ -20,6 +20,16 @@ local LEFT_OUT = {
     ["x-forwarded-host"] = true, ["x-forwarded-for"] = true,
 }
 
+-- What the application will get: HAProxy writes a request of HTTP/2 in origin form, and one of
+-- HTTP/1.1 as it came.
+local function target(txn)
+    local version = txn.sf:req_ver()
+    if version == "1.1" or version == "1.0" then
+        return txn.sf:url()
+    end
+    return txn.sf:pathq()
+end
+
 -- The headers of the question: the client's, with each of several values, then HAProxy's own.
 local function question(txn)
     local headers = {}
@@ -32,7 +42,7 @@ local function question(txn)
         end
     end
     headers["x-forwarded-method"] = { txn.sf:method() }
-    headers["x-forwarded-uri"] = { txn.sf:url() }
+    headers["x-forwarded-uri"] = { target(txn) or "" }
     headers["x-forwarded-proto"] = { txn.sf:ssl_fc() == "1" and "https" or "http" }
     headers["x-forwarded-host"] = { txn.sf:req_hdr("host") }
     headers["x-forwarded-for"] = { txn.sf:src() }
