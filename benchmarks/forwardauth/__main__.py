@@ -71,7 +71,7 @@ def tables(asked: argparse.Namespace, folder: Path) -> Iterator[Table]:
         yield Table(title="Many rules", columns=("used", *COLUMNS, "MiB"), rows=rows)
         seconds = many.load_seconds(folder)
         yield Table(
-            title="Load", columns=("rules", "s"), rows=[[f"{many.RULES:,}", f"{seconds:.2f}"]]
+            title="Load", columns=("rules", "CPU s"), rows=[[f"{many.RULES:,}", f"{seconds:.2f}"]]
         )
     if "reload" in asked.only:
         rows = [

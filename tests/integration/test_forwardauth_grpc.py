@@ -71,7 +71,10 @@ CONFIGURATION: dict[str, Any] = {
         "strangers": endpoint("cookies"),
     },
     "rules": {
-        "alice": {"auth": [{"match": [{"type": "bearer", "value": "alice"}]}]},
+        "alice": {
+            "auth": [{"match": [{"type": "bearer", "value": "/^(alice|mallory)$/"}]}],
+            "conditions": {"failWhen": ['auth.input.bearer.token == "mallory"']},
+        },
         "cookies": {"conditions": {"whenAll": ["true"]}},
         "slow": {"backendApi": {"url": "https://facts.example/x"}},
     },
@@ -189,13 +192,13 @@ async def test_an_allow_sets_each_identity_header_in_place_of_the_clients(joined
 
 async def test_a_refusal_has_status_headers_and_body() -> None:
     async with asked() as envoy:
-        unknown = await envoy.check(check_request((b"authorization", b"Bearer mallory")))
+        mallory = await envoy.check(check_request((b"authorization", b"Bearer mallory")))
         nobody = await envoy.check(check_request())
 
-    assert refused(unknown) == 418
-    assert unknown.denied_response.body.decode() == "no tea for app.example, café"
-    assert ("content-type", "text/plain; charset=utf-8", OVERWRITE) in changes(unknown)
-    assert ("cache-control", "no-store", OVERWRITE) in changes(unknown)
+    assert refused(mallory) == 418
+    assert mallory.denied_response.body.decode() == "no tea for app.example, café"
+    assert ("content-type", "text/plain; charset=utf-8", OVERWRITE) in changes(mallory)
+    assert ("cache-control", "no-store", OVERWRITE) in changes(mallory)
     assert refused(nobody) == 401
     assert ("www-authenticate", 'Bearer realm="app"', OVERWRITE) in changes(nobody)
 

@@ -308,7 +308,10 @@ def _concluded(
     """Judge what is known now."""
     scope, accepted = evaluation.scope, True
     try:
-        if plan.backend is not None and response is not None:
+        if plan.backend is not None:
+            if response is None:
+                msg = "backend: there is no answer"
+                raise EvaluationError(msg)  # noqa: TRY301  # nothing asked is nothing accepted
             accepted = backends.show(response, plan.backend, scope)
         if plan.variables:
             assign("vars.local", plan.variables, scope)
