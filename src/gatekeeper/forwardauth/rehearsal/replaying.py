@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from gatekeeper.forwardauth.agents.server import EndpointPlan
+    from gatekeeper.forwardauth.config.base import DialectName
     from gatekeeper.forwardauth.config.recorded import Recorded, RecordedAnswer, RecordedRequest
     from gatekeeper.forwardauth.model import Effect, RuleResult, Steps
 
@@ -39,7 +40,7 @@ NOT_RECORDED: Final = "no recorded answer fits"
 
 
 def original(
-    plan: EndpointPlan, request: RecordedRequest | str, dialect: str
+    plan: EndpointPlan, request: RecordedRequest | str, dialect: DialectName
 ) -> OriginalRequest | Rejected:
     """Return the request as the endpoint sees it, told by a proxy that it trusts."""
     message = message_of(request)

@@ -39,8 +39,9 @@ MAX_QUESTION_BYTES: Final = 1_048_576
 ASK_SECONDS: Final = 3.0
 EXPLAIN_SECONDS: Final = DECISION_SECONDS + ASK_SECONDS
 
-Answer = Mapping[str, Any]
-Ask = Callable[[Answer], Awaitable[Answer]]
+Words = Mapping[str, Any]
+"""A question or an answer, as JSON has it."""
+Ask = Callable[[Words], Awaitable[Words]]
 """Asks one worker. Raises `OSError`, `TimeoutError` or `ValueError` when it does not answer."""
 
 
@@ -65,7 +66,7 @@ class Worker:
         self._counters = (seen, *more)
         self._clock = clock
 
-    async def __call__(self, question: Answer) -> Answer:
+    async def __call__(self, question: Words) -> Words:
         match question["ask"]:
             case "ready":
                 return {"reasons": self._unready()}
@@ -86,7 +87,7 @@ class Worker:
         redactor = Redactor(secret.reveal() for secret in generation.secrets if reasons)
         return [redactor.text(reason) for reason in reasons]
 
-    async def _explain(self, asked: object) -> Answer:
+    async def _explain(self, asked: object) -> Words:
         try:
             question = Question.model_validate(asked)
         except ValidationError as error:
@@ -145,14 +146,14 @@ async def answer_on(listening: socket.socket, worker: Ask) -> None:
 def over(path: Path) -> Ask:
     """Return what asks the worker behind a socket."""
 
-    async def ask(question: Answer) -> Answer:
+    async def ask(question: Words) -> Words:
         seconds = EXPLAIN_SECONDS if question["ask"] == "explain" else ASK_SECONDS
         async with asyncio.timeout(seconds):
             reader, writer = await asyncio.open_unix_connection(path)
             try:
                 writer.write(json.dumps(question).encode() + b"\n")
                 await writer.drain()
-                told: Answer = json.loads(await reader.read())
+                told: Words = json.loads(await reader.read())
                 return told
             finally:
                 writer.close()
