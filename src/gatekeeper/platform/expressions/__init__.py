@@ -1,7 +1,8 @@
 """Conditions in CEL, templates and URLs in Jinja's syntax, and RE2 patterns.
 
 conditions.py   CEL; checked.py, protobuf.py: what an expression reads, and our own functions
-templates.py    templates      urls.py   URLs, of which each value stays in its part
+templates.py    templates: compiler.py turns their nodes into the closures of rendering.py
+urls.py         URLs, of which each value stays in its part
 filters.py      the filters and tests of templates      functions.py   what both languages call
 patterns.py     RE2            vocabulary.py, values.py, errors.py   the words of all of these
 
