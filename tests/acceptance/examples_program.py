@@ -13,7 +13,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from gatekeeper.bootstrap.forwardauth import application
+from gatekeeper.bootstrap.forwardauth.serving import application
 from gatekeeper.forwardauth.web.workers import _serve
 
 

@@ -407,7 +407,7 @@ rules:
 START: Final = """
 import os, sys
 from pathlib import Path
-from gatekeeper.bootstrap.forwardauth import serve_forwardauth
+from gatekeeper.bootstrap.forwardauth.serving import serve_forwardauth
 if __name__ == "__main__":
     sys.exit(serve_forwardauth(Path(sys.argv[1]), os.environ))
 """
