@@ -53,6 +53,9 @@ docs: $(VENV)/.installed-dev ## generate the pages of docs/reference that are ma
 bench: $(VENV)/.installed-dev ## measure create, ready and access cut beside a bare loop
 	@$(BIN)/python -m benchmarks.databases
 
+bench-forwardauth: $(VENV)/.installed-dev ## measure what a decision costs, from nginx alone to a backend's call
+	@$(BIN)/python -m benchmarks.forwardauth
+
 lock: ## pin the dependencies anew
 	@$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-annotate --no-header --universal --python-version 3.11 pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-annotate --no-header --universal --python-version 3.11 --group dev pyproject.toml -o requirements-dev.lock
@@ -61,4 +64,4 @@ lock: ## pin the dependencies anew
 clean: ## remove the virtual environment and all caches
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* .demo
 
-.PHONY: help demo demo-forwardauth up test test-slow check docs bench lock clean
+.PHONY: help demo demo-forwardauth up test test-slow check docs bench bench-forwardauth lock clean

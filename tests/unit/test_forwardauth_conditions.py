@@ -65,6 +65,29 @@ def test_error_is_judged_before_fail_before_pass(
     assert gate({"conditions": conditions}).ask(request()).outcome is outcome
 
 
+@pytest.mark.parametrize("last", [TRUE, FALSE, ERROR, NOT_BOOLEAN])
+@pytest.mark.parametrize("first", [TRUE, FALSE, ERROR, NOT_BOOLEAN])
+def test_the_first_that_does_not_hold_says_what_it_is_worth(first: str, last: str) -> None:
+    def told(sources: list[str]) -> tuple[Outcome, str]:
+        answer = gate({"conditions": {"whenAll": sources}}).ask(request())
+        return answer.outcome, answer.reason
+
+    assert told([first, last]) == (told([last]) if first == TRUE else told([first]))
+
+
+def test_conditions_are_judged_apart_when_they_are_too_long_together() -> None:
+    long = f"request.path != '{'a' * 3_000}'"
+    assert gate({"conditions": {"whenAll": [long, long]}}).ask(request()).outcome is Outcome.PASS
+    answer = gate({"conditions": {"whenAll": [long, FALSE, long]}}).ask(request())
+    assert answer.outcome is Outcome.FAIL
+
+
+def test_a_comment_ends_with_its_condition() -> None:
+    both = ["request.method == 'GET' // or 'HEAD')", FALSE]
+    assert gate({"conditions": {"whenAll": both}}).ask(request()).outcome is Outcome.FAIL
+    assert gate({"conditions": {"whenAll": both[:1] * 2}}).ask(request()).outcome is Outcome.PASS
+
+
 NO_ANSWER = BackendResponse(error="connection refused")
 ANSWERS = [
     (BackendResponse(status=200), {}, Outcome.PASS),

@@ -23,7 +23,7 @@ import pytest
 
 from acceptance.proxies.policy import ALICE, MALLORY, about
 from proxies.client import PATIENCE, Answer, ask
-from proxies.servers import KINDS, answers, free_port
+from proxies.servers import GRPC, KINDS, answers, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,17 @@ pytestmark = pytest.mark.parametrize("decided_by", ["real"], indirect=True)
 
 IDENTITY: Final = ("x-user", "x-groups", "x-email")
 OPERATIONS: Final = ("/healthz", "/readyz", "/metrics", "/explain", "/login", "/page.css")
+
+
+@pytest.fixture(scope="module", params=[*KINDS, GRPC.name])
+def name(request: pytest.FixtureRequest) -> str:
+    """Give each way a proxy asks, Envoy's by gRPC too."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def proxy(name: str, decided_by: int, real_grpc: int, start: Start) -> Proxy:
+    return start(name, real_grpc if name == GRPC.name else decided_by)
 
 
 def judged(request: Received) -> None:
@@ -359,7 +370,7 @@ def over_http_2(port: int, fields: Fields) -> bool:
     return False
 
 
-SPEAK_HTTP_2: Final = {"caddy", "traefik", "envoy", "haproxy"}
+SPEAK_HTTP_2: Final = {"caddy", "traefik", "envoy", "envoy-grpc", "haproxy"}
 """On a port without TLS; the examples of the others answer that they do not."""
 
 
