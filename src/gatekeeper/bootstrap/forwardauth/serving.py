@@ -23,7 +23,8 @@ from gatekeeper.forwardauth.adapters.watching import ConfigurationWatcher
 from gatekeeper.forwardauth.shadow import Remembered
 from gatekeeper.forwardauth.web.answering import Worker
 from gatekeeper.forwardauth.web.shadowing import LastDecided, Shadowing
-from gatekeeper.forwardauth.web.workers import Application, serve
+from gatekeeper.forwardauth.web.worker import Application
+from gatekeeper.forwardauth.web.workers import serve
 from gatekeeper.platform.telemetry.lines import LineWriter
 from gatekeeper.platform.telemetry.logs import configure_logs
 

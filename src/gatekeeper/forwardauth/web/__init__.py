@@ -7,5 +7,6 @@ The decision port (proxies ask, nobody else):
 The operations listener (people and monitoring ask):
     operations.py   its paths      page.py, pages/   its page
     answering.py    what one worker tells of itself      gathering.py   all workers as one
-Both are served by workers.py, in one process or several.
+Both are served by workers.py, in one process (worker.py) or several, at the sockets of
+listening.py.
 """
