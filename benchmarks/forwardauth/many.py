@@ -37,7 +37,7 @@ LOOK_SECONDS = 0.2
 LOAD = """
 import os, sys, time
 from pathlib import Path
-from gatekeeper.bootstrap.configuration import compile_loaded
+from gatekeeper.bootstrap.forwardauth.configuration import compile_loaded
 from gatekeeper.forwardauth.adapters.files import load
 began = time.process_time()
 compiled = compile_loaded(load(Path(sys.argv[1]), environ={}))

@@ -20,7 +20,8 @@ import sys
 from contextlib import asynccontextmanager
 from gatekeeper.forwardauth.config.server import Listen
 from gatekeeper.forwardauth.model import Reply
-from gatekeeper.forwardauth.web.workers import Application, serve
+from gatekeeper.forwardauth.web.worker import Application
+from gatekeeper.forwardauth.web.workers import serve
 
 ALLOW = Reply(200, (), b"")
 

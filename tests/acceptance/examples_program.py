@@ -13,8 +13,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from gatekeeper.bootstrap.forwardauth import application
-from gatekeeper.forwardauth.web.workers import _serve
+from gatekeeper.bootstrap.forwardauth.serving import application
+from gatekeeper.forwardauth.web.worker import serve_one
 
 
 async def main(configurations: list[Path]) -> None:
@@ -24,7 +24,7 @@ async def main(configurations: list[Path]) -> None:
     environment = dict(os.environ)
     await asyncio.gather(
         *(
-            _serve(partial(application, path, environment), one, None, None)
+            serve_one(partial(application, path, environment), one, None, None)
             for path, one in zip(configurations, listening, strict=True)
         )
     )

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from gatekeeper.forwardauth.config.server import Listen
 from gatekeeper.forwardauth.model import RawRequest, Reply
-from gatekeeper.forwardauth.web.workers import Application, serve
+from gatekeeper.forwardauth.web.worker import Application
+from gatekeeper.forwardauth.web.workers import serve
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable

@@ -294,7 +294,7 @@ async def test_the_page_shows_the_steps_and_no_credential() -> None:
         await client.post("/login", data={"token": TOKEN})
         said = await client.post("/", data={"endpoint": "app", "dialect": "nginx", "request": text})
         graph = said.text[said.text.index("<svg") : said.text.index("</svg>")]
-        assert "fail · 403" in graph
+        assert "fail · 401" in graph
         assert "<script" not in said.text
         assert said.text.count("canary") == 1  # what was typed, in its field
 
@@ -304,7 +304,7 @@ async def test_the_page_shows_the_steps_and_no_credential() -> None:
 PROGRAM = """
 import os, sys
 from pathlib import Path
-from gatekeeper.bootstrap.forwardauth import serve_forwardauth
+from gatekeeper.bootstrap.forwardauth.serving import serve_forwardauth
 sys.exit(serve_forwardauth(Path(sys.argv[1]), dict(os.environ)))
 """
 

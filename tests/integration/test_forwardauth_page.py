@@ -45,7 +45,7 @@ async def test_a_decision_is_shown_as_a_graph_of_its_steps(page: Page, tmp_path:
     await page.get_by_label("The request").fill(REQUEST)
     await page.get_by_role("button", name="Explain").click()
 
-    assert await page.locator("#outcome").inner_text() == "fail · 403"
+    assert await page.locator("#outcome").inner_text() == "fail · 401"
     nodes = page.locator("svg .node")
     assert await nodes.count() >= 3
     boxes = [await node.bounding_box() for node in await nodes.all()]

@@ -8,7 +8,16 @@ from typing import Final
 
 from gatekeeper.forwardauth.adapters import language
 from gatekeeper.forwardauth.vocabulary import NAMES
-from gatekeeper.platform.expressions import conditions, filters, patterns, templates, urls, values
+from gatekeeper.platform.expressions import (
+    compiler,
+    conditions,
+    filters,
+    patterns,
+    rendering,
+    templates,
+    urls,
+    values,
+)
 
 PAGE: Final = (
     Path(__file__).parents[2] / "docs" / "reference" / "forwardauth-expressions.md"
@@ -33,7 +42,7 @@ def test_every_name_and_its_kind_is_in_the_reference() -> None:
 
 
 def test_every_function_is_in_the_reference() -> None:
-    assert named("function") == set(templates.FUNCTIONS)
+    assert named("function") == set(compiler.FUNCTIONS)
 
 
 def test_every_filter_is_in_the_reference() -> None:
@@ -56,8 +65,8 @@ def test_the_limits_are_those_of_the_code() -> None:
         10_000,
         templates.MAX_TEMPLATE_CHARS,
         values.MAX_TEXT_CHARS,
-        templates.MAX_ITERATIONS,
-        templates.MAX_NESTED_LOOPS,
+        rendering.MAX_ITERATIONS,
+        compiler.MAX_NESTED_LOOPS,
         64,
         urls.MAX_URL_CHARS,
         patterns.MAX_PATTERN_CHARS,

@@ -122,6 +122,34 @@ def test_a_credential_that_stands_twice_is_not_judged(query: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("condition", "query", "cookie"),
+    [
+        ("size(request.query) > 0", "a=1&a=2", ""),
+        ("request.query.exists(k, k == 'debug')", "debug=1&debug=1", ""),
+        ("lookup(request.query, request.method) == '1'", "GET=1&GET=2", ""),
+        ("lookup(request.query, 'debug') == '1'", "debug=1&debug=2", ""),
+        ("lookup(request.cookies, 'debug') == 'on'", "", "debug=on; debug=off"),
+        ("'debug' in request.cookies", "", "debug=off; debug=on"),
+        ("size(request.cookies) > 0", "", "a=1; a=2"),
+    ],
+)
+def test_a_refusal_is_not_avoided_by_saying_a_thing_twice(
+    condition: str, query: str, cookie: str
+) -> None:
+    """What stands twice has no single value, and what is left out would be as if not there."""
+    one = gate({"conditions": {"failWhen": [condition]}})
+    said = request(query=query, headers={"cookie": cookie} if cookie else {})
+    answer = one.ask(said)
+    assert (answer.outcome, answer.status) == (Outcome.FAIL, 400)
+
+
+def test_what_nobody_reads_may_stand_twice() -> None:
+    one = gate({"conditions": {"failWhen": ["lookup(request.query, 'debug') == '1'", "lookup(request.cookies, 'debug') == 'on'"]}})  # fmt: skip
+    said = request(query="a=1&a=2", headers={"cookie": "a=1; a=2; debug=off; debug=off"})
+    assert one.ask(said).status == 200
+
+
+@pytest.mark.parametrize(
     ("headers", "query"),
     [({}, "key=%zz"), ({}, "other=%ff"), ({}, "&".join(["a=b"] * 257)), ({"cookie": "; ".join(["a=b"] * 257)}, "")],
 )  # fmt: skip

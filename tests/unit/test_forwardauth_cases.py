@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from gatekeeper.bootstrap.configuration import first_generation, next_generation
-from gatekeeper.bootstrap.rehearsal import run_tables
+from gatekeeper.bootstrap.forwardauth.configuration import first_generation, next_generation
+from gatekeeper.bootstrap.forwardauth.rehearsal import run_tables
 from gatekeeper.entrypoints.passctrl.main import app
 from gatekeeper.forwardauth.adapters.files import load
 from gatekeeper.forwardauth.adapters.tables import read_files

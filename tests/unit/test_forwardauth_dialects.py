@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gatekeeper.forwardauth.config.checks import MOUNTS
 from gatekeeper.forwardauth.dialects import DIALECTS, Mount, mount
 from gatekeeper.forwardauth.model import Answer, OriginalRequest, Outcome, RawRequest, Rejected
 from gatekeeper.forwardauth.request.reading import Reading
@@ -432,6 +433,10 @@ def test_no_user_agent_and_no_path_is_magic() -> None:
     assert understood("nginx", [*FORWARDED, probe]).fields == dict([probe])
     for target in (b"/healthz", b"/readyz", b"/metrics", b"/", b"", b"*"):
         assert mount(target) is None
+
+
+def test_no_endpoint_may_have_the_name_of_a_mount() -> None:
+    assert DIALECTS.keys() == MOUNTS
 
 
 @pytest.mark.parametrize(

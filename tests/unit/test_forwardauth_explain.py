@@ -10,10 +10,10 @@ import pytest
 from factories.decisions import BEARER, NOW, compiled, endpoint
 from gatekeeper.forwardauth.agents.memory import Memory
 from gatekeeper.forwardauth.config.recorded import Question
-from gatekeeper.forwardauth.explain import explain
 from gatekeeper.forwardauth.model import Outcome, Rejected, RuleResult
-from gatekeeper.forwardauth.recorded import replay
-from gatekeeper.forwardauth.request.message import read_message
+from gatekeeper.forwardauth.rehearsal.explaining import explain
+from gatekeeper.forwardauth.rehearsal.message import read_message
+from gatekeeper.forwardauth.rehearsal.replaying import replay
 from gatekeeper.wire.forwardauth import DecisionExplained
 
 TRUSTED = {"forwardProxyPolicy": {"trustedProxyIPs": ["10.0.0.0/8"]}}

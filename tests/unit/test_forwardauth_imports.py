@@ -19,7 +19,7 @@ HEAVY = ("fastapi", "starlette", "psycopg", "typer", "redis", "grpc", "google.pr
         "gatekeeper.forwardauth.adapters.backends",
         "gatekeeper.forwardauth.adapters.tokens",
         "gatekeeper.forwardauth.adapters.sessions",
-        "gatekeeper.bootstrap.forwardauth",
+        "gatekeeper.bootstrap.forwardauth.serving",
     ],
 )
 def test_a_module_loads_no_library_it_does_not_use(module: str) -> None:

@@ -11,7 +11,8 @@ import structlog
 
 from factories.decisions import NOW, compiled, endpoint
 from fakes.backends import FakeBackends, answered
-from gatekeeper.bootstrap import forwardauth as wiring
+from gatekeeper.bootstrap.forwardauth import candidate as wiring
+from gatekeeper.bootstrap.forwardauth.serving import application as wired
 from gatekeeper.forwardauth.agents.memory import Memory
 from gatekeeper.forwardauth.dialects import DIALECTS
 from gatekeeper.forwardauth.model import RawRequest, Reply
@@ -272,13 +273,13 @@ async def test_what_is_counted_is_given_to_prometheus() -> None:
 async def test_a_candidate_may_come_late_be_broken_and_change_and_the_active_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wiring, "CANDIDATE_SECONDS", 0.02)
+    monkeypatch.setattr(wiring, "RETRY_SECONDS", 0.02)
     active, candidate = tmp_path / "config.json", tmp_path / "candidate.json"
     server = {"shadow": {"config": "candidate.json"}, "logging": {"decisions": False}}
     active.write_text(json.dumps({**configuration(OPEN), "server": server}))
     headers = [(name.encode(), value.encode()) for name, value in TOLD.items()]
 
-    async with wiring.application(active, {}) as application:
+    async with wired(active, {}) as application:
         assert application.background is not None
         assert application.operated is not None
         background = asyncio.ensure_future(application.background())

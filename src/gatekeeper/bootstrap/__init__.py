@@ -5,9 +5,7 @@ control_plane.py   the control plane, wired         agent.py     an agent, wired
 agents.py          the agents as it reaches them    target.py    setting up and checking a target
 identity.py        who may call it, wired           store.py     setting up the store
 housekeeping.py    what it counts and tells         aliases.py   settings' names of the first design
-forwardauth.py     the decision service, wired      configuration.py   its configuration
-outbound.py        what it calls
-rehearsal.py       it is explained and tested, without serving
+forwardauth/       forward auth, wired; all the others are of databases
 
 Each name is imported when it is first used: a process of one plane loads nothing of another.
 """
@@ -19,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from gatekeeper.bootstrap.agent import agent_app, poll_for_jobs
-    from gatekeeper.bootstrap.configuration import check_configuration
     from gatekeeper.bootstrap.control_plane import control_plane_app
-    from gatekeeper.bootstrap.forwardauth import serve_forwardauth
+    from gatekeeper.bootstrap.forwardauth.configuration import check_configuration
+    from gatekeeper.bootstrap.forwardauth.rehearsal import explain_request, run_tables
+    from gatekeeper.bootstrap.forwardauth.serving import serve_forwardauth
     from gatekeeper.bootstrap.keys import Keys, make_keys
-    from gatekeeper.bootstrap.rehearsal import explain_request, run_tables
     from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
     from gatekeeper.bootstrap.store import migrate_store, prepare_store
     from gatekeeper.bootstrap.target import (
@@ -66,12 +64,12 @@ _HOMES: Final = {
     "agent_app": "agent",
     "poll_for_jobs": "agent",
     "control_plane_app": "control_plane",
-    "check_configuration": "configuration",
-    "serve_forwardauth": "forwardauth",
+    "check_configuration": "forwardauth.configuration",
+    "serve_forwardauth": "forwardauth.serving",
     "Keys": "keys",
     "make_keys": "keys",
-    "explain_request": "rehearsal",
-    "run_tables": "rehearsal",
+    "explain_request": "forwardauth.rehearsal",
+    "run_tables": "forwardauth.rehearsal",
     "AgentSettings": "settings",
     "ControlPlaneSettings": "settings",
     "load_settings": "settings",

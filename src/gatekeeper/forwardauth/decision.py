@@ -14,6 +14,7 @@ from gatekeeper.forwardauth.agents.admission import admit
 from gatekeeper.forwardauth.agents.evaluation import Evaluation
 from gatekeeper.forwardauth.agents.forward_policy import forwarded_headers
 from gatekeeper.forwardauth.agents.response import respond
+from gatekeeper.forwardauth.agents.server import NO_NAMES
 from gatekeeper.forwardauth.agents.variables import assign
 from gatekeeper.forwardauth.errors import EvaluationError
 from gatekeeper.forwardauth.model import NOTHING, Answer, Outcome, Rejected, Scope
@@ -75,18 +76,27 @@ def _admitted(plan: EndpointPlan, evaluation: Evaluation) -> tuple[Credential, .
     try:
         for name, view in plan.views:
             values[name] = view(request)
-        if plan.parameters and request.raw_query and (repeated := _repeated(plan, request)):
-            return Rejected(AMBIGUOUS, repeated)
+        if ambiguous := _ambiguous(plan, request):
+            return Rejected(AMBIGUOUS, ambiguous)
         return admit(plan.admission, request)
     except EvaluationError as error:
         return Rejected(AMBIGUOUS, str(error))
 
 
-def _repeated(plan: EndpointPlan, request: OriginalRequest) -> str | None:
-    """Find a parameter that is read by name and stands twice: neither can be believed."""
-    for name, given in views.query_all(request).items():
-        if len(given) > 1 and name in plan.parameters:
-            return f"the parameter {name} stands more than once, and is read by name"
+def _ambiguous(plan: EndpointPlan, request: OriginalRequest) -> str | None:
+    """Find a parameter or cookie that is read and has no single value: none can be believed.
+
+    Left out of what a rule reads it would be as if it were not there, and the application takes
+    one of its values.
+    """
+    if plan.parameters != NO_NAMES and request.raw_query:
+        for name, given in views.query_all(request).items():
+            if len(given) > 1 and (plan.parameters is None or name in plan.parameters):
+                return f"the parameter {name} stands more than once, and is read"
+    if plan.cookies != NO_NAMES and b"cookie" in request.fields:
+        for name in views.ambiguous_cookies(request):
+            if plan.cookies is None or name in plan.cookies:
+                return f"the cookie {name} has more than one value, and is read"
     return None
 
 

@@ -18,7 +18,7 @@ from gatekeeper.forwardauth.agents.chain import compile_chain
 from gatekeeper.forwardauth.agents.compiling import Compiler, Fault, reads_of
 from gatekeeper.forwardauth.agents.execution import Bounds, RulePlan, compile_rule
 from gatekeeper.forwardauth.agents.response import compile_response
-from gatekeeper.forwardauth.agents.server import EndpointPlan, Generation
+from gatekeeper.forwardauth.agents.server import EndpointPlan, Generation, Names
 from gatekeeper.forwardauth.checking import check_endpoint, check_rule
 from gatekeeper.forwardauth.model import SkippedDefinition
 from gatekeeper.forwardauth.request import views
@@ -182,11 +182,12 @@ def _endpoint(
         seconds=config.cache.result_ttl,
     )
     reads = reads_of(variables).union(response.reads, *(rule.reads for rule in rules))
+    cookies = _names_read("request.cookies", reads)
     if chain.caching is not None:
         reads |= set(chain.caching.reads)
     check_endpoint(variables, rules, response.reads, compiler)
     names = {read[0] for read in reads}
-    by_name = {read[1] for read in reads if read[0] == "request.query" and len(read) > 1}
+    parameters = _names_read("request.query", reads)
     return EndpointPlan(
         name=name,
         reading=reading_of(config),
@@ -198,7 +199,10 @@ def _endpoint(
             if key in names
         },
         views=tuple((view, VIEWS[view]) for view in sorted(names & VIEWS.keys())),
-        parameters=frozenset(by_name.union(config.authentication.allow.query)),
+        parameters=None
+        if parameters is None
+        else parameters.union(config.authentication.allow.query),
+        cookies=cookies,
         reads_now="now" in names,
         reads_id="request.id" in names,
         variables=variables,
@@ -214,6 +218,12 @@ _EMPTY: Final[Mapping[str, Any]] = {
     "forward.headers": {},
 }
 """What these are before anything wrote them."""
+
+
+def _names_read(of: str, reads: Iterable[Read]) -> Names:
+    """Name the parameters or cookies that are read."""
+    paths = [read[1:] for read in reads if read[0] == of]
+    return None if () in paths else frozenset(path[0] for path in paths)
 
 
 def _credentials(config: Endpoint) -> Iterable[Read]:

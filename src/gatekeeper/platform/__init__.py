@@ -6,6 +6,7 @@
     policy/     policy files and CEL conditions           telemetry/  logs, metrics, traces
     tasks/      asyncio tasks, in the background or waiting
     documents/  YAML, TOML and JSON, with lines
+    expressions/  CEL, templates and patterns             pages/      HTML from templates
     outbound/   HTTP to whom a configuration names        valkey/     a cache that processes share
 
 Nothing here knows a plane.

@@ -23,7 +23,7 @@ import pytest
 
 from acceptance.proxies.policy import ALICE, MALLORY, about
 from proxies.client import PATIENCE, Answer, ask
-from proxies.servers import KINDS, answers, free_port
+from proxies.servers import GRPC, KINDS, answers, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,17 @@ pytestmark = pytest.mark.parametrize("decided_by", ["real"], indirect=True)
 
 IDENTITY: Final = ("x-user", "x-groups", "x-email")
 OPERATIONS: Final = ("/healthz", "/readyz", "/metrics", "/explain", "/login", "/page.css")
+
+
+@pytest.fixture(scope="module", params=[*KINDS, GRPC.name])
+def name(request: pytest.FixtureRequest) -> str:
+    """Give each way a proxy asks, Envoy's by gRPC too."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def proxy(name: str, decided_by: int, real_grpc: int, start: Start) -> Proxy:
+    return start(name, real_grpc if name == GRPC.name else decided_by)
 
 
 def judged(request: Received) -> None:
@@ -135,13 +146,13 @@ def test_a_bypass_gets_nothing_but_what_was_judged(
     assert len(application.received) <= 1  # alice's
 
 
-@pytest.mark.parametrize("agent", ["GoogleHC/1.0", "kube-probe/1.33", "ELB-HealthChecker/2.0"])
 @pytest.mark.parametrize("path", ["/ping", "/ready", "/oauth2/auth", "/.well-known/x", *OPERATIONS])
 def test_no_path_and_no_agent_needs_no_credential(
-    proxy: Proxy, application: Application, path: str, agent: str
+    proxy: Proxy, application: Application, path: str
 ) -> None:
     """CVE-2026-34457; and nothing of operations is where a client of the proxy comes."""
-    assert ask(proxy.port, path, f"User-Agent: {agent}").status == 401
+    for agent in ("GoogleHC/1.0", "kube-probe/1.33", "ELB-HealthChecker/2.0"):
+        assert ask(proxy.port, path, f"User-Agent: {agent}").status == 401
     assert application.received == []
 
 
@@ -359,7 +370,7 @@ def over_http_2(port: int, fields: Fields) -> bool:
     return False
 
 
-SPEAK_HTTP_2: Final = {"caddy", "traefik", "envoy", "haproxy"}
+SPEAK_HTTP_2: Final = {"caddy", "traefik", "envoy", "envoy-grpc", "haproxy"}
 """On a port without TLS; the examples of the others answer that they do not."""
 
 
@@ -396,7 +407,7 @@ rules:
 START: Final = """
 import os, sys
 from pathlib import Path
-from gatekeeper.bootstrap.forwardauth import serve_forwardauth
+from gatekeeper.bootstrap.forwardauth.serving import serve_forwardauth
 if __name__ == "__main__":
     sys.exit(serve_forwardauth(Path(sys.argv[1]), os.environ))
 """

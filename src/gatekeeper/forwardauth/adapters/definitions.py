@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from gatekeeper.forwardauth.adapters.problems import problem_at, problems_in
 from gatekeeper.forwardauth.config import RuleDocument
 from gatekeeper.forwardauth.config.checks import check_endpoint, check_rule
-from gatekeeper.forwardauth.errors import Problem
 from gatekeeper.forwardauth.model import SkippedDefinition
-from gatekeeper.platform.documents import dotted, find_faults, nearest
+from gatekeeper.platform.documents import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from gatekeeper.forwardauth.config import Endpoint, Rule, Server
+    from gatekeeper.forwardauth.errors import Problem
     from gatekeeper.platform.documents import Document, Location
 
 _KINDS: Final = {"rules": "rule", "endpoints": "endpoint"}
@@ -36,10 +37,7 @@ class _Definition:
     value: Any
 
     def problem(self, location: Location, message: str, near: str | None = None) -> Problem:
-        where = (self.section, self.name, *location)
-        return Problem(
-            place=self.document.place(where), key=dotted(where), message=message, near=near
-        )
+        return problem_at(self.document, (self.section, self.name, *location), message, near)
 
 
 @dataclass(slots=True)
@@ -96,12 +94,12 @@ def sort_out(documents: Iterable[Document], server: Server | None) -> Sorted:
 
 def _definitions(document: Document, problems: list[Problem]) -> Iterator[_Definition]:
     if not isinstance(document.value, dict):
-        problems.append(_problem(document, (), "expected a mapping with endpoints and rules"))
+        problems.append(problem_at(document, (), "expected a mapping with endpoints and rules"))
         return
     for section in _KINDS:
         value = document.value.get(section)
         if value is not None and not isinstance(value, dict):
-            problems.append(_problem(document, (section,), "expected a mapping of names"))
+            problems.append(problem_at(document, (section,), "expected a mapping of names"))
         elif value is not None:
             for name, one in value.items():
                 yield _Definition(document=document, section=section, name=name, value=one)
@@ -113,18 +111,10 @@ def check_keys(document: Document, model: type[BaseModel]) -> list[Problem]:
         return []
     known = [field.alias or name for name, field in model.model_fields.items()]
     return [
-        _problem(document, (key,), "this key is not known here", nearest(key, known))
+        problem_at(document, (key,), "this key is not known here", nearest(key, known))
         for key in document.value
         if key not in known
     ]
-
-
-def _problem(
-    document: Document, location: Location, message: str, near: str | None = None
-) -> Problem:
-    return Problem(
-        place=document.place(location), key=dotted(location) or "-", message=message, near=near
-    )
 
 
 def _only(copies: list[_Definition], result: Sorted) -> Any:  # noqa: ANN401  # a rule or endpoint
@@ -138,16 +128,7 @@ def _only(copies: list[_Definition], result: Sorted) -> Any:  # noqa: ANN401  # 
     try:
         parsed = RuleDocument.model_validate(whole)
     except ValidationError as error:
-        faults = find_faults(error, RuleDocument, whole)
-        problems = [
-            Problem(
-                place=one.document.place(fault.location),
-                key=dotted(fault.location),
-                message=fault.message,
-                near=fault.near,
-            )
-            for fault in faults
-        ]
+        problems = [*problems_in(one.document, error, RuleDocument, whole)]
         result.skip(copies, _reason(problems), problems)
         return None
     return getattr(parsed, one.section)[one.name]

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from gatekeeper.forwardauth.adapters import sources
 from gatekeeper.forwardauth.adapters.definitions import check_keys, sort_out
 from gatekeeper.forwardauth.adapters.environment import PREFIX, overlay
+from gatekeeper.forwardauth.adapters.problems import problem_at, unreadable
 from gatekeeper.forwardauth.config import Configuration, RuleDocument, Server
 from gatekeeper.forwardauth.config.loaded import Loaded
 from gatekeeper.forwardauth.errors import ConfigurationError, Problem
@@ -85,15 +86,11 @@ def _main(path: Path) -> Document:
     try:
         main = read_document(path)
     except DocumentError as error:
-        raise ConfigurationError([_unreadable(error)]) from error
+        raise ConfigurationError([unreadable(error)]) from error
     if not isinstance(main.value, dict):
         message = "expected a mapping with server, endpoints and rules"
-        raise ConfigurationError([Problem(place=main.place(()), key="-", message=message)])
+        raise ConfigurationError([problem_at(main, (), message)])
     return main
-
-
-def _unreadable(error: DocumentError) -> Problem:
-    return Problem(place=error.place, key="-", message=error.what)
 
 
 def _server(main: Document, environ: Mapping[str, str]) -> tuple[Server | None, list[Problem]]:
@@ -103,9 +100,7 @@ def _server(main: Document, environ: Mapping[str, str]) -> tuple[Server | None, 
     if block is None:
         block = {}
     if not isinstance(block, dict):
-        message = "expected a mapping"
-        problem = Problem(place=main.place(("server",)), key="server", message=message)
-        return None, [*problems, problem]
+        return None, [*problems, problem_at(main, ("server",), "expected a mapping")]
     over = overlay(block, environ)
     problems += over.problems
     try:
@@ -160,7 +155,7 @@ class _Reading:
                 if self._is_the_rules_file(file):
                     self._lacks(("server", "rules", "rulesFile"), error)
                     continue
-                self.problems.append(_unreadable(error))
+                self.problems.append(unreadable(error))
                 self.skipped.append(
                     SkippedDefinition("document", file.name, error.what, (str(file),))
                 )
@@ -230,8 +225,7 @@ class _Reading:
         self._refuse(where, error.detail)
 
     def _refuse(self, where: Location, message: str) -> None:
-        place = self.main.place(where)
-        self.fatal.append(Problem(place=place, key=dotted(where), message=message))
+        self.fatal.append(problem_at(self.main, where, message))
 
 
 def _found(package: str) -> bool:

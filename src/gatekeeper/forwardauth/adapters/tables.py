@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from gatekeeper.forwardauth.adapters import sources
+from gatekeeper.forwardauth.adapters.problems import problems_in, unreadable
 from gatekeeper.forwardauth.config.recorded import Case, Cases
-from gatekeeper.forwardauth.errors import ConfigurationError, Problem
-from gatekeeper.platform.documents import DocumentError, dotted, find_faults, read_document
+from gatekeeper.forwardauth.errors import ConfigurationError
+from gatekeeper.platform.documents import DocumentError, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from gatekeeper.forwardauth.config.server import Server
+    from gatekeeper.forwardauth.errors import Problem
     from gatekeeper.platform.documents import Document
 
 
@@ -37,7 +39,7 @@ def read_tables(main: Path, server: Server) -> tuple[Table, ...]:
     try:
         files = sources.case_files(main, server)
     except DocumentError as error:
-        raise ConfigurationError([_unreadable(error)]) from error
+        raise ConfigurationError([unreadable(error)]) from error
     return read_files(files)
 
 
@@ -49,14 +51,10 @@ def read_files(files: Sequence[Path]) -> tuple[Table, ...]:
         try:
             tables.append(_read(file, problems))
         except DocumentError as error:
-            problems.append(_unreadable(error))
+            problems.append(unreadable(error))
     if problems:
         raise ConfigurationError(problems)
     return tuple(tables)
-
-
-def _unreadable(error: DocumentError) -> Problem:
-    return Problem(place=error.place, key="-", message=error.what)
 
 
 def _read(file: Path, problems: list[Problem]) -> Table:
@@ -64,13 +62,5 @@ def _read(file: Path, problems: list[Problem]) -> Table:
     try:
         return Table(tuple(Cases.model_validate(document.value).cases), document)
     except ValidationError as error:
-        problems += (
-            Problem(
-                place=document.place(fault.location),
-                key=dotted(fault.location) or "-",
-                message=fault.message,
-                near=fault.near,
-            )
-            for fault in find_faults(error, Cases, document.value)
-        )
+        problems += problems_in(document, error, Cases, document.value)
         return Table((), document)

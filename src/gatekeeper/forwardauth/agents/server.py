@@ -7,7 +7,7 @@ There is no state in which nothing is configured and something is allowed.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gatekeeper.forwardauth.model import SkippedDefinition
 
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.secret import Secret
 
 
+Names = frozenset[str] | None
+"""Some names; None: every name, as they are read all together."""
+NO_NAMES: Final[Names] = frozenset()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointPlan:
     """An endpoint, compiled: what its agents need, and of the request what anything reads."""
@@ -34,8 +39,10 @@ class EndpointPlan:
     """Whether anything hands X-Forwarded-* on."""
     constants: Mapping[str, Any]
     views: tuple[tuple[str, Callable[[OriginalRequest], Any]], ...]
-    parameters: frozenset[str]
-    """Query parameters that are read by name, and so may stand only once."""
+    parameters: Names
+    """Query parameters that are read, and so may stand only once."""
+    cookies: Names
+    """Cookies that expressions read, and so may have only one value."""
     reads_now: bool
     reads_id: bool
     variables: tuple[tuple[str, Expression], ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -80,6 +80,8 @@ Source = Annotated[str, StringConstraints(min_length=1, max_length=MAX_EXPRESSIO
 """CEL, or a template when it contains `{{`."""
 Template = Annotated[str, StringConstraints(max_length=MAX_EXPRESSION_CHARS)]
 Status = Annotated[int, Field(ge=200, le=599)]
+DialectName = Literal["generic", "nginx", "ingress-nginx", "traefik", "caddy", "envoy", "haproxy"]
+"""How proxies ask. All but the generic one are also the first segment of a path (`dialects/`)."""
 
 Variables = Annotated[dict[VariableName, Source], Field(max_length=MAX_ITEMS)]
 Copied = Annotated[dict[HeaderName, Template | None], Field(max_length=MAX_ITEMS)]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 from urllib.parse import urlsplit
 
+from gatekeeper.forwardauth.config.base import DialectName
 from gatekeeper.forwardauth.config.rule import (
     BasicMatch,
     BearerMatch,
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
     from gatekeeper.forwardauth.config.rule import Match, Rule
     from gatekeeper.forwardauth.config.server import Server
 
-MOUNTS: Final = frozenset(
-    {"auth", "caddy", "envoy", "haproxy", "ingress-nginx", "nginx", "traefik"}
-)
+MOUNTS: Final = frozenset({"auth", *get_args(DialectName)} - {"generic"})
 """First segments of paths that are taken: no endpoint has such a name."""
 
 

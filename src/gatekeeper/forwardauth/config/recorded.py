@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, model_validator
 
-from gatekeeper.forwardauth.config.base import MAX_ITEMS, Name, Strict, VariableName
+from gatekeeper.forwardauth.config.base import MAX_ITEMS, DialectName, Name, Strict, VariableName
 
 MAX_TEXT_CHARS = 65_536
 MAX_CASES = 2_000
@@ -18,7 +18,6 @@ MAX_CASES = 2_000
 CLIENT = "203.0.113.7"
 """Who asks when nobody is named (an address of RFC 5737, for documentation)."""
 
-DialectName = Literal["generic", "nginx", "ingress-nginx", "traefik", "caddy", "envoy", "haproxy"]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS)]
 HeaderText = Annotated[str, StringConstraints(pattern=r"^[^\r\n\x00]*$", max_length=MAX_TEXT_CHARS)]
 Headers = Annotated[

@@ -2,7 +2,7 @@
 
 A dialect has a mount of its own, so that nothing in a request decides how it is read, and a
 closed list of headers. `dialect.py` says what one is, `replies.py` what proxies can carry,
-`x_forwarded.py` has the words most of them use.
+`x_forwarded.py` has the words most of them use. Envoy by gRPC (`envoy_grpc.py`) has no mount.
 """
 
 from __future__ import annotations

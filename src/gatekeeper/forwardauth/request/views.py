@@ -86,17 +86,27 @@ def cookies(original: OriginalRequest) -> dict[str, str]:
     domain can add one. Only space and tab are trimmed: what Unicode calls a space is a part of
     the name, else a cookie could take on the name of another.
     """
+    found, ambiguous = _cookies(original)
+    return {name: value for name, value in found.items() if name not in ambiguous}
+
+
+def ambiguous_cookies(original: OriginalRequest) -> set[str]:
+    """Return the names of those that `cookies` leaves out."""
+    return _cookies(original)[1]
+
+
+def _cookies(original: OriginalRequest) -> tuple[dict[str, str], set[str]]:
+    found: dict[str, str] = {}
+    ambiguous: set[str] = set()
     raw = original.fields.get(b"cookie")
     if not raw:
-        return {}
+        return found, ambiguous
     pairs = raw.decode("latin-1").split(";", MAX_COOKIES)
     if len(pairs) > MAX_COOKIES:
         msg = f"request.cookies: more than {MAX_COOKIES} cookies"
         raise EvaluationError(msg)
-    found: dict[str, str] = {}
-    ambiguous: set[str] = set()
     for pair in pairs:
         name, equals, value = pair.strip(" \t").partition("=")
         if equals and found.setdefault(name, value) != value:
             ambiguous.add(name)
-    return {name: value for name, value in found.items() if name not in ambiguous}
+    return found, ambiguous

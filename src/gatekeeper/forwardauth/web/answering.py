@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import structlog
 from pydantic import ValidationError
 
-from gatekeeper.forwardauth import recorded
 from gatekeeper.forwardauth.config.recorded import Question
-from gatekeeper.forwardauth.explain import explain
 from gatekeeper.forwardauth.redaction import Redactor
+from gatekeeper.forwardauth.rehearsal import replaying
+from gatekeeper.forwardauth.rehearsal.explaining import explain
 from gatekeeper.forwardauth.service import DECISION_SECONDS
 
 if TYPE_CHECKING:
@@ -39,8 +39,9 @@ MAX_QUESTION_BYTES: Final = 1_048_576
 ASK_SECONDS: Final = 3.0
 EXPLAIN_SECONDS: Final = DECISION_SECONDS + ASK_SECONDS
 
-Answer = Mapping[str, Any]
-Ask = Callable[[Answer], Awaitable[Answer]]
+Words = Mapping[str, Any]
+"""A question or an answer, as JSON has it."""
+Ask = Callable[[Words], Awaitable[Words]]
 """Asks one worker. Raises `OSError`, `TimeoutError` or `ValueError` when it does not answer."""
 
 
@@ -65,7 +66,7 @@ class Worker:
         self._counters = (seen, *more)
         self._clock = clock
 
-    async def __call__(self, question: Answer) -> Answer:
+    async def __call__(self, question: Words) -> Words:
         match question["ask"]:
             case "ready":
                 return {"reasons": self._unready()}
@@ -86,7 +87,7 @@ class Worker:
         redactor = Redactor(secret.reveal() for secret in generation.secrets if reasons)
         return [redactor.text(reason) for reason in reasons]
 
-    async def _explain(self, asked: object) -> Answer:
+    async def _explain(self, asked: object) -> Words:
         try:
             question = Question.model_validate(asked)
         except ValidationError as error:
@@ -101,13 +102,13 @@ class Worker:
         )
 
         async def perform(effect: Effect) -> Any:  # noqa: ANN401  # by the effect
-            found = recorded.answer(effect, question)
+            found = replaying.answer(effect, question)
             if found is None and question.live:
                 return await self._decider.perform_aside(effect)
-            return recorded.refusal(effect) if found is None else found
+            return replaying.refusal(effect) if found is None else found
 
         async with asyncio.timeout(DECISION_SECONDS):
-            explained = await recorded.run(steps, perform)
+            explained = await replaying.run(steps, perform)
         return {"explained": explained.model_dump(mode="json", by_alias=True)}
 
 
@@ -145,14 +146,14 @@ async def answer_on(listening: socket.socket, worker: Ask) -> None:
 def over(path: Path) -> Ask:
     """Return what asks the worker behind a socket."""
 
-    async def ask(question: Answer) -> Answer:
+    async def ask(question: Words) -> Words:
         seconds = EXPLAIN_SECONDS if question["ask"] == "explain" else ASK_SECONDS
         async with asyncio.timeout(seconds):
             reader, writer = await asyncio.open_unix_connection(path)
             try:
                 writer.write(json.dumps(question).encode() + b"\n")
                 await writer.drain()
-                told: Answer = json.loads(await reader.read())
+                told: Words = json.loads(await reader.read())
                 return told
             finally:
                 writer.close()

@@ -13,7 +13,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 
 if TYPE_CHECKING:
-    from gatekeeper.forwardauth.web.answering import Answer, Ask
+    from gatekeeper.forwardauth.web.answering import Ask, Words
 
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 """A sample: its name and labels."""
@@ -35,15 +35,15 @@ class Gathering:
             reasons += [f"worker {number} does not answer"] if said is None else said["reasons"]
         return tuple(dict.fromkeys(reasons))
 
-    async def recent(self, correlation_id: str) -> Answer | None:
+    async def recent(self, correlation_id: str) -> Words | None:
         """Find a decision that was made a short while ago, whichever worker made it."""
         for said in await self._all({"ask": "recent", "id": correlation_id}):
             if said is not None and said["found"] is not None:
-                found: Answer = said["found"]
+                found: Words = said["found"]
                 return found
         return None
 
-    async def explain(self, question: object) -> Answer | None:
+    async def explain(self, question: object) -> Words | None:
         """Have one worker explain; None when none answers."""
         for ask in self._workers:
             said = await _asked(ask, {"ask": "explain", "question": question})
@@ -53,34 +53,31 @@ class Gathering:
 
     async def metrics(self) -> bytes:
         """Return what all workers counted, in the text format of Prometheus."""
+        gauges: list[dict[_Key, float]] = []
         said = await self._all({"ask": "metrics"})
         for counted, told in zip(self._counted, said, strict=True):
+            gauges.append({})
             if told is not None:
-                counted.take(
-                    told["worker"], self._samples(told["families"], _GAUGE, is_gauge=False)
-                )
-        gauges = [
-            {} if told is None else dict(self._samples(told["families"], _GAUGE, is_gauge=True))
-            for told in said
-        ]
+                families: Sequence[Mapping[str, Any]] = told["families"]
+                self._families |= {one["name"]: (one["help"], one["type"]) for one in families}
+                gauges[-1] |= _samples(one for one in families if one["type"] == _GAUGE)
+                counts = _samples(one for one in families if one["type"] != _GAUGE)
+                counted.take(told["worker"], counts)
         registry = CollectorRegistry()
         registry.register(_Collected(self._families, self._counted, gauges))
         return generate_latest(registry)
 
-    def _samples(
-        self, families: Iterable[Mapping[str, Any]], kind: str, *, is_gauge: bool
-    ) -> Iterator[tuple[_Key, float]]:
-        for family in families:
-            self._families[family["name"]] = (family["help"], family["type"])
-            if (family["type"] == kind) is is_gauge:
-                for name, labels, value in family["samples"]:
-                    yield (name, tuple(labels.items())), value
-
-    async def _all(self, question: Answer) -> list[Answer | None]:
+    async def _all(self, question: Words) -> list[Words | None]:
         return list(await asyncio.gather(*(_asked(ask, question) for ask in self._workers)))
 
 
-async def _asked(ask: Ask, question: Answer) -> Answer | None:
+def _samples(families: Iterable[Mapping[str, Any]]) -> Iterator[tuple[_Key, float]]:
+    for family in families:
+        for name, labels, value in family["samples"]:
+            yield (name, tuple(labels.items())), value
+
+
+async def _asked(ask: Ask, question: Words) -> Words | None:
     try:
         return await ask(question) or None
     except (OSError, TimeoutError, ValueError):

@@ -13,9 +13,9 @@ from functools import cache
 from hashlib import blake2b
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
-from gatekeeper.forwardauth.dialects.telling import NAMES
+from gatekeeper.forwardauth.config.base import DialectName
 from gatekeeper.platform.pages import Pages
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def ask(
         "explain.html",
         endpoint=endpoint,
         dialect=dialect,
-        dialects=NAMES,
+        dialects=get_args(DialectName),
         request=request or EXAMPLE,
         problems=problems,
         explained=explained,

@@ -13,11 +13,12 @@ from urllib.parse import quote as percent_encode
 
 from jinja2 import nodes
 
+from gatekeeper.platform.expressions.compiler import Compiler
 from gatekeeper.platform.expressions.errors import ExpressionError
-from gatekeeper.platform.expressions.templates import Compiler, Template, compiling, parse
+from gatekeeper.platform.expressions.templates import Template, compiling, parse
 
 if TYPE_CHECKING:
-    from gatekeeper.platform.expressions.templates import Run, Text
+    from gatekeeper.platform.expressions.rendering import Run, Text
     from gatekeeper.platform.expressions.vocabulary import Vocabulary
 
 MAX_URL_CHARS: Final = 8_192

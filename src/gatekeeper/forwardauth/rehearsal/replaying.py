@@ -9,7 +9,6 @@ import json
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gatekeeper.forwardauth.agents.memory import Memory
-from gatekeeper.forwardauth.dialects.telling import dialect_called, told
 from gatekeeper.forwardauth.model import (
     BackendPage,
     BackendRequest,
@@ -21,12 +20,14 @@ from gatekeeper.forwardauth.model import (
     Rejected,
     VerifyToken,
 )
-from gatekeeper.forwardauth.request.message import message_of
+from gatekeeper.forwardauth.rehearsal.message import message_of
+from gatekeeper.forwardauth.rehearsal.telling import dialect_called, told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from gatekeeper.forwardauth.agents.server import EndpointPlan
+    from gatekeeper.forwardauth.config.base import DialectName
     from gatekeeper.forwardauth.config.recorded import Recorded, RecordedAnswer, RecordedRequest
     from gatekeeper.forwardauth.model import Effect, RuleResult, Steps
 
@@ -39,7 +40,7 @@ NOT_RECORDED: Final = "no recorded answer fits"
 
 
 def original(
-    plan: EndpointPlan, request: RecordedRequest | str, dialect: str
+    plan: EndpointPlan, request: RecordedRequest | str, dialect: DialectName
 ) -> OriginalRequest | Rejected:
     """Return the request as the endpoint sees it, told by a proxy that it trusts."""
     message = message_of(request)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 from gatekeeper.forwardauth.adapters.files import load
 from gatekeeper.forwardauth.adapters.language import Language
 from gatekeeper.forwardauth.adapters.tables import Table, read_tables
-from gatekeeper.forwardauth.cases import CaseResult, run_cases
 from gatekeeper.forwardauth.errors import ConfigurationError, Problem
 from gatekeeper.forwardauth.plan import Compiled, compile_configuration
+from gatekeeper.forwardauth.rehearsal.cases import CaseResult, run_cases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -12,19 +12,15 @@ from gatekeeper.forwardauth.dialects import DIALECTS, Dialect, generic
 from gatekeeper.forwardauth.model import RawRequest
 
 if TYPE_CHECKING:
-    from gatekeeper.forwardauth.request.message import Message
+    from gatekeeper.forwardauth.config.base import DialectName
+    from gatekeeper.forwardauth.rehearsal.message import Message
 
-NAMES: Final = (
-    "generic",
-    *(name for name in DIALECTS if name != generic.DIALECT.name),
-)
-"""What people call the dialects."""
 _HOST: Final = b"host"
 _NOT_TOLD: Final = frozenset({b"forwarded", b"x-forwarded-port"})
 """X-Forwarded-For and the host say the same."""
 
 
-def dialect_called(name: str) -> Dialect:
+def dialect_called(name: DialectName) -> Dialect:
     """Return a dialect by the name people use."""
     return DIALECTS[generic.DIALECT.name if name == "generic" else name]
 

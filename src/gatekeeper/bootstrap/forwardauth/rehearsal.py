@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from gatekeeper.bootstrap.configuration import compile_loaded
+from gatekeeper.bootstrap.forwardauth.configuration import compile_loaded
 from gatekeeper.forwardauth.adapters.files import load
 from gatekeeper.forwardauth.adapters.tables import read_files, read_tables
-from gatekeeper.forwardauth.cases import run_cases
 from gatekeeper.forwardauth.config.recorded import Question
-from gatekeeper.forwardauth.explain import explain
-from gatekeeper.forwardauth.recorded import replay
+from gatekeeper.forwardauth.rehearsal.cases import run_cases
+from gatekeeper.forwardauth.rehearsal.explaining import explain
+from gatekeeper.forwardauth.rehearsal.replaying import replay
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.documents import find_faults, read_document

@@ -11,9 +11,9 @@ from urllib.parse import unquote_plus
 
 from gatekeeper.forwardauth.decision import decide
 from gatekeeper.forwardauth.model import Answer, Outcome, Rejected, Step
-from gatekeeper.forwardauth.recorded import Glance, original
 from gatekeeper.forwardauth.redaction import Redactor, is_credential
-from gatekeeper.forwardauth.request.message import Message, message_of
+from gatekeeper.forwardauth.rehearsal.message import Message, message_of
+from gatekeeper.forwardauth.rehearsal.replaying import Glance, original
 from gatekeeper.forwardauth.vocabulary import VOLATILE
 from gatekeeper.kernel.secret import REDACTED
 from gatekeeper.wire.forwardauth import (

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gatekeeper.forwardauth.decision import decide
 from gatekeeper.forwardauth.model import Answer, Outcome, Rejected, Step
-from gatekeeper.forwardauth.recorded import Glance, original, replay
 from gatekeeper.forwardauth.redaction import Redactor
+from gatekeeper.forwardauth.rehearsal.replaying import Glance, original, replay
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
