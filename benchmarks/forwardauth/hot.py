@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 
 from benchmarks.forwardauth.load import AGENTS, CLIENTS, HOST, REQUESTS, TOKEN, TOKENS
 from benchmarks.forwardauth.servers import MOUNT
-from gatekeeper.bootstrap.forwardauth import application
+from gatekeeper.bootstrap.forwardauth.serving import application
 from gatekeeper.forwardauth.web.limits import Limits
 from gatekeeper.forwardauth.web.port import DecisionProtocol
 

@@ -35,9 +35,9 @@ def test_a_module_loads_no_library_it_does_not_use(module: str) -> None:
 WORKER = """
 import sys
 from pathlib import Path
-from gatekeeper.bootstrap.configuration import first_generation
-from gatekeeper.bootstrap.forwardauth import load
-from gatekeeper.bootstrap.outbound import Outbound
+from gatekeeper.bootstrap.forwardauth.configuration import first_generation
+from gatekeeper.forwardauth.adapters.files import load
+from gatekeeper.bootstrap.forwardauth.outbound import Outbound
 
 path = Path(sys.argv[1])
 loaded = load(path, environ={})
