@@ -29,7 +29,7 @@ from gatekeeper.platform.clock import SystemClock
 from proxies.client import PATIENCE, Answer, ask
 from proxies.decisions import Say, say
 from proxies.loopback import Loopback, Received, receive
-from proxies.servers import _die_with_us
+from proxies.servers import die_with_us
 from valkey_server import ValkeyServer
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "forwardauth"
@@ -111,7 +111,7 @@ def served(
         process = subprocess.Popen(
             [sys.executable, PROGRAM, *(folder / name / "config.yaml" for name in names)],
             env={**os.environ, **ENVIRONMENT}, stdout=subprocess.PIPE, stderr=log, text=True,
-            preexec_fn=_die_with_us,  # noqa: PLW1509  # calls one function of the C library
+            preexec_fn=die_with_us,  # noqa: PLW1509  # calls one function of the C library
         )  # fmt: skip
     try:
         assert process.stdout is not None

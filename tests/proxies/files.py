@@ -1,4 +1,4 @@
-"""A real proxy on files that a test wrote, instead of those of examples/proxies."""
+"""A real proxy, and PassCtrl itself, on files that a test wrote."""
 
 from __future__ import annotations
 
@@ -8,17 +8,8 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import pytest
-
 from proxies.client import PATIENCE
-from proxies.servers import (
-    ATTEMPTS,
-    KINDS,
-    LISTENS,
-    _die_with_us,
-    answers,
-    free_port,
-)
+from proxies.servers import KINDS, LISTENS, answers, die_with_us, free_port, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,32 +24,14 @@ def proxy_on(name: str, folder: Path, *, target: str = "/") -> Iterator[int]:
 
     It listens where the files say 8000: that alone is replaced.
     """
-    kind = KINDS[name]
-    binary = kind.find()
     texts = {file: file.read_text() for file in folder.iterdir() if file.is_file()}
-    for attempt in range(1, ATTEMPTS + 1):
-        port = free_port()
+
+    def write(port: int) -> None:
         for file, text in texts.items():
             file.write_text(text.replace(str(LISTENS), str(port)))
-        log = folder / "log"
-        with log.open("wb") as stream:
-            process = subprocess.Popen(
-                [binary, *kind.arguments(folder)],
-                cwd=folder,
-                env={**os.environ, "HOME": str(folder)},
-                stdout=stream,
-                stderr=stream,
-                preexec_fn=_die_with_us,  # noqa: PLW1509  # calls one function of the C library
-            )
-        try:
-            if answers(port, process, target=target):
-                yield port
-                return
-        finally:
-            process.terminate()
-            process.wait(PATIENCE)
-        if attempt == ATTEMPTS:
-            pytest.fail(f"{name} does not start: {log.read_text()[-2000:]}")
+
+    with started(KINDS[name], folder, write, target=target) as proxy:
+        yield proxy.port
 
 
 @contextmanager
@@ -80,7 +53,7 @@ def passctrl_on(
     log = configuration.parent / "passctrl.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-c", PASSCTRL, "serve", configuration], preexec_fn=_die_with_us,  # noqa: PLW1509  # as above
+            [sys.executable, "-c", PASSCTRL, "serve", configuration], preexec_fn=die_with_us,  # noqa: PLW1509  # calls one function of the C library
             env=variables, cwd=configuration.parent, stdout=stream, stderr=stream,
         )  # fmt: skip
     try:

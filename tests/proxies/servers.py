@@ -84,7 +84,7 @@ class Proxy:
     log: Path
 
 
-def _die_with_us() -> None:
+def die_with_us() -> None:
     """Have the kernel end a proxy whose test run was killed."""
     if sys.platform == "linux":
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -112,9 +112,8 @@ def running(
     `changed` says what is otherwise in them.
     """
     kind = GRPC if name == GRPC.name else KINDS[name]
-    binary = kind.find()
-    for attempt in range(1, ATTEMPTS + 1):
-        port = free_port()
+
+    def write(port: int) -> None:
         ports = {
             LISTENS: port,
             PASSCTRL: passctrl,
@@ -122,7 +121,21 @@ def running(
             APPLICATION: application,
         }
         _write(name, folder, ports, endpoint, changed or {})
-        proxy = Proxy(name, port, folder / "log")
+
+    with started(kind, folder, write) as proxy:
+        yield proxy
+
+
+@contextmanager
+def started(
+    kind: Kind, folder: Path, write: Callable[[int], None], *, target: str = "/"
+) -> Iterator[Proxy]:
+    """Run a proxy on the files that `write` writes for a port, until the block ends."""
+    binary = kind.find()
+    for attempt in range(1, ATTEMPTS + 1):
+        port = free_port()
+        write(port)
+        proxy = Proxy(kind.name, port, folder / "log")
         with proxy.log.open("wb") as log:
             process = subprocess.Popen(
                 [binary, *kind.arguments(folder)],
@@ -130,17 +143,17 @@ def running(
                 env={**os.environ, "HOME": str(folder)},  # Caddy keeps state there
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_us,  # noqa: PLW1509  # calls one function of the C library
+                preexec_fn=die_with_us,  # noqa: PLW1509  # calls one function of the C library
             )
         try:
-            if answers(port, process):
+            if answers(port, process, target=target):
                 yield proxy
                 return
         finally:
             process.terminate()
             process.wait(PATIENCE)
         if attempt == ATTEMPTS:
-            pytest.fail(f"{name} does not start: {proxy.log.read_text()[-2000:]}")
+            pytest.fail(f"{kind.name} does not start: {proxy.log.read_text()[-2000:]}")
 
 
 def _write(

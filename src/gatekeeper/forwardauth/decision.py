@@ -14,7 +14,6 @@ from gatekeeper.forwardauth.agents.admission import admit
 from gatekeeper.forwardauth.agents.evaluation import Evaluation
 from gatekeeper.forwardauth.agents.forward_policy import forwarded_headers
 from gatekeeper.forwardauth.agents.response import respond
-from gatekeeper.forwardauth.agents.server import NO_NAMES
 from gatekeeper.forwardauth.agents.variables import assign
 from gatekeeper.forwardauth.errors import EvaluationError
 from gatekeeper.forwardauth.model import NOTHING, Answer, Outcome, Rejected, Scope
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from gatekeeper.forwardauth.model import Credential, OriginalRequest, Step, Steps
 
 AMBIGUOUS = 400
+_NO_NAMES = frozenset[str]()
 
 
 def decide(
@@ -89,11 +89,11 @@ def _ambiguous(plan: EndpointPlan, request: OriginalRequest) -> str | None:
     Left out of what a rule reads it would be as if it were not there, and the application takes
     one of its values.
     """
-    if plan.parameters != NO_NAMES and request.raw_query:
+    if plan.parameters != _NO_NAMES and request.raw_query:
         for name, given in views.query_all(request).items():
             if len(given) > 1 and (plan.parameters is None or name in plan.parameters):
                 return f"the parameter {name} stands more than once, and is read"
-    if plan.cookies != NO_NAMES and b"cookie" in request.fields:
+    if plan.cookies != _NO_NAMES and b"cookie" in request.fields:
         for name in views.ambiguous_cookies(request):
             if plan.cookies is None or name in plan.cookies:
                 return f"the cookie {name} has more than one value, and is read"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,11 +10,10 @@ import pytest
 
 from acceptance.proxies.policy import decide
 from proxies.application import Application
-from proxies.client import PATIENCE
 from proxies.decisions import Decisions
-from proxies.servers import KINDS, Proxy, answers, free_port, running
+from proxies.files import passctrl_on
+from proxies.servers import KINDS, Proxy, free_port, running
 
-PASSCTRL = "from gatekeeper.entrypoints.passctrl.main import main; main()"
 CONFIGURATION = Path(__file__).with_name("passctrl.yaml")
 
 Start = Callable[..., Proxy]
@@ -30,37 +26,23 @@ def played() -> Iterator[Decisions]:
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
-    """Run PassCtrl itself; give its ports, by those that stand in its file."""
-    ports = {port: free_port() for port in ("8080", "8081", "8082")}
-    folder = tmp_path_factory.mktemp("passctrl")
-    configuration = folder / "passctrl.yaml"
-    configuration.write_text(
-        re.sub(r"\b808[012]\b", lambda found: str(ports[found[0]]), CONFIGURATION.read_text())
-    )
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", PASSCTRL, "serve", configuration],
-            cwd=folder,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        assert answers(ports["8080"], process, target="/app/auth"), (folder / "log").read_text()
-        yield ports
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int]]:
+    """Run PassCtrl itself; give its ports, for HTTP and for gRPC."""
+    configuration = tmp_path_factory.mktemp("passctrl") / "passctrl.yaml"
+    configuration.write_text(CONFIGURATION.read_text())
+    grpc = free_port()
+    with passctrl_on(configuration, environment={"PASSCTRL_SERVER__GRPC__PORT": str(grpc)}) as port:
+        yield port, grpc
 
 
 @pytest.fixture(scope="session")
-def real(served: dict[str, int]) -> int:
-    return served["8080"]
+def real(served: tuple[int, int]) -> int:
+    return served[0]
 
 
 @pytest.fixture(scope="session")
-def real_grpc(served: dict[str, int]) -> int:
-    return served["8082"]
+def real_grpc(served: tuple[int, int]) -> int:
+    return served[1]
 
 
 @pytest.fixture(scope="session", params=["played", "real"])

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from gatekeeper.forwardauth.agents.backend import Backend
     from gatekeeper.forwardauth.agents.caching import Caching, Fresh
     from gatekeeper.forwardauth.agents.evaluation import Evaluation
-    from gatekeeper.forwardauth.config.rule import Rule
+    from gatekeeper.forwardauth.config.rule import Responses, Rule, RuleCache
     from gatekeeper.forwardauth.model import Read, Scope, Steps
     from gatekeeper.forwardauth.ports import Expression, Language
 
@@ -104,35 +104,19 @@ class Bounds:
 
 
 def compile_rule(name: str, config: Rule, compiler: Compiler, bounds: Bounds) -> RulePlan:
-    groups = (
-        matching.compile_matching(config.auth, compiler.at("auth"), key=bounds.key)
-        if config.auth
-        else None
-    )
-    backend = None
+    groups, backend = None, None
+    if config.auth:
+        groups = matching.compile_matching(config.auth, compiler.at("auth"), key=bounds.key)
     if config.backend_api is not None:
         where = compiler.at("backendApi")
         backend = backends.compile_backend(config.backend_api, where, timeout=bounds.timeout)
     variables = compiler.at("variables").named(config.variables, Compiler.expression)
-    conditions = [
-        _conditions(compiler.at("conditions", key), sources)
-        for key, sources in (
-            ("errorWhen", config.conditions.error_when),
-            ("failWhen", config.conditions.fail_when),
-            ("whenAll", config.conditions.when_all),
-        )
-    ]
-    exports = {
-        outcome: compiler.at("responses", outcome.value, "variables").named(
-            exported.variables, Compiler.expression
-        )
-        for outcome, exported in (
-            (Outcome.PASS, config.responses.pass_),
-            (Outcome.FAIL, config.responses.fail),
-            (Outcome.ERROR, config.responses.error),
-        )
-    }
-    reads = reads_of(variables, conditions, *exports.values())
+    where, conditions = compiler.at("conditions"), config.conditions
+    error_when = _conditions(where.at("errorWhen"), conditions.error_when)
+    fail_when = _conditions(where.at("failWhen"), conditions.fail_when)
+    when_all = _conditions(where.at("whenAll"), conditions.when_all)
+    exports = _exports(config.responses, compiler.at("responses"))
+    reads = reads_of(variables, error_when, fail_when, when_all, *exports.values())
     if groups is not None:
         reads |= groups.reads | {("auth.input",)}
     if backend is not None:
@@ -147,22 +131,41 @@ def compile_rule(name: str, config: Rule, compiler: Compiler, bounds: Bounds) ->
         sessions=sessions,
         asks=backend is not None or sessions or bool(groups is not None and groups.issuers),
         variables=variables,
-        error_when=conditions[0],
-        fail_when=conditions[1],
-        when_all=conditions[2],
-        together=_together(config.conditions.when_all, compiler.language),
+        error_when=error_when,
+        fail_when=fail_when,
+        when_all=when_all,
+        together=_together(conditions.when_all, compiler.language),
         exports=exports,
-        caching=caching.compile_caching(
-            key=bounds.cache_key,
-            names=("rule", name),
-            reads=reads,
-            inner=OF_A_RULE - {"auth.input"},
-            pass_seconds=config.cache.ttl.pass_,
-            fail_seconds=config.cache.ttl.fail,
-            follow=config.cache.follow_cache_control,
-            max_seconds=bounds.max_seconds,
-        ),
+        caching=_caching(name, config.cache, reads, bounds),
         reads=reads,
+    )
+
+
+def _exports(config: Responses, compiler: Compiler) -> dict[Outcome, Named]:
+    return {
+        outcome: compiler.at(outcome.value, "variables").named(
+            exported.variables, Compiler.expression
+        )
+        for outcome, exported in (
+            (Outcome.PASS, config.pass_),
+            (Outcome.FAIL, config.fail),
+            (Outcome.ERROR, config.error),
+        )
+    }
+
+
+def _caching(
+    name: str, config: RuleCache, reads: frozenset[Read], bounds: Bounds
+) -> Caching | None:
+    return caching.compile_caching(
+        key=bounds.cache_key,
+        names=("rule", name),
+        reads=reads,
+        inner=OF_A_RULE - {"auth.input"},
+        pass_seconds=config.ttl.pass_,
+        fail_seconds=config.ttl.fail,
+        follow=config.follow_cache_control,
+        max_seconds=bounds.max_seconds,
     )
 
 
@@ -240,7 +243,7 @@ NO_TOKENS: Final = _Tokens(NOTHING, inf)
 
 def _verified(plan: Matching, evaluation: Evaluation) -> Steps[_Tokens]:
     """Verify the request's token for each issuer the rule names."""
-    token = next((c.value for c in evaluation.credentials if c.kind == "bearer"), None)
+    token = _token(evaluation)
     if token is None:
         return NO_TOKENS
     found: dict[str, Mapping[str, Any]] = {}
@@ -256,6 +259,10 @@ def _verified(plan: Matching, evaluation: Evaluation) -> Steps[_Tokens]:
             said = claims.reason if isinstance(claims, Rejected) else "verified"
             evaluation.note("rule execution", f"token of {issuer}", said)
     return _Tokens(found, until, unknown)
+
+
+def _token(evaluation: Evaluation) -> str | None:
+    return next((c.value for c in evaluation.credentials if c.kind == "bearer"), None)
 
 
 def _selected(
@@ -322,7 +329,7 @@ def _concluded(
 
 
 def _sessions(evaluation: Evaluation) -> Steps[None]:
-    token = next((c.value for c in evaluation.credentials if c.kind == "bearer"), None)
+    token = _token(evaluation)
     found = () if token is None else (yield FindSessions(token))
     if isinstance(found, Rejected):
         msg = f"session: {found.reason}"

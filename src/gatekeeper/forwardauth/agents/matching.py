@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 from gatekeeper.forwardauth.agents.compiling import Compiler, reads_of
-from gatekeeper.forwardauth.config.rule import (
+from gatekeeper.forwardauth.config.credentials import (
     AuthGroup,
     BasicMatch,
     CookieMatch,

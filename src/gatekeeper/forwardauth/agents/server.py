@@ -7,7 +7,7 @@ There is no state in which nothing is configured and something is allowed.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from gatekeeper.forwardauth.model import SkippedDefinition
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 Names = frozenset[str] | None
 """Some names; None: every name, as they are read all together."""
-NO_NAMES: Final[Names] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

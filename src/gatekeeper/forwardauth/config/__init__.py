@@ -2,7 +2,7 @@
 
 server.py     the process: where it listens, its cache, its backends, its issuers
 endpoint.py   what is asked about: who is let in, which rules, how it is answered
-rule.py       one rule: credentials, a backend, conditions, variables
+rule.py       one rule: a backend, conditions, variables; its credentials: credentials.py
 base.py       what all of these share: strictness, names, durations
 checks.py     what is wrong only together
 recorded.py   requests that are told, answers that are recorded, tables of cases

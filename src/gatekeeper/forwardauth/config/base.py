@@ -79,7 +79,6 @@ ParameterName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NA
 Source = Annotated[str, StringConstraints(min_length=1, max_length=MAX_EXPRESSION_CHARS)]
 """CEL, or a template when it contains `{{`."""
 Template = Annotated[str, StringConstraints(max_length=MAX_EXPRESSION_CHARS)]
-Status = Annotated[int, Field(ge=200, le=599)]
 DialectName = Literal["generic", "nginx", "ingress-nginx", "traefik", "caddy", "envoy", "haproxy"]
 """How proxies ask. All but the generic one are also the first segment of a path (`dialects/`)."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 from urllib.parse import urlsplit
 
 from gatekeeper.forwardauth.config.base import DialectName
-from gatekeeper.forwardauth.config.rule import (
+from gatekeeper.forwardauth.config.credentials import (
     BasicMatch,
     BearerMatch,
     CookieMatch,
@@ -19,8 +19,9 @@ from gatekeeper.forwardauth.config.rule import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from gatekeeper.forwardauth.config.credentials import Match
     from gatekeeper.forwardauth.config.endpoint import Allow, Endpoint, Refusing
-    from gatekeeper.forwardauth.config.rule import Match, Rule
+    from gatekeeper.forwardauth.config.rule import Rule
     from gatekeeper.forwardauth.config.server import Server
 
 MOUNTS: Final = frozenset({"auth", *get_args(DialectName)} - {"generic"})

@@ -13,7 +13,6 @@ from gatekeeper.forwardauth.config.base import (
     HeaderName,
     Name,
     ParameterName,
-    Status,
     Strict,
     Template,
     Variables,
@@ -67,10 +66,10 @@ class Redirect(Strict):
     """The status of the redirect."""
 
 
-class Response(Strict):
-    """How one outcome is answered."""
+class Refusing(Strict):
+    """How a request is answered that is not let through."""
 
-    status: Status | None = None
+    status: Annotated[int, Field(ge=400, le=599)] | None = None
     """The status of the answer."""
     headers: Copied = {}
     """Headers of the answer."""
@@ -87,13 +86,6 @@ class Response(Strict):
             msg = "give body or bodyFile, not both"
             raise ValueError(msg)
         return self
-
-
-class Refusing(Response):
-    """How a request is answered that is not let through."""
-
-    status: Annotated[int, Field(ge=400, le=599)] | None = None
-    """The status of the answer."""
 
 
 class Passing(Strict):
