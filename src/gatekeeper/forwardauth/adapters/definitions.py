@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from gatekeeper.forwardauth.config import RuleDocument
 from gatekeeper.forwardauth.config.checks import check_endpoint, check_rule
-from gatekeeper.forwardauth.errors import Problem
+from gatekeeper.forwardauth.errors import WHOLE_FILE, Problem
 from gatekeeper.forwardauth.model import SkippedDefinition
 from gatekeeper.platform.documents import dotted, find_faults, nearest
 
@@ -123,7 +123,10 @@ def _problem(
     document: Document, location: Location, message: str, near: str | None = None
 ) -> Problem:
     return Problem(
-        place=document.place(location), key=dotted(location) or "-", message=message, near=near
+        place=document.place(location),
+        key=dotted(location) or WHOLE_FILE,
+        message=message,
+        near=near,
     )
 
 

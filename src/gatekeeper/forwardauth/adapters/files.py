@@ -16,7 +16,7 @@ from gatekeeper.forwardauth.adapters.definitions import check_keys, sort_out
 from gatekeeper.forwardauth.adapters.environment import PREFIX, overlay
 from gatekeeper.forwardauth.config import Configuration, RuleDocument, Server
 from gatekeeper.forwardauth.config.loaded import Loaded
-from gatekeeper.forwardauth.errors import ConfigurationError, Problem
+from gatekeeper.forwardauth.errors import WHOLE_FILE, ConfigurationError, Problem
 from gatekeeper.forwardauth.model import SkippedDefinition
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.documents import (
@@ -89,12 +89,12 @@ def _main(path: Path) -> Document:
         raise ConfigurationError([_unreadable(error)]) from error
     if not isinstance(main.value, dict):
         message = "expected a mapping with server, endpoints and rules"
-        raise ConfigurationError([Problem(place=main.place(()), key="-", message=message)])
+        raise ConfigurationError([Problem(place=main.place(()), key=WHOLE_FILE, message=message)])
     return main
 
 
 def _unreadable(error: DocumentError) -> Problem:
-    return Problem(place=error.place, key="-", message=error.what)
+    return Problem(place=error.place, key=WHOLE_FILE, message=error.what)
 
 
 def _server(main: Document, environ: Mapping[str, str]) -> tuple[Server | None, list[Problem]]:
@@ -224,7 +224,7 @@ class _Reading:
         self._bytes += len(content)
         if self._bytes > MAX_TOTAL_BYTES:
             message = f"a configuration may have at most {MAX_TOTAL_BYTES} bytes in all its files"
-            raise ConfigurationError([Problem(place=str(file), key="-", message=message)])
+            raise ConfigurationError([Problem(place=str(file), key=WHOLE_FILE, message=message)])
         self._parts.append((kind, os.path.relpath(file, self.main.path.parent), content))
 
     def _lacks(self, where: Location, error: DocumentError) -> None:

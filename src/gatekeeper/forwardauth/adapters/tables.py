@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from gatekeeper.forwardauth.adapters import sources
 from gatekeeper.forwardauth.config.recorded import Case, Cases
-from gatekeeper.forwardauth.errors import ConfigurationError, Problem
+from gatekeeper.forwardauth.errors import WHOLE_FILE, ConfigurationError, Problem
 from gatekeeper.platform.documents import DocumentError, dotted, find_faults, read_document
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def read_files(files: Sequence[Path]) -> tuple[Table, ...]:
 
 
 def _unreadable(error: DocumentError) -> Problem:
-    return Problem(place=error.place, key="-", message=error.what)
+    return Problem(place=error.place, key=WHOLE_FILE, message=error.what)
 
 
 def _read(file: Path, problems: list[Problem]) -> Table:
@@ -67,7 +67,7 @@ def _read(file: Path, problems: list[Problem]) -> Table:
         problems += (
             Problem(
                 place=document.place(fault.location),
-                key=dotted(fault.location) or "-",
+                key=dotted(fault.location) or WHOLE_FILE,
                 message=fault.message,
                 near=fault.near,
             )
