@@ -11,23 +11,23 @@ import pytest
 from acceptance.local_stack import Stack
 
 BASH = """
-source <(gk completion bash)
+source <({program} completion bash)
 COMP_WORDS=({words} ''); COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
-_gk_completion gk
+_{program}_completion {program}
 printf '%s\\n' "${{COMPREPLY[@]}}"
 """
 FISH = """
-gk completion fish | source
+{program} completion fish | source
 complete -C '{words} '
 """
 # zsh hands what can stand there to _arguments; we look at what it is handed.
 ZSH = """
 autoload -Uz compinit; compinit -u -d $HOME/dump
-source <(gk completion zsh)
+source <({program} completion zsh)
 _arguments() {{ print -r -- "$@" }}
 _files() {{ }}
 words=({words} ''); CURRENT=$#words
-_gk_completion
+_{program}_completion
 """
 SHELLS = {"bash": ["bash", "-c"], "fish": ["fish", "-c"], "zsh": ["zsh", "-f", "-c"]}
 SCRIPTS = {"bash": BASH, "fish": FISH, "zsh": ZSH}
@@ -46,7 +46,7 @@ def complete(local: Stack, folder: Path, shell: str, words: str, **more: str) ->
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder), **more,
     }  # fmt: skip
     done = subprocess.run(
-        [*SHELLS[shell], SCRIPTS[shell].format(words=words)],
+        [*SHELLS[shell], SCRIPTS[shell].format(words=words, program=words.split(maxsplit=1)[0])],
         env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.stderr == ""
@@ -56,6 +56,14 @@ def complete(local: Stack, folder: Path, shell: str, words: str, **more: str) ->
 def test_commands_are_completed(local: Stack, tmp_path: Path, shell: str) -> None:
     assert "whoami" in complete(local, tmp_path, shell, "gk")
     assert "extend" in complete(local, tmp_path, shell, "gk session")
+
+
+def test_the_commands_of_forward_auth_are_completed_under_either_name(
+    local: Stack, tmp_path: Path, shell: str
+) -> None:
+    assert "explain" in complete(local, tmp_path, shell, "gk forwardauth")
+    assert "explain" in complete(local, tmp_path, shell, "passctrl")
+    assert "traefik" in complete(local, tmp_path, shell, "passctrl init --proxy")
 
 
 def test_targets_roles_and_sessions_are_completed_live(

@@ -102,6 +102,13 @@ COMMANDS_TELL: Final[Mapping[str, tuple[AuditKind, ...] | str]] = {
     "demo": (K.STORE_MIGRATED, K.CONTROL_PLANE_STARTED),
     "serve control-plane": (K.CONTROL_PLANE_STARTED, K.POLICY_LOADED, K.POLICY_REJECTED),
     "serve agent": "keeps nothing; what it does, its control plane records",
+    "forwardauth init": OWN_FILES,
+    "forwardauth serve": "decides and changes nothing; has no store, and logs each decision",
+    "forwardauth check": READS,
+    "forwardauth doctor": "asks a proxy as any stranger can",
+    "forwardauth explain": READS,
+    "forwardauth test": READS,
+    "forwardauth completion": READS,
 }
 
 

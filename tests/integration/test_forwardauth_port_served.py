@@ -220,6 +220,17 @@ def test_two_workers_serve_and_one_that_is_killed_comes_back() -> None:
         until(lambda: not _alive(other) and not _alive(replacement))
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_hangup_ends_neither_the_process_nor_a_worker(workers: int) -> None:
+    with serving(workers) as server:
+        known = pids(server, workers)
+        for pid in {*known, server.process.pid}:
+            os.kill(pid, signal.SIGHUP)
+
+        assert pids(server, workers) == known
+        assert server.stop() == 0
+
+
 def test_workers_do_not_outlive_a_killed_parent() -> None:
     with serving(2) as server:
         worker = server.pid()

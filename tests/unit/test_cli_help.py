@@ -13,7 +13,7 @@ from gatekeeper.entrypoints import gk
 
 PRINT_NO_RESULT = {
     "login", "logout", "exec", "audit export", "up", "demo", "key", "completion",
-    "serve control-plane", "serve agent", "forwardauth init", "forwardauth serve",
+    "serve control-plane", "serve agent", "forwardauth init", "forwardauth serve", "forwardauth completion",
 }  # fmt: skip
 """They change something, run something, or print what only a shell reads."""
 

@@ -54,6 +54,75 @@ def test_what_is_wrong_is_for_people_on_stderr_and_for_programs_on_stdout(tmp_pa
     }  # fmt: skip
 
 
+ENDPOINT = """
+endpoints:
+  app:
+    authentication: {allow: {authorization: [bearer]}}
+    forwardProxyPolicy: {trustedProxyIPs: [%(peer)s]}
+    rules: [{name: known}]
+    responsePolicy: {pass: {headers: {%(headers)s}}}
+rules:
+  known:
+    auth: [{match: [{type: %(kind)s, value: "%(value)s"}]}]
+    conditions: {failWhen: ['%(condition)s']}
+"""
+GOOD = {
+    "peer": "127.0.0.1", "headers": "X-User: a", "kind": "bearer", "value": "t0ken-t0ken",
+    "condition": 'request.method == "GET"',
+}  # fmt: skip
+
+
+def told(folder: Path, **changed: str) -> str:
+    path = folder / "c.yaml"
+    path.write_text(ENDPOINT % (GOOD | changed))
+    return run(*PASSCTRL, "check", str(path)).stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "typed", "message"),
+    [
+        ("peer", "10.0.0.5/8", "such as 10.0.0.0/8 (0 after the prefix), or 'unix'"),
+        ("peer", "localhost", "expected an address, or a network"),
+        ("headers", "X-User: a, x-user: b", "the header 'x-user' stands here twice"),
+        ("kind", "baerer", "header, query, cookie, jwt, none; did you mean 'bearer'?"),
+        ("value", "${TOKEN}", "nothing is filled in here, this text itself would be let in"),
+        ("value", "{{ secrets.token }}", "nothing is filled in here"),
+        ("condition", 'request.method = "GET"', "at: '= '; write =="),
+        ("condition", 'request.method == "GET" and true', "write &&"),
+    ],
+)
+def test_what_is_often_mistyped_is_told_with_what_to_write(
+    tmp_path: Path, key: str, typed: str, message: str
+) -> None:
+    assert told(tmp_path) == ""
+    assert message in told(tmp_path, **{key: typed})
+
+
+def test_a_type_that_is_not_said_is_told_as_missing(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("rules: {a: {auth: [{match: [{value: x}]}]}}\n")
+
+    said = run(*PASSCTRL, "check", str(tmp_path / "c.yaml")).stderr
+    assert "rules.a.auth.0.match.0: the key 'type' is missing" in said
+
+
+def test_a_folder_in_place_of_a_file_is_told_as_one(tmp_path: Path) -> None:
+    assert run(*PASSCTRL, "check", str(tmp_path)).stderr == f"{tmp_path}: a folder, not a file\n"
+
+
+def test_a_configuration_without_cases_says_where_they_would_be_read(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("rules: {}\n")
+
+    done = run(*PASSCTRL, "test", str(tmp_path / "c.yaml"))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("no case to run: c.test.yaml beside ")
+
+
+def test_the_version_is_told() -> None:
+    assert run(*PASSCTRL, "--version").stdout == run(
+        sys.executable, "-m", "gatekeeper", "--version"
+    ).stdout.replace("gk", "passctrl")
+
+
 def test_the_command_imports_nothing_of_another_plane(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("rules: {}\n")
     program = (

@@ -110,7 +110,7 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
         "config.yaml:15: rules.readers.conditions.failwhen: this key is not known; did you mean 'failWhen'?",
         "config.yaml:16: rules.a name: String should match pattern '^[A-Za-z0-9][A-Za-z0-9_-]*$'",
         "config.yaml:6: endpoints.app.authentication.requird: this key is not known; did you mean 'required'?",
-        "config.yaml:7: endpoints.app.forwardProxyPolicy.trustedProxyIPs.0: value is not a valid IPv4 or IPv6 network, or 'unix'",
+        "config.yaml:7: endpoints.app.forwardProxyPolicy.trustedProxyIPs.0: expected an address, or a network such as 10.0.0.0/8 (0 after the prefix), or 'unix'",
         "config.yaml:8: endpoints.app.rules.0.name: this key is missing",
         "config.yaml:8: endpoints.app.rules.0.nam: this key is not known; did you mean 'name'?",
     ]  # fmt: skip
@@ -292,7 +292,7 @@ def test_a_rule_document_has_endpoints_and_rules_alone(tmp_path: Path) -> None:
     assert [str(p).removeprefix(f"{tmp_path}/rules/") for p in found.problems] == [
         "a.yaml:1: server: this key is not known here",
         "a.yaml:3: rulez: this key is not known here; did you mean 'rules'?",
-        "b.yaml:1: -: expected a mapping with endpoints and rules",
+        "b.yaml:1: expected a mapping with endpoints and rules",
         "c.yaml:1: rules: expected a mapping of names",
     ]
     assert list(found.configuration.endpoints) == ["app"]

@@ -12,8 +12,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from typer.completion import completion_init  # type: ignore[attr-defined]
 from typer.core import CompletionItem, TyperGroup  # type: ignore[attr-defined]
 from typer.main import get_command
+
+from gatekeeper import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -122,8 +125,21 @@ def load_command(name: str, lazy: Lazy) -> Any:  # noqa: ANN401  # a command of 
     return command
 
 
+def complete_variable(program: str) -> str:
+    """Name what the shell's script sets when it asks what could stand next."""
+    return f"_{program.upper()}_COMPLETE"
+
+
+def print_version(program: str, *, wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{program} {__version__}")
+        raise typer.Exit
+
+
 def run(app: typer.Typer, name: str) -> None:
     """Run a command line. Nobody is shown a traceback who did not ask for one."""
+    if complete_variable(name) in os.environ:
+        completion_init()
     try:
         app(prog_name=name)
     except Exception as error:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated, Any, Final
 
 import typer
-from typer.completion import completion_init  # type: ignore[attr-defined]
 
-from gatekeeper import __version__
 from gatekeeper.entrypoints.commands import (
     Chosen,
     Lazy,
@@ -17,11 +14,10 @@ from gatekeeper.entrypoints.commands import (
     group,
     lazy_group,
     load_command,
+    print_version,
     run,
 )
 
-COMPLETE_VARIABLE: Final = "_GK_COMPLETE"
-"""The shell's script sets it when it asks what could stand next."""
 SHARED: Final = ("profile", "server", "verbose", "timing")
 """Options of the root that may also stand after a command's name."""
 
@@ -54,12 +50,6 @@ def load(name: str) -> Any:  # noqa: ANN401  # a command of Typer's own Click
 root = group(cls=lazy_group(COMMANDS, shared=SHARED), no_args_is_help=True)
 
 
-def _version(*, wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"gk {__version__}")
-        raise typer.Exit
-
-
 @root.callback()
 def options(
     profile: Annotated[
@@ -85,7 +75,7 @@ def options(
         typer.Option(
             "--version",
             is_eager=True,
-            callback=lambda value: _version(wanted=value),
+            callback=lambda value: print_version("gk", wanted=value),
             help="Show the version.",
         ),
     ] = False,
@@ -110,6 +100,4 @@ def main() -> None:
     """Run `gk`."""
     # httpx brings a command line of its own, which takes longer to import than all of ours.
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # None: not to be had
-    if COMPLETE_VARIABLE in os.environ:
-        completion_init()
     run(root, "gk")

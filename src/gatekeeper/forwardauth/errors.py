@@ -9,12 +9,15 @@ EvaluationError               an expression has no value for this request: an er
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+WHOLE_FILE: Final = "-"
+"""The key of what is wrong with a file as a whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +35,8 @@ class Problem:
 
     def __str__(self) -> str:
         hint = f"; did you mean {self.near!r}?" if self.near else ""
-        return f"{self.place}: {self.key}: {self.message}{hint}"
+        where = self.place if self.key == WHOLE_FILE else f"{self.place}: {self.key}"
+        return f"{where}: {self.message}{hint}"
 
 
 class ConfigurationError(InputError):

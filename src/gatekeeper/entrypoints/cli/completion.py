@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
-from gatekeeper.entrypoints.commands import Chosen, chosen
+from gatekeeper.entrypoints.commands import Chosen, chosen, complete_variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,10 +32,16 @@ def completion(
 
     Example:  gk completion fish > ~/.config/fish/completions/gk.fish
     """
+    print_script(shell, program="gk")
+
+
+def print_script(shell: str, *, program: str) -> None:
+    """Print what makes a shell ask a program of ours for completion."""
     if shell not in SHELLS:
         typer.echo(f"error: no script for {shell!r}; there are {', '.join(SHELLS)}", err=True)
         raise typer.Exit(2)
-    typer.echo(get_completion_script(prog_name="gk", complete_var="_GK_COMPLETE", shell=shell))
+    asks = complete_variable(program)
+    typer.echo(get_completion_script(prog_name=program, complete_var=asks, shell=shell))
 
 
 def complete_target(ctx: typer.Context, incomplete: str) -> list[str]:

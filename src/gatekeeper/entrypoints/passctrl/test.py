@@ -44,6 +44,8 @@ def run_tables(
     if as_json:
         report = RuleCasesReport(passed=bool(results) and not failed, cases=results)
         typer.echo(report.model_dump_json(by_alias=True, indent=2, exclude_none=True))
+    elif not results:
+        typer.echo(f"no case to run: {config.stem}.test.yaml beside {config} is read", err=True)
     else:
         for result in failed:
             typer.echo(f"FAILED {result.file}: {plain(result.name)}: {plain(result.problem or '')}")

@@ -17,7 +17,7 @@ from gatekeeper.forwardauth.adapters.environment import PREFIX, overlay
 from gatekeeper.forwardauth.adapters.problems import problem_at, unreadable
 from gatekeeper.forwardauth.config import Configuration, RuleDocument, Server
 from gatekeeper.forwardauth.config.loaded import Loaded
-from gatekeeper.forwardauth.errors import ConfigurationError, Problem
+from gatekeeper.forwardauth.errors import WHOLE_FILE, ConfigurationError, Problem
 from gatekeeper.forwardauth.model import SkippedDefinition
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.documents import (
@@ -218,7 +218,7 @@ class _Reading:
         self._bytes += len(content)
         if self._bytes > MAX_TOTAL_BYTES:
             message = f"a configuration may have at most {MAX_TOTAL_BYTES} bytes in all its files"
-            raise ConfigurationError([Problem(place=str(file), key="-", message=message)])
+            raise ConfigurationError([Problem(place=str(file), key=WHOLE_FILE, message=message)])
         self._parts.append((kind, os.path.relpath(file, self.main.path.parent), content))
 
     def _lacks(self, where: Location, error: DocumentError) -> None:

@@ -74,10 +74,9 @@ class Observer:
         for one in decider.generation.skipped:
             log.warning("left out", kind=one.kind, name=one.name, reason=one.reason)
 
-    async def rejected(self, problems: tuple[Problem, ...]) -> None:
-        """Count a changed configuration that was not taken."""
+    async def rejected(self, _problems: tuple[Problem, ...]) -> None:
+        """Count a changed configuration that was not taken. Its watcher has told why."""
         self.reloads["rejected"] += 1
-        log.warning("configuration rejected", problems=[str(problem) for problem in problems])
 
     def taken(self, generation: Generation) -> None:
         """Count a configuration that was taken."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatekeeper.forwardauth.errors import Problem
+from gatekeeper.forwardauth.errors import WHOLE_FILE, Problem
 from gatekeeper.platform.documents import dotted, find_faults
 
 if TYPE_CHECKING:
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 def unreadable(error: DocumentError) -> Problem:
     """Say that a whole file cannot be read."""
-    return Problem(place=error.place, key="-", message=error.what)
+    return Problem(place=error.place, key=WHOLE_FILE, message=error.what)
 
 
 def problem_at(
     document: Document, location: Location, message: str, near: str | None = None
 ) -> Problem:
     """Say what is wrong at a location of a document."""
-    place, key = document.place(location), dotted(location) or "-"
+    place, key = document.place(location), dotted(location) or WHOLE_FILE
     return Problem(place=place, key=key, message=message, near=near)
 
 

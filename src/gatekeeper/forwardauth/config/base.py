@@ -83,5 +83,20 @@ DialectName = Literal["generic", "nginx", "ingress-nginx", "traefik", "caddy", "
 """How proxies ask. All but the generic one are also the first segment of a path (`dialects/`)."""
 
 Variables = Annotated[dict[VariableName, Source], Field(max_length=MAX_ITEMS)]
-Copied = Annotated[dict[HeaderName, Template | None], Field(max_length=MAX_ITEMS)]
+
+
+def _each_header_once(value: object) -> object:
+    if isinstance(value, dict):
+        names = [name.lower() for name in value if isinstance(name, str)]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            msg = f"the header {twice!r} stands here twice: small and capital letters are the same"
+            raise ValueError(msg)
+    return value
+
+
+Copied = Annotated[
+    dict[HeaderName, Template | None],
+    Field(max_length=MAX_ITEMS),
+    BeforeValidator(_each_header_once),
+]
 """Headers: null copies the client's own, text is a template."""

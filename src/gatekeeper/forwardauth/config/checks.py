@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 from urllib.parse import urlsplit
 
@@ -28,6 +29,10 @@ MOUNTS: Final = frozenset({"auth", *get_args(DialectName)} - {"generic"})
 """First segments of paths that are taken: no endpoint has such a name."""
 
 
+_PLACEHOLDER: Final = re.compile(r"\$\{[^}]*\}|\$\([^)]*\)|\{\{.*\}\}|%\w+%")
+"""What other programs replace by a value: a shell, Compose, a template."""
+
+
 class Finding(NamedTuple):
     """Something wrong with a definition, at a location in it; `near` is what may be meant."""
 
@@ -46,10 +51,27 @@ def check_rule(rule: Rule, server: Server) -> Iterator[Finding]:
                     "server.issuers has none of this name",
                     _near(match.issuer, server.issuers),
                 )
+            yield from _filled_in(match, ("auth", number, "match", place))
     for outcome, seconds in (("pass", rule.cache.ttl.pass_), ("fail", rule.cache.ttl.fail)):
         yield from _kept(seconds, ("cache", "ttl", outcome), server)
     if rule.backend_api is not None:
         yield from _body_file(rule.backend_api.body_file, ("backendApi", "bodyFile"), server)
+
+
+def _filled_in(match: Match, location: tuple[str | int, ...]) -> Iterator[Finding]:
+    """Find what was meant to be filled in: as it stands, everybody knows this credential."""
+    if isinstance(match, JwtMatch | NoneMatch):
+        return
+    basic = isinstance(match, BasicMatch)
+    for key in ("username", "password") if basic else ("value",):
+        given = getattr(match, key) or []
+        values = given if isinstance(given, list) else [given]
+        if any(_PLACEHOLDER.fullmatch(value.reveal()) for value in values):
+            yield Finding(
+                (*location, key),
+                "nothing is filled in here, this text itself would be let in; write the credential,"
+                " in a file for its owner alone (server.rules.rulesFile)",
+            )
 
 
 def check_endpoint(

@@ -56,8 +56,12 @@ def serve(
 ) -> int:
     """Serve until SIGTERM or SIGINT, and return the exit status.
 
+    SIGHUP does nothing, here and in each worker, which inherits that: files are looked at anyway,
+    and whoever is used to it for a reload must not end the gate.
+
     Raises `OSError` when an address cannot be had.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with contextlib.ExitStack() as stack:
         sockets = stack.enter_context(listening_sockets(listen, workers))
         operated, token = None, None

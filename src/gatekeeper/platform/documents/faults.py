@@ -42,6 +42,7 @@ _MESSAGES: Final = {
     "list_type": "expected a list",
     "model_type": "expected a mapping",
     "model_attributes_type": "expected a mapping",
+    "ip_any_network": "expected an address, or a network such as 10.0.0.0/8 (0 after the prefix)",
 }
 """By kinds of errors of Pydantic's; others say it well themselves."""
 
@@ -144,6 +145,13 @@ def _fault(found: _Found, message: str, model: type[BaseModel]) -> Fault:
     if message == _MESSAGES["model_type"]:
         keys = _keys(_models(model, found.error["loc"]))
         return Fault(found.location, f"{message} of {', '.join(keys)}" if keys else message)
+    if found.error["type"] == "union_tag_invalid":
+        told = found.error["ctx"]
+        tags = [tag.strip("'") for tag in told["expected_tags"].split(", ")]
+        message = f"expected {told['discriminator']} to be one of {', '.join(tags)}"
+        return Fault(found.location, message, nearest(told["tag"], tags))
+    if found.error["type"] == "union_tag_not_found":
+        return Fault(found.location, f"the key {found.error['ctx']['discriminator']} is missing")
     if found.error["type"] != "extra_forbidden":
         return Fault(found.location, message)
     key, models = str(found.location[-1]), _models(model, found.error["loc"][:-1])

@@ -30,6 +30,8 @@ SUFFIXES: Final = frozenset(_READERS)
 
 def read_document(path: Path) -> Document:
     """Read YAML, TOML or JSON. Raises `DocumentError`, and nothing else."""
+    if path.is_dir():
+        raise DocumentError(path, "a folder, not a file")
     if path.suffix not in _READERS:
         msg = f"expected a name that ends in one of {', '.join(_READERS)}"
         raise DocumentError(path, msg)

@@ -42,6 +42,9 @@ NUL_SYMBOL: Final = "\u2400"
 _FAILURES: Final = (RuntimeError, ValueError, TypeError, SystemError)
 """What the binding raises: beyond 10,000 iterations, for text that is no UTF-8, ..."""
 
+_OF_OTHERS: Final = {"error at: '= '": "==", "input 'and'": "&&", "input 'or'": "||"}
+"""Operators of other languages, as the parser stumbles over them, and what CEL has."""
+
 _REASONS: Final = {
     '"ip_in ': "ip_in is given what is no address",
     "Key not found": "a key is not there",
@@ -155,7 +158,9 @@ class Conditions:
         words = text.split("ERROR: <input>:", 1)[-1].splitlines()[0].strip()
         place, _, name = words.partition(" undeclared reference to '")
         if not name:
-            return words
+            words = words.partition(" expecting {")[0]  # every token there is
+            meant = next((cel for other, cel in _OF_OTHERS.items() if other in words), None)
+            return f"{words}; write {meant}" if meant else words
         name = name.partition("'")[0]
         if name in FUNCTIONS:
             return f"{place} {name} takes two values"
