@@ -17,10 +17,11 @@ from gatekeeper.forwardauth.agents.admission import Admission
 from gatekeeper.forwardauth.agents.chain import compile_chain
 from gatekeeper.forwardauth.agents.compiling import Compiler, Fault, reads_of
 from gatekeeper.forwardauth.agents.execution import Bounds, RulePlan, compile_rule
+from gatekeeper.forwardauth.agents.recall import Recall, recall_of
 from gatekeeper.forwardauth.agents.response import compile_response
 from gatekeeper.forwardauth.agents.server import EndpointPlan, Generation, Names
 from gatekeeper.forwardauth.checking import check_endpoint, check_rule
-from gatekeeper.forwardauth.model import SkippedDefinition
+from gatekeeper.forwardauth.model import Outcome, SkippedDefinition
 from gatekeeper.forwardauth.request import views
 from gatekeeper.forwardauth.request.reading import reading_of
 from gatekeeper.kernel.secret import Secret
@@ -28,6 +29,8 @@ from gatekeeper.kernel.secret import Secret
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    from gatekeeper.forwardauth.agents.chain import Chain
+    from gatekeeper.forwardauth.agents.response import ResponsePlan
     from gatekeeper.forwardauth.config import Configuration, Endpoint, Rule
     from gatekeeper.forwardauth.model import OriginalRequest, Read
     from gatekeeper.forwardauth.ports import Language
@@ -208,7 +211,22 @@ def _endpoint(
         variables=variables,
         chain=chain,
         response=response,
+        recall=_recall(config, chain, response, reads),
     )
+
+
+def _recall(
+    config: Endpoint, chain: Chain, response: ResponsePlan, reads: Iterable[Read]
+) -> Recall | None:
+    """Remember answers where nobody is asked, and no result is kept for a time of its own."""
+    if chain.asks or chain.caching or any(rule.caching for rule in chain.rules):
+        return None
+    copied = {
+        ("request.headers", name)
+        for name, expression in response.answers[Outcome.PASS].headers
+        if expression is None
+    }
+    return recall_of({*reads, *copied, *_credentials(config)})
 
 
 _EMPTY: Final[Mapping[str, Any]] = {

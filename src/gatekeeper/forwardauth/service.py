@@ -124,10 +124,14 @@ class Decider:
         )
         if plan is None:
             return self._finished(asked, QUARANTINED if known else NOT_FOUND)
+        recall, parts = plan.recall, None
         try:
             request = dialect.read(raw, plan.reading)
             if isinstance(request, Rejected):
                 return self._finished(asked, _answer_of(request))
+            parts = None if recall is None else recall.parts(request)
+            if recall is not None and (known_answer := recall.get(parts)) is not None:
+                return self._finished(asked, known_answer)
             steps = decide(
                 plan,
                 request,
@@ -137,6 +141,8 @@ class Decider:
             )
             effect = next(steps)
         except StopIteration as done:
+            if recall is not None:
+                recall.keep(parts, done.value)
             return self._finished(asked, done.value)
         except Exception as error:  # noqa: BLE001  # whatever it was: refuse
             self._observer.failed(error)

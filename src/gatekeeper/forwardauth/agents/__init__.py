@@ -10,7 +10,7 @@ loaded, and one entry point that runs it. None knows of asyncio, a socket or a f
     backend.py          7  backend interaction: what is asked, and how its answer is seen
     response.py         8  response policy: what is answered
     caching.py          9  result caching: what is kept, under which key, for how long
-                           (memory.py keeps)
+                           (memory.py keeps; recall.py remembers whole answers)
 
 `compiling.py` is what compiling them shares, `evaluation.py` what running them shares.
 """

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from gatekeeper.forwardauth.agents.admission import Admission
     from gatekeeper.forwardauth.agents.chain import Chain
+    from gatekeeper.forwardauth.agents.recall import Recall
     from gatekeeper.forwardauth.agents.response import ResponsePlan
     from gatekeeper.forwardauth.model import OriginalRequest
     from gatekeeper.forwardauth.ports import Expression
@@ -47,6 +48,8 @@ class EndpointPlan:
     variables: tuple[tuple[str, Expression], ...]
     chain: Chain
     response: ResponsePlan
+    recall: Recall | None
+    """Where allowing answers are remembered; None: they depend on too much, or on others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
