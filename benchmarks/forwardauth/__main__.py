@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from benchmarks.forwardauth.ladder import Step
 
-MEASUREMENTS = ("alone", "nginx", "many", "reload", "scaling")
+MEASUREMENTS = ("alone", "hot", "nginx", "many", "reload", "scaling")
 COLUMNS = ("CPU µs a decision", "req/s", "p50 ms", "p99 ms", "failed")
 
 
@@ -62,6 +62,12 @@ def tables(asked: argparse.Namespace, folder: Path) -> Iterator[Table]:
         yield ladder_table(steps)
         if asked.out is not None:
             plot(steps, asked.out / "figures.svg")
+    if "hot" in asked.only:
+        yield Table(
+            title="The code alone: from the bytes of a request to those of its answer",
+            columns=("decision", "CPU µs"),
+            rows=[[name, f"{cost:.1f}"] for name, cost in ladder.hot(folder)],
+        )
     if "nginx" in asked.only:
         yield behind_table(list(ladder.behind_nginx(folder, asked.seconds)))
     if "many" in asked.only:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +89,10 @@ SCENES: Mapping[str, Scene] = {
 }
 
 
+WITHOUT_SOCKETS = [*SCENES][1:-1]
+"""Those that decide, and call nobody."""
+
+
 def alone(folder: Path, seconds: int) -> Iterator[Step]:
     """Ask each server as a proxy would."""
     port = free_port()
@@ -113,6 +119,17 @@ def behind_nginx(folder: Path, seconds: int) -> Iterator[Step]:
                         yield measure("nginx, nobody asked", clients, proxy, seconds=seconds)
                 with load(port) as clients:
                     yield measure(name, clients, pid, seconds=seconds, proxy=proxy)
+
+
+def hot(folder: Path) -> Iterator[tuple[str, float]]:
+    """Measure decisions without sockets, in one process: CPU microseconds."""
+    for name, command in SCENES.items():
+        if name in WITHOUT_SOCKETS:
+            *_, path = command(free_port(), folder, 0)
+            asked = [sys.executable, "-m", "benchmarks.forwardauth.hot", path]
+            with (folder / "log").open("wb") as log:
+                said = subprocess.run(asked, stdout=subprocess.PIPE, stderr=log, check=True)
+            yield name, float(said.stdout)
 
 
 @contextlib.contextmanager

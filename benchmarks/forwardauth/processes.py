@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 PATIENCE_SECONDS = 20.0
+PROBES = 16
+"""Connections that must be answered: enough to reach each of two workers."""
 TICKS = os.sysconf("SC_CLK_TCK")
 SERVER_CORE, LOAD_CORE = "0", str((os.cpu_count() or 1) - 1)
 BOTH_CORES = f"{SERVER_CORE},{LOAD_CORE}"
@@ -44,8 +46,15 @@ def running(
             subprocess.Popen(["taskset", "-c", core, *command], stderr=errors, env=environment())
         )
         stack.callback(process.terminate)
-        _until_listening(port, process)
+        _until_it_answers(port, process)
         yield process.pid
+
+
+def _answer(port: int) -> None:
+    """Wait for an answer: a port is bound before what listens there has loaded anything."""
+    with socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")
+        connection.recv(1)
 
 
 def environment() -> dict[str, str]:
@@ -55,11 +64,12 @@ def environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 
 
-def _until_listening(port: int, process: subprocess.Popen[bytes]) -> None:
+def _until_it_answers(port: int, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + PATIENCE_SECONDS
     while process.poll() is None and time.monotonic() < end:
         with contextlib.suppress(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port)).close()
+            for _ in range(PROBES):
+                _answer(port)
             return
         time.sleep(0.02)
     msg = f"it does not serve: {process.args!r}"

@@ -1,4 +1,4 @@
-"""The process that `passctrl serve` becomes, without what reads commands: 14 MB less a worker.
+"""The process that `passctrl serve` becomes, without what reads commands: less memory a worker.
 
 python -m gatekeeper.entrypoints.passctrl.serving CONFIG
 """
