@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from gatekeeper.forwardauth.agents.compiling import Compiler
-    from gatekeeper.forwardauth.agents.execution import RulePlan
+    from gatekeeper.forwardauth.agents.rule import RulePlan
     from gatekeeper.forwardauth.model import Read
     from gatekeeper.forwardauth.ports import Expression
 

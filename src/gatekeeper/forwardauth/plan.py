@@ -16,9 +16,9 @@ from pydantic import BaseModel
 from gatekeeper.forwardauth.agents.admission import Admission
 from gatekeeper.forwardauth.agents.chain import compile_chain
 from gatekeeper.forwardauth.agents.compiling import Compiler, Fault, reads_of
-from gatekeeper.forwardauth.agents.execution import Bounds, RulePlan, compile_rule
 from gatekeeper.forwardauth.agents.recall import Recall, recall_of
 from gatekeeper.forwardauth.agents.response import compile_response
+from gatekeeper.forwardauth.agents.rule import Bounds, RulePlan, compile_rule
 from gatekeeper.forwardauth.agents.server import EndpointPlan, Generation, Names
 from gatekeeper.forwardauth.checking import check_endpoint, check_rule
 from gatekeeper.forwardauth.model import Outcome, SkippedDefinition

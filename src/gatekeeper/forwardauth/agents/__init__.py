@@ -6,7 +6,8 @@ loaded, and one entry point that runs it. None knows of asyncio, a socket or a f
     forward_policy.py   3  forward request policy: what of it rules may hand on
     variables.py        4  endpoint variables
     chain.py            5  rule chain: which rule next, and when to stop
-    execution.py        6  rule execution: credentials, conditions, exports (matching.py matches)
+    execution.py        6  rule execution: credentials, conditions, exports (rule.py is a rule,
+                           compiled; matching.py matches)
     backend.py          7  backend interaction: what is asked, and how its answer is seen
     response.py         8  response policy: what is answered
     caching.py          9  result caching: what is kept, under which key, for how long

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from gatekeeper.forwardauth.agents.caching import Caching, Fresh
     from gatekeeper.forwardauth.agents.evaluation import Evaluation
-    from gatekeeper.forwardauth.agents.execution import Bounds, RulePlan
+    from gatekeeper.forwardauth.agents.rule import Bounds, RulePlan
     from gatekeeper.forwardauth.model import Read, Steps
 
 
