@@ -117,6 +117,17 @@ def test_a_configuration_without_cases_says_where_they_would_be_read(tmp_path: P
     assert done.stderr.startswith("no case to run: c.test.yaml beside ")
 
 
+def test_a_full_disk_is_no_defect(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("rules: {}\n")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*PASSCTRL, "check", str(tmp_path / "c.yaml")],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+
+    assert (done.returncode, done.stderr) == (1, "error: No space left on device\n")
+
+
 def test_the_version_is_told() -> None:
     assert run(*PASSCTRL, "--version").stdout == run(
         sys.executable, "-m", "gatekeeper", "--version"

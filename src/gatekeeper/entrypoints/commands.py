@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import importlib
 import os
 import sys
@@ -145,6 +146,9 @@ def run(app: typer.Typer, name: str) -> None:
     except Exception as error:
         if os.environ.get("GATEKEEPER_DEBUG"):
             raise
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            typer.echo(f"error: {error.strerror}", err=True)
+            sys.exit(1)
         typer.echo(
             f"error: this is a defect of {name} ({type(error).__name__}); with GATEKEEPER_DEBUG=1"
             " in the environment it says where",
