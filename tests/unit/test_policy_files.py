@@ -47,8 +47,8 @@ def problems(tmp_path: Path, text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "valid dictionary"),
-        ("[]", "valid dictionary"),
+        ("", "expected a mapping"),
+        ("[]", "expected a mapping"),
         ("a: 1\na: 2\n", "stands here twice"),
         ("a: &x [1]\nb: *x\n", "aliases"),
         ("a: [", "not usable YAML"),
@@ -473,7 +473,7 @@ def bomb() -> str:
     ("write", "words"),
     [
         (lambda p: p.write_text("grants: ["), "not usable YAML"),
-        (lambda p: p.write_text(""), "valid dictionary"),
+        (lambda p: p.write_text(""), "expected a mapping"),
         (lambda p: p.write_text(HEAD + "a: 1\na: 2\n"), "stands here twice"),
         (lambda p: p.write_text(bomb()), "aliases are not allowed"),
         (lambda p: p.write_text("[" * 50_000), "more than 100 lists"),

@@ -35,7 +35,11 @@ def read_model(path: Path, model: type[M]) -> tuple[Document, M]:
     except ValidationError as error:
         raise PolicyError(
             [
-                f"{document.place(fault.location)}: {dotted(fault.location)}: {fault}"
+                ": ".join(
+                    filter(
+                        None, (document.place(fault.location), dotted(fault.location), str(fault))
+                    )
+                )
                 for fault in find_faults(error, model, document.value)
             ]
         ) from error
