@@ -79,12 +79,20 @@ def _told(change: Callable[[servers.Configuration, int], servers.Configuration])
 
 SCENES: Mapping[str, Scene] = {
     "decision port, no decision": lambda port, _folder, _backend: servers.constant(port),
-    "static rule": _told(lambda config, _: config),
+    "static rule, remembered": _told(lambda config, _: config),
+    "static rule, judged each time": _told(lambda config, _: servers.unlike(config)),
     "kept result (of the five conditions)": _told(
         lambda config, _: servers.keeping(servers.judging(config, 5))
     ),
-    "3 CEL conditions, 2 templates": _told(lambda config, _: servers.judging(config, 3)),
-    "5 CEL conditions, 2 templates": _told(lambda config, _: servers.judging(config, 5)),
+    "5 CEL conditions, 2 templates, remembered": _told(
+        lambda config, _: servers.judging(config, 5)
+    ),
+    "3 CEL conditions, 3 templates, judged each time": _told(
+        lambda config, _: servers.unlike(servers.judging(config, 3))
+    ),
+    "5 CEL conditions, 3 templates, judged each time": _told(
+        lambda config, _: servers.unlike(servers.judging(config, 5))
+    ),
     "one call of a backend": _told(servers.calling),
 }
 

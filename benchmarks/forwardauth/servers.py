@@ -160,7 +160,13 @@ def tokens() -> list[str]:
 def judging(config: Configuration, conditions: int) -> Configuration:
     """Add CEL conditions, and two templates in the answer."""
     config["rules"]["known"]["conditions"] = {"whenAll": CONDITIONS[:conditions]}
-    config["endpoints"]["app"]["responsePolicy"]["pass"]["headers"] = TEMPLATES
+    config["endpoints"]["app"]["responsePolicy"]["pass"]["headers"] = dict(TEMPLATES)
+    return config
+
+
+def unlike(config: Configuration) -> Configuration:
+    """Make every answer another one, so that none can be remembered."""
+    config["endpoints"]["app"]["responsePolicy"]["pass"]["headers"]["X-Gate"] = "{{ request.id }}"
     return config
 
 
