@@ -43,6 +43,8 @@ def home() -> Iterator[Path]:
 def as_ordinary_user(home: Path, *arguments: str) -> "subprocess.Popen[str]":
     environment = {
         "HOME": str(home), "PATH": "/usr/bin:/bin", "TMPDIR": str(home),
+        # No desktop: where one is installed, asking for its keyring would start a bus in the home.
+        "DBUS_SESSION_BUS_ADDRESS": "disabled:",
         "PYTHONPATH": f"{home.parent / 'package'}:{sysconfig.get_path('purelib')}",
         "PYTHONDONTWRITEBYTECODE": "1",
     }  # fmt: skip

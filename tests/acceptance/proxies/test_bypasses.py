@@ -39,7 +39,15 @@ IDENTITY: Final = ("x-user", "x-groups", "x-email")
 OPERATIONS: Final = ("/healthz", "/readyz", "/metrics", "/explain", "/login", "/page.css")
 
 
-@pytest.fixture(scope="module", params=[*KINDS, GRPC.name])
+QUICK: Final = ("nginx", "envoy")
+"""Asked each time: they tell a request in the two ways there are, in headers and as it is."""
+EACH: Final = [
+    pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.slow)
+    for kind in (*KINDS, GRPC.name)
+]
+
+
+@pytest.fixture(scope="module", params=EACH)
 def name(request: pytest.FixtureRequest) -> str:
     """Give each way a proxy asks, Envoy's by gRPC too."""
     return str(request.param)
