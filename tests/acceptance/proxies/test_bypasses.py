@@ -39,15 +39,15 @@ IDENTITY: Final = ("x-user", "x-groups", "x-email")
 OPERATIONS: Final = ("/healthz", "/readyz", "/metrics", "/explain", "/login", "/page.css")
 
 
-QUICK: Final = ("nginx", "envoy")
+EACH_TIME: Final = ("nginx", "envoy")
 """Asked each time: they tell a request in the two ways there are, in headers and as it is."""
-EACH: Final = [
-    pytest.param(kind, marks=[] if kind in QUICK else pytest.mark.slow)
+LANES: Final = [
+    pytest.param(kind, marks=[] if kind in EACH_TIME else pytest.mark.slow)
     for kind in (*KINDS, GRPC.name)
 ]
 
 
-@pytest.fixture(scope="module", params=EACH)
+@pytest.fixture(scope="module", params=LANES)
 def name(request: pytest.FixtureRequest) -> str:
     """Give each way a proxy asks, Envoy's by gRPC too."""
     return str(request.param)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from gatekeeper.forwardauth.config.rule import Rule
     from gatekeeper.forwardauth.config.server import Server
 
+OF_THE_CONNECTION: Final = frozenset({"connection", "content-length", "date", "transfer-encoding"})
+"""Headers that the decision port writes itself: an answer that had one could not be sent."""
 MOUNTS: Final = frozenset({"auth", *get_args(DialectName)} - {"generic"})
 """First segments of paths that are taken: no endpoint has such a name."""
 
@@ -87,13 +89,21 @@ def check_endpoint(
         )
     yield from _asked(endpoint, rules)
     yield from _kept(endpoint.cache.result_ttl, ("cache", "resultTTL"), server)
+    yield from _headers(endpoint.response_policy.pass_.headers, ("responsePolicy", "pass"))
     for location, response in (
         (("authentication", "response"), admission.response),
         (("responsePolicy", "fail"), endpoint.response_policy.fail),
         (("responsePolicy", "error"), endpoint.response_policy.error),
     ):
+        yield from _headers(response.headers, location)
         yield from _body_file(response.body_file, (*location, "bodyFile"), server)
         yield from _redirect(response, location)
+
+
+def _headers(names: Iterable[str], location: tuple[str, ...]) -> Iterator[Finding]:
+    for name in names:
+        if name in OF_THE_CONNECTION:
+            yield Finding((*location, "headers", name), "it belongs to the connection")
 
 
 def _asked(endpoint: Endpoint, rules: Mapping[str, Rule]) -> Iterator[Finding]:
@@ -151,16 +161,15 @@ def _redirect(response: Refusing, location: tuple[str | int, ...]) -> Iterator[F
     if "://" not in literal or whole_host:
         return  # a path, or a host that a template makes
     try:
-        parts = urlsplit(literal)
-        known = {parts.netloc.lower(), (parts.hostname or "").lower()}
+        host = urlsplit(literal).netloc.lower()
     except ValueError:
         yield Finding((*location, "redirect", "to"), "not a URL")
         return
-    if not known & {host.lower() for host in redirect.hosts}:
+    if host not in {known.lower() for known in redirect.hosts}:
         yield Finding(
             (*location, "redirect", "hosts"),
             "the host of `to` is not among them",
-            _near(parts.netloc, redirect.hosts),
+            _near(host, redirect.hosts),
         )
 
 
