@@ -15,8 +15,9 @@ from gatekeeper.kernel.errors import InputError
 from unit.test_cli_help import ALL
 
 SERVER = "http://127.0.0.1:9"
-RUNS_ON = {"up", "demo", "serve control-plane", "serve agent"}
-"""Would run until they are stopped; how they refuse is tested elsewhere."""
+RUNS_ON = {"up", "demo", "serve control-plane", "serve agent", "forwardauth serve"}
+"""Would run until they are stopped, or put a server in the place of this process (exec); how
+they refuse is tested elsewhere."""
 
 NAMES = sorted(set(ALL) - RUNS_ON)
 OPTIONS = sorted({opt for path in NAMES for param in ALL[path].params for opt in param.opts})
