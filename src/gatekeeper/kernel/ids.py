@@ -13,6 +13,8 @@ from typing import Final, NewType
 
 SessionId = NewType("SessionId", str)
 RoleName = NewType("RoleName", str)
+TerminalId = NewType("TerminalId", str)
+InstanceId = NewType("InstanceId", str)
 JobId = NewType("JobId", str)
 CorrelationId = NewType("CorrelationId", str)
 
@@ -21,12 +23,23 @@ RANDOM_BYTES: Final = 13
 
 SESSION_ID: Final = re.compile(r"ses_[a-z2-7]{20}", re.ASCII)
 ROLE_NAME: Final = re.compile(r"gk_[a-z2-7]{20}", re.ASCII)
+TERMINAL_ID: Final = re.compile(r"trm_[a-z2-7]{20}", re.ASCII)
 CORRELATION_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 
 
 def session_id(random: bytes) -> SessionId:
     """Make a session id from `RANDOM_BYTES` random bytes."""
     return SessionId("ses_" + _base32(random))
+
+
+def terminal_id(random: bytes) -> TerminalId:
+    """Make a terminal's id from `RANDOM_BYTES` random bytes."""
+    return TerminalId("trm_" + _base32(random))
+
+
+def instance_id(random: bytes) -> InstanceId:
+    """Name one launch of a terminal, or one life of a runner, by `RANDOM_BYTES` random bytes."""
+    return InstanceId(_base32(random))
 
 
 def correlation_id(random: bytes) -> CorrelationId:
@@ -52,7 +65,7 @@ def session_of(role: RoleName) -> SessionId:
     return SessionId("ses_" + role.removeprefix("gk_"))
 
 
-def job_id(kind: str, session: SessionId) -> JobId:
+def job_id(kind: str, session: SessionId | TerminalId) -> JobId:
     """Return the id, and so the idempotency key, of a session's job of one kind."""
     return JobId(f"{kind}:{session}")
 

@@ -4,7 +4,8 @@
         │ ─────▶ awaiting_approval ─▶ denied | expired
         ▼
      pending ──▶ ready ──▶ expired ─┐
-        │          └─────▶ revoked ─┼─▶ cleaned
+        │          ├─────▶ revoked ─┤
+        │          └─────▶ ended   ─┼─▶ cleaned
         ├─▶ revoked (undone late)  ─┤
         └─▶ failed ─────────────────┘
 
@@ -14,6 +15,7 @@ What a caller may meet and what then holds:
   the same clean-up that ends every session;
 * revoke twice, or after the end: nothing changes, the answer is the same;
 * a result after expiry or revocation: refused here, so the login is undone;
+* `ended` is a terminal's alone: its command came to its end by itself;
 * `cleaned` means proven gone at the target, never "asked for": while the target
   is unreachable the session stays `expired` or `revoked` and clean-up is retried.
 """
@@ -34,6 +36,7 @@ class SessionStatus(StrEnum):
     PENDING = "pending"
     READY = "ready"
     FAILED = "failed"
+    ENDED = "ended"
     REVOKED = "revoked"
     EXPIRED = "expired"
     CLEANED = "cleaned"
@@ -46,8 +49,9 @@ TRANSITIONS: Final[Mapping[SessionStatus, frozenset[SessionStatus]]] = MappingPr
         _S.AWAITING_APPROVAL: frozenset({_S.PENDING, _S.DENIED, _S.EXPIRED}),
         _S.DENIED: frozenset(),
         _S.PENDING: frozenset({_S.READY, _S.FAILED, _S.REVOKED, _S.EXPIRED}),
-        _S.READY: frozenset({_S.REVOKED, _S.EXPIRED}),
+        _S.READY: frozenset({_S.ENDED, _S.REVOKED, _S.EXPIRED}),
         _S.FAILED: frozenset({_S.CLEANED}),
+        _S.ENDED: frozenset({_S.CLEANED}),
         _S.REVOKED: frozenset({_S.CLEANED}),
         _S.EXPIRED: frozenset({_S.CLEANED}),
         _S.CLEANED: frozenset(),
@@ -57,7 +61,7 @@ TRANSITIONS: Final[Mapping[SessionStatus, frozenset[SessionStatus]]] = MappingPr
 OPEN: Final = frozenset({_S.AWAITING_APPROVAL, _S.PENDING, _S.READY})
 """The holder has access, or may still get it: these count against limits."""
 
-ENDING: Final = frozenset({_S.FAILED, _S.REVOKED, _S.EXPIRED})
+ENDING: Final = frozenset({_S.FAILED, _S.ENDED, _S.REVOKED, _S.EXPIRED})
 """Access was ended, and the proof from the target is outstanding."""
 
 

@@ -8,9 +8,8 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from gatekeeper.kernel.ids import ROLE_NAME
-from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.wire.base import WHOLE, Request, Response
-from gatekeeper.wire.sessions import MAX_TTL_MINUTES, PRINTABLE, RoleText, TargetText
+from gatekeeper.wire.sessions import MAX_TTL_MINUTES, PRINTABLE, LoginStatus, RoleText, TargetText
 
 MAX_REQUESTED_BY_CHARS: Final = 200
 
@@ -30,7 +29,7 @@ class MvpDropSession(Request):
 
 
 class MvpSession(Response):
-    status: SessionStatus
+    status: LoginStatus
     dsn: str | None = None
     expires_at: datetime | None = None
     username: str | None = None

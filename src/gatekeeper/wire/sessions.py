@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import quote
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, WithJsonSchema, model_validator
 
 from gatekeeper.kernel.scram import MAX_VERIFIER_CHARS, VERIFIER
 from gatekeeper.kernel.session import SessionStatus
@@ -40,6 +40,15 @@ VerifierText = Annotated[
     Field(max_length=MAX_VERIFIER_CHARS, json_schema_extra={"pattern": f"^{VERIFIER.pattern}$"}),
 ]
 ReasonText = Annotated[str, Field(max_length=MAX_REASON_CHARS, pattern=PRINTABLE)]
+
+
+LoginStatus = Annotated[
+    SessionStatus,
+    WithJsonSchema(
+        {"type": "string", "enum": [one for one in SessionStatus if one is not SessionStatus.ENDED]}
+    ),
+]
+"""A database login never comes to its end by itself."""
 
 
 class ScramCredential(Request):
@@ -111,7 +120,7 @@ class SessionView(Response):
     """One session. `dsn` only for a generated credential, to its requester, while ready."""
 
     session_id: str
-    status: SessionStatus
+    status: LoginStatus
     target: str
     role: str
     requester: str
@@ -140,7 +149,7 @@ class SessionEvent(Response):
 
     seq: int
     session_id: str
-    status: SessionStatus
+    status: LoginStatus
     at: datetime
     target: str
     role: str

@@ -4,7 +4,8 @@ A message is a compact JWS (RFC 7515) with Ed25519 (RFC 8037, named as RFC 9864 
 Its header names the purpose and the key; its payload the sender, the one reader, the
 times, the message it answers, and the job or result itself. It is opened once: what was
 seen before, late, early, foreign, of another purpose or too large is refused. An agent that
-may only dial out asks for its jobs with a message too, a poll, which says nothing else.
+may only dial out asks for its jobs with a message too, a poll, which says nothing else. A
+runner of terminals tells of them in reports, which the control plane answers with a result.
 
 A sealed result is also the agent's receipt: `kernel.receipts` checks one years later.
 """
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
         Ed25519PublicKey,
     )
 
-Purpose = Literal["job", "result", "poll"]
+Purpose = Literal["job", "result", "poll", "report"]
 
 LIFETIME: Final = timedelta(seconds=60)
 LEEWAY: Final = timedelta(seconds=30)
@@ -43,7 +44,7 @@ REPLAYABLE: Final = LIFETIME + 2 * LEEWAY
 """For how long a message may be taken for fresh after it was first seen: one that came early
 by the leeway is good until its end, and the leeway after that."""
 MAX_ENVELOPE_CHARS: Final[Mapping[Purpose, int]] = MappingProxyType(
-    {"job": 65_536, "result": 1_048_576, "poll": 2_048}
+    {"job": 131_072, "result": 1_048_576, "poll": 2_048, "report": 1_048_576}
 )
 """A message larger than this is refused unread. Results list every login of a target."""
 MAX_REMEMBERED: Final = 1_000_000
@@ -55,6 +56,7 @@ _TYPES: Final[Mapping[Purpose, str]] = MappingProxyType(
         "job": "gatekeeper-job+jws",
         "result": RECEIPT_TYPE,
         "poll": "gatekeeper-poll+jws",
+        "report": "gatekeeper-report+jws",
     }
 )
 """Explicit typing (RFC 8725 section 3.11): a job is never taken for a result."""

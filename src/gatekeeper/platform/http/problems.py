@@ -41,6 +41,12 @@ STATUS: Final[Mapping[ErrorCode, int]] = MappingProxyType(
         ErrorCode.TARGET_BUSY: 503,
         ErrorCode.AGENT_UNREACHABLE: 503,
         ErrorCode.JOB_EXPIRED: 504,
+        ErrorCode.TICKET_REFUSED: 401,
+        ErrorCode.BUNDLE_REFUSED: 422,
+        ErrorCode.RUNNER_REJECTED: 502,
+        ErrorCode.RUNNER_UNREACHABLE: 503,
+        ErrorCode.QUEUE_FULL: 503,
+        ErrorCode.SANDBOX_UNAVAILABLE: 503,
     }
 )
 
@@ -56,6 +62,8 @@ RETRYABLE: Final = frozenset(
         ErrorCode.TARGET_BUSY,
         ErrorCode.AGENT_UNREACHABLE,
         ErrorCode.JOB_EXPIRED,
+        ErrorCode.RUNNER_UNREACHABLE,
+        ErrorCode.QUEUE_FULL,
     }
 )
 

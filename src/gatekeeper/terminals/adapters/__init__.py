@@ -1,0 +1,1 @@
+"""Adapters of the terminal plane: the store, and the launchers."""

@@ -1,0 +1,267 @@
+"""What the terminal plane needs from the world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from datetime import datetime, timedelta
+
+    from gatekeeper.kernel.audit import AuditEvent
+    from gatekeeper.kernel.errors import Refusal
+    from gatekeeper.kernel.identity import Principal
+    from gatekeeper.kernel.ids import SessionId, TerminalId
+    from gatekeeper.kernel.policy import Decision, Policy
+    from gatekeeper.kernel.session import SessionStatus
+    from gatekeeper.terminals.model import (
+        Ended,
+        Failure,
+        Profile,
+        Size,
+        Stage,
+        Terminal,
+        TerminalFilter,
+    )
+    from gatekeeper.terminals.protocol.ticket import TicketClaims
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What a launcher is to start. `seconds_left` counts from when the launcher hears of it."""
+
+    terminal: Terminal
+    profile: Profile
+    seconds_left: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launched:
+    """The terminal takes clients. `signed` is the launcher's receipt, for the evidence."""
+
+    instance: str
+    address: str
+    """Where a gateway finds it: `unix:/path` or `tcp:host:port`."""
+    sandbox: str
+    """The tier that holds it: `bubblewrap`, `landlock`, `job` or `none`."""
+    already: bool
+    """An earlier try had started it."""
+    verifier: str | None
+    """A SCRAM verifier, when the terminal is to have a database login: its password was made
+    where it will be used."""
+    signed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """The proof that nothing of a terminal is left: no process, no mount, no socket."""
+
+    existed: bool
+    gone: bool
+    processes_ended: int
+    ended: Ended | None
+    """How it had ended, where the launcher still knows."""
+    left: tuple[str, ...] = ()
+    signed: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundLogin:
+    """A database login for a terminal: everything but the password, which its runner made."""
+
+    session: SessionId
+    host: str
+    port: int
+    database: str
+    sslmode: str
+    username: str
+
+
+class Launcher(Protocol):
+    """Starts and ends terminals in one place: one machine, or one cluster.
+
+    Every method may raise `GatekeeperError`; `retryable` says whether to try again. A call that
+    failed may still have been carried out: all are safe to repeat. None checks who asks.
+    """
+
+    @property
+    def capacity(self) -> int:
+        """How many terminals it holds at a time."""
+        ...
+
+    async def launch(self, launch: Launch) -> Launched:
+        """Start a terminal, or find that an earlier try did.
+
+        A terminal that was ended here is never started again: that raises.
+        """
+        ...
+
+    async def end(self, terminal: TerminalId, instance: str, why: str) -> Gone:
+        """End a terminal and prove it. One that was never here is gone: that is success."""
+        ...
+
+    async def bind(self, terminal: TerminalId, instance: str, login: BoundLogin) -> None:
+        """Hand a database login to the terminal."""
+        ...
+
+    async def send_input(self, terminal: TerminalId, instance: str, data: str) -> None: ...
+
+    async def screen(self, terminal: TerminalId, instance: str) -> tuple[Sequence[str], Size]:
+        """Return the lines that are to be seen now."""
+        ...
+
+    async def wait_for_text(
+        self, terminal: TerminalId, instance: str, pattern: str, seconds: float
+    ) -> bool:
+        """Wait until the screen, or what was written since the call, has this text."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Recordings(Protocol):
+    """Where recordings are kept: they outlive their terminals."""
+
+    def read(self, terminal: TerminalId) -> AsyncIterator[bytes]:
+        """Yield an asciicast v3 file. Raises `InputError` where there is none."""
+        ...
+
+    async def heads(self, terminal: TerminalId) -> Sequence[str]:
+        """Return the hash-chain's heads, one for each segment, recomputed from the bytes."""
+        ...
+
+
+class Tickets(Protocol):
+    """Signs tickets (RS256), and publishes the keys. A key may live in a file or in a KMS."""
+
+    async def sign(self, claims: TicketClaims) -> str: ...
+
+
+class Logins(Protocol):
+    """Database logins, as terminals have them: the database plane behind a few words."""
+
+    def decide(
+        self, principal: Principal, target: str, role: str, ttl: timedelta, reason: str
+    ) -> Decision | Refusal: ...
+
+    async def issue(self, terminal: Terminal, verifier: str) -> BoundLogin | Refusal:
+        """Ask for a login for a terminal's requester, and wait until it can be used.
+
+        Repeated for the same terminal, it returns the same login.
+        """
+        ...
+
+    async def end(self, session: SessionId, correlation_id: str) -> None:
+        """End a login. One that has ended is left as it is."""
+        ...
+
+
+class TerminalClaim(Protocol):
+    """A job that this process holds; a transaction can end it together with its effect."""
+
+    @property
+    def terminal(self) -> TerminalId: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One step of a terminal to another status, and what becomes known with it."""
+
+    terminal: Terminal
+    to: SessionStatus
+    expires_at: datetime | None = None
+    address: str | None = None
+    ended: Ended | None = None
+    error: Failure | None = None
+
+
+class TerminalUnit(Protocol):
+    """One transaction over terminals, their jobs and their evidence: all of it, or none."""
+
+    async def now(self) -> datetime:
+        """Return the store's clock: the one clock that decides when a terminal ends."""
+        ...
+
+    async def claim_key(
+        self, requester: str, key: str, body_sha256: str, terminal: TerminalId
+    ) -> tuple[str, TerminalId] | None: ...
+
+    async def count_open(self, requester: str) -> int: ...
+
+    async def count_running(self, runner: str) -> int:
+        """Count what takes a runner's places, holding off other launches until the end."""
+        ...
+
+    async def queue_place(self, terminal: TerminalId) -> int | None:
+        """Return how many are to be started before this one (0: it is next); None: not queued.
+
+        Fair: one requester's n-th waiting terminal stands behind everybody's (n-1)-th.
+        """
+        ...
+
+    async def add(self, terminal: Terminal) -> Terminal: ...
+
+    async def lock(self, terminal: TerminalId) -> Terminal | None: ...
+
+    async def move(self, move: Move) -> Terminal:
+        """Change the status, stamp the time of it, and tell watchers and gateways.
+
+        Raises `IntegrityError` for a move that is not in the kernel's table.
+        """
+        ...
+
+    async def stamp(self, terminal: TerminalId, stages: Mapping[Stage, datetime]) -> None:
+        """Note when stages were reached; the first word about each stands."""
+        ...
+
+    async def bind(self, terminal: Terminal, session: SessionId) -> Terminal: ...
+
+    async def note_error(self, terminal: Terminal, error: Failure) -> Terminal: ...
+
+    async def note_ended(self, terminal: Terminal, ended: Ended) -> Terminal: ...
+
+    async def record(self, *events: AuditEvent) -> None: ...
+
+    async def schedule_launch(self, terminal: Terminal, at: datetime | None = None) -> None: ...
+
+    async def schedule_end(self, terminal: Terminal, at: datetime) -> None:
+        """Make, or move, the one job that ends a terminal."""
+        ...
+
+    async def epoch(self) -> str:
+        """Return the epoch of the used tickets, beginning one where a crash left none."""
+        ...
+
+    async def settle(self, claim: TerminalClaim) -> bool:
+        """End the job if, and only if, this transaction commits; False: it is no longer ours."""
+        ...
+
+    async def postpone(self, claim: TerminalClaim, at: datetime) -> None: ...
+
+    async def abandon(self) -> None: ...
+
+
+class TerminalStore(Protocol):
+    """Where terminals live: PostgreSQL, never memory."""
+
+    def transaction(self) -> AbstractAsyncContextManager[TerminalUnit]: ...
+
+    async def take_token(self, requester: str, per_minute: int) -> float: ...
+
+    async def find_key(self, requester: str, key: str) -> tuple[str, TerminalId] | None: ...
+
+    async def get(self, terminal: TerminalId) -> Terminal | None: ...
+
+    async def find(self, wanted: TerminalFilter) -> Sequence[Terminal]: ...
+
+    async def on_runner(self, runner: str) -> Sequence[Terminal]:
+        """Return every terminal that may still have something at the runner."""
+        ...
+
+
+class PolicySource(Protocol):
+    """The policy in force. A broken file never takes the last good one away."""
+
+    def current(self) -> Policy: ...

@@ -1,0 +1,1 @@
+"""The runner: the process that holds the terminals of one machine, or of one pod."""
