@@ -148,7 +148,6 @@ class Attaching:
     async def _connection(self) -> Closed:
         ticket = await self._asked_for_ticket()
         async with _opened(ticket) as socket:
-            await socket.send(encode_client(self.following.attach()))
             talking = asyncio.create_task(self._talk(socket), name="terminal input")
             try:
                 await self._listen(socket)
@@ -177,6 +176,7 @@ class Attaching:
                 await socket.send(encode_client(answer))
 
     async def _talk(self, socket: ClientConnection) -> None:
+        await socket.send(encode_client(self.following.attach()))
         while True:
             # What could not be sent is the first thing that is said on the next connection.
             await socket.send(encode_client(await self.outbox.first()))
