@@ -148,7 +148,7 @@ def accepted(upgrade: Upgrade) -> bytes:
     )
 
 
-def refusal(refused: Refused, *, correlation_id: str, retryable: bool) -> bytes:
+def refusal(refused: Refused, *, correlation_id: str) -> bytes:
     """Write a problem, after which the connection is closed."""
     body = json.dumps(
         {
@@ -158,12 +158,11 @@ def refusal(refused: Refused, *, correlation_id: str, retryable: bool) -> bytes:
             "code": refused.code,
             "detail": refused.detail,
             "correlationId": correlation_id,
-            "retryable": retryable,
+            "retryable": refused.retry_after is not None,
         }
     ).encode()
-    retry = ()
-    if refused.retry_after is not None:
-        retry = (f"Retry-After: {max(1, math.ceil(refused.retry_after))}",)
+    after = refused.retry_after
+    retry = () if after is None else (f"Retry-After: {max(1, math.ceil(after))}",)
     head = _head(
         f"HTTP/1.1 {refused.status} {HTTPStatus(refused.status).phrase}",
         "Content-Type: application/problem+json",
