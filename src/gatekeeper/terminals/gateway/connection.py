@@ -9,6 +9,7 @@ import structlog
 
 from gatekeeper.kernel import ids
 from gatekeeper.kernel.errors import ErrorCode
+from gatekeeper.terminals.gateway.admission import NO_ANSWER
 from gatekeeper.terminals.gateway.splice import Session
 from gatekeeper.terminals.protocol import handshake
 from gatekeeper.terminals.protocol.handshake import Refused, Upgrade
@@ -77,7 +78,7 @@ class Gate:
         if self.draining:
             return DRAINING
         under_way = sum(1 for one in self.opening if one.admitting)
-        return FULL if len(self.sessions) + under_way > self.max_sockets else None
+        return FULL if len(self.sessions) + under_way >= self.max_sockets else None
 
     def client(self) -> OpeningClient:
         return OpeningClient(self)
@@ -143,20 +144,19 @@ class OpeningClient(asyncio.Protocol):
             _of(request) if isinstance(request, Malformed) else handshake.read_upgrade(request)
         )
         if isinstance(upgrade, Upgrade):
+            upgrade = self._gate.refuses_all() or upgrade
+        if isinstance(upgrade, Refused):
+            self._refuse(upgrade)
+        else:
             self._transport.pause_reading()
             self._task = loop.create_task(self._admit(upgrade, rest))
-            if (refused := self._gate.refuses_all()) is not None:
-                self._task.cancel()
-                self._refuse(refused)
-        else:
-            self._refuse(upgrade)
 
     async def _admit(self, upgrade: Upgrade, rest: bytes) -> None:
         try:
             async with asyncio.timeout(ADMIT_SECONDS):
                 admitted = await self._gate.admission.admit(upgrade)
         except TimeoutError:
-            admitted = FULL
+            admitted = NO_ANSWER
         except Exception as error:  # noqa: BLE001  # whatever it is, nobody is let in
             log.error("admission failed", error=type(error).__name__)  # noqa: TRY400
             admitted = FAILED

@@ -261,7 +261,8 @@ class Session:
 
     def _linger(self) -> None:
         """Wait for the client's close: to end with its bytes unread would reset the connection,
-        and our close with it (RFC 9112 section 9.6 has the same)."""
+        and our close with it (RFC 9112 section 9.6 has the same).
+        """
         self.state = ENDING
         self.runner.close()
         if self.up.closed:
