@@ -3,11 +3,11 @@
 settings.py        what the processes are told      keys.py      key files of a local stack
 control_plane.py   the control plane, wired         agent.py     an agent, wired
 agents.py          the agents as it reaches them    target.py    setting up and checking a target
+console.py         its pages, and who is signed in
 identity.py        who may call it, wired           store.py     setting up the store
 housekeeping.py    what it counts and tells         aliases.py   settings' names of the first design
-forwardauth/       forward auth, wired            terminals/   terminals, wired
-
-All the others are of databases.
+forwardauth/       forward auth, wired
+terminals/         terminals, wired; all the others are of databases
 
 Each name is imported when it is first used: a process of one plane loads nothing of another.
 """
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
         new_agent_dsn,
         prepare_sample_target,
     )
-    from gatekeeper.bootstrap.terminals.gateway import prepare_gateway_login, serve_gateway
+    from gatekeeper.bootstrap.terminals.gateway import serve_gateway
+    from gatekeeper.bootstrap.terminals.gateway_login import prepare_gateway_login
 
 __all__ = [
     "DEFAULT_SHARDS",
@@ -88,7 +89,7 @@ _HOMES: Final = {
     "bootstrap_target": "target",
     "new_agent_dsn": "target",
     "prepare_sample_target": "target",
-    "prepare_gateway_login": "terminals.gateway",
+    "prepare_gateway_login": "terminals.gateway_login",
     "serve_gateway": "terminals.gateway",
 }
 

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from psycopg.conninfo import make_conninfo
-
 from gatekeeper.bootstrap.settings import load_settings
-from gatekeeper.kernel import scram
-from gatekeeper.kernel.secret import Secret
+from gatekeeper.bootstrap.terminals.attach_key import attach_key
 from gatekeeper.platform.clock import SystemClock
-from gatekeeper.platform.crypto.files import shared_key
 from gatekeeper.platform.oidc.keysource import RemoteKeys
 from gatekeeper.platform.postgres.notifications import Listener
 from gatekeeper.platform.postgres.pool import Pool
-from gatekeeper.platform.postgres.roles import GATEWAY, allow_login
 from gatekeeper.platform.random import SystemRandom
 from gatekeeper.platform.telemetry.logs import configure_logs
 from gatekeeper.terminals.gateway.admission import Admission
@@ -31,7 +25,6 @@ from gatekeeper.terminals.gateway.tickets import TicketVerifier
 from gatekeeper.terminals.gateway.watching import CHANNEL, Watcher
 from gatekeeper.terminals.gateway.worker import Application
 from gatekeeper.terminals.gateway.workers import serve
-from gatekeeper.terminals.protocol.attachment import KEY_BYTES
 from gatekeeper.terminals.settings import GatewaySettings
 
 if TYPE_CHECKING:
@@ -39,7 +32,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME: Final = "gatekeeper-gateway"
-LOGIN: Final = "gatekeeper_gateway_login"
 MAX_CONNECTIONS: Final = 4
 """To the store, of one process, beside the one that listens."""
 REFETCH_SECONDS: Final = 5.0
@@ -79,7 +71,7 @@ async def gateway(settings: GatewaySettings) -> AsyncIterator[Application]:
         tickets=TicketVerifier(keys, issuer=settings.issuer, clock=clock),
         directory=directory,
         claims=Claims(pool),
-        attach_key=shared_key(settings.attach_key_file, KEY_BYTES),
+        attach_key=attach_key(settings.attach_key_file),
         clock=clock,
         random=random,
     )
@@ -100,14 +92,3 @@ async def gateway(settings: GatewaySettings) -> AsyncIterator[Application]:
     finally:
         sessions.close()
         await pool.close()
-
-
-async def prepare_gateway_login(owner: Secret) -> Secret:
-    """Make the login that gateways work with; return its DSN, with a new password.
-
-    It can claim tickets, look up places and listen, and nothing else.
-    """
-    password = scram.make_password(secrets.token_bytes(scram.PASSWORD_BYTES))
-    login = Secret(make_conninfo(owner.reveal(), user=LOGIN, password=password.reveal()))
-    await allow_login(owner, login, role=GATEWAY)
-    return login

@@ -7,7 +7,6 @@ import os
 import secrets
 from typing import TYPE_CHECKING
 
-from gatekeeper.kernel import base64url
 from gatekeeper.kernel.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,20 +36,3 @@ def read_private(path: Path) -> str:
             msg = f"{path}: a key that others can read is not used; chmod 600 it, or make a new one"
             raise InputError(msg)
         return file.read()
-
-
-def shared_key(path: Path, count: int) -> bytes:
-    """Read a key of so many bytes, or make it: a file of BASE64URL that only its owner can read.
-
-    Raises `InputError` when others can read it, or when it is no such key.
-    """
-    if not path.exists():
-        write_once(path, base64url.encode(secrets.token_bytes(count)))
-    try:
-        key = base64url.decode(read_private(path).strip())
-    except ValueError:
-        key = b""
-    if len(key) != count:
-        msg = f"{path}: expected a key of {count} bytes in BASE64URL"
-        raise InputError(msg)
-    return key

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from gatekeeper.terminals.protocol.closing import CloseCode
+from gatekeeper.kernel.terminal.closing import CloseCode
 
 if TYPE_CHECKING:
     import socket

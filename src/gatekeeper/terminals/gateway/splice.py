@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from gatekeeper.kernel.terminal.closing import CloseCode
 from gatekeeper.terminals.gateway.sessions import MAX_UNANSWERED
-from gatekeeper.terminals.protocol.closing import CloseCode
 from gatekeeper.terminals.protocol.frames import (
     MAX_CLIENT_MESSAGE_BYTES,
     MAX_RUNNER_MESSAGE_BYTES,

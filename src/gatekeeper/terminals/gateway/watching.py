@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gatekeeper.kernel.errors import UnavailableError
+from gatekeeper.kernel.terminal.closing import CloseCode
 from gatekeeper.platform.tasks import within
-from gatekeeper.terminals.protocol.closing import CloseCode
 
 if TYPE_CHECKING:
     from gatekeeper.terminals.gateway.directory import Directory

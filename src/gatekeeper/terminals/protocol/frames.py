@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gatekeeper.terminals.protocol.closing import CloseCode, reason_bytes
+from gatekeeper.kernel.terminal.closing import CloseCode, reason_bytes
 
 MAX_CLIENT_MESSAGE_BYTES: Final = 131_072
 """Of one message of a client: twice what `gk.term.v1` takes as input."""

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.errors import ErrorCode
 from gatekeeper.kernel.ids import TERMINAL_ID
-from gatekeeper.terminals.protocol import attachment, term, ticket
+from gatekeeper.kernel.terminal import term
+from gatekeeper.terminals.protocol import attachment, ticket
 
 if TYPE_CHECKING:
     from gatekeeper.terminals.protocol.http import RequestHead, ResponseHead
