@@ -7,18 +7,40 @@ touched. Thousands of timers, or a walk over all, would cost memory or stall the
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable
 
     from gatekeeper.terminals.gateway.counting import Counters
-    from gatekeeper.terminals.gateway.splice import Session
 
 TICK_SECONDS: Final = 0.25
-MAX_UNANSWERED: Final = 3
-"""Pings. A client that sends nothing at all after that many is gone."""
+
+
+class Session(Protocol):
+    """One joined pair, as it is looked after."""
+
+    slot: int
+    """Where in the wheel it stands; its own business it is not."""
+    deadline: float
+
+    @property
+    def terminal(self) -> str: ...
+
+    def look(self, now: float) -> None:
+        """Do what is due."""
+        ...
+
+    def cut(self, code: int, reason: str) -> None:
+        """End it with a close."""
+        ...
+
+    def cut_after(self, seconds: float, code: int, reason: str) -> None: ...
+
+    def give_up(self) -> None:
+        """End it at once."""
+        ...
 
 
 class Sessions:

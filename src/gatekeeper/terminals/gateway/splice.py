@@ -13,7 +13,6 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.terminal.closing import CloseCode
-from gatekeeper.terminals.gateway.sessions import MAX_UNANSWERED
 from gatekeeper.terminals.protocol.frames import (
     MAX_CLIENT_MESSAGE_BYTES,
     MAX_RUNNER_MESSAGE_BYTES,
@@ -32,6 +31,9 @@ CUT_SECONDS: Final = 0.5
 """For the frame under way to end. Then the connection is reset, as no close would be read."""
 LINGER_SECONDS: Final = 2.0
 """For a client to answer a close, and for what was sent to arrive."""
+
+MAX_UNANSWERED: Final = 3
+"""Pings. A client that sends nothing at all after that many is gone."""
 
 OPEN: Final = 0
 HALF: Final = 1
