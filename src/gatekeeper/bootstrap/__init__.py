@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         new_agent_dsn,
         prepare_sample_target,
     )
+    from gatekeeper.bootstrap.terminals.gateway import serve_gateway
     from gatekeeper.bootstrap.terminals.gateway_login import prepare_gateway_login
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "prepare_store",
     "run_tables",
     "serve_forwardauth",
+    "serve_gateway",
 ]
 
 _HOMES: Final = {
@@ -88,6 +90,7 @@ _HOMES: Final = {
     "new_agent_dsn": "target",
     "prepare_sample_target": "target",
     "prepare_gateway_login": "terminals.gateway_login",
+    "serve_gateway": "terminals.gateway",
 }
 
 
