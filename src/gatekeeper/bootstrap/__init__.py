@@ -37,6 +37,8 @@ if TYPE_CHECKING:
         prepare_sample_target,
     )
     from gatekeeper.bootstrap.terminals.gateway_login import prepare_gateway_login
+    from gatekeeper.bootstrap.terminals.runner import run_runner
+    from gatekeeper.terminals.settings import RunnerSettings
 
 __all__ = [
     "DEFAULT_SHARDS",
@@ -44,6 +46,7 @@ __all__ = [
     "AgentSettings",
     "ControlPlaneSettings",
     "Keys",
+    "RunnerSettings",
     "Setup",
     "Step",
     "agent_app",
@@ -60,6 +63,7 @@ __all__ = [
     "prepare_gateway_login",
     "prepare_sample_target",
     "prepare_store",
+    "run_runner",
     "run_tables",
     "serve_forwardauth",
 ]
@@ -88,6 +92,8 @@ _HOMES: Final = {
     "new_agent_dsn": "target",
     "prepare_sample_target": "target",
     "prepare_gateway_login": "terminals.gateway_login",
+    "run_runner": "terminals.runner",
+    "RunnerSettings": "terminals.runner",
 }
 
 

@@ -179,7 +179,7 @@ class AgentSettings(_Settings):
         return self
 
 
-S = TypeVar("S", ControlPlaneSettings, AgentSettings)
+S = TypeVar("S", bound=BaseModel)
 
 
 def load_settings(model: type[S], path: Path, environment: Mapping[str, str] = os.environ) -> S:
@@ -189,7 +189,8 @@ def load_settings(model: type[S], path: Path, environment: Mapping[str, str] = o
         # A group may: it is how a file from a secret store reaches a service.
         msg = f"{path}: it holds a DSN, and anybody on this machine can reach it; chmod o= {path}"
         raise InputError(msg)
-    values = aliases.with_aliases(model.aliases, values, environment)
+    old_names = getattr(model, "aliases", {})
+    values = aliases.with_aliases(old_names, values, environment)
     for key in model.model_fields:
         if (text := environment.get(PREFIX + key.upper())) is not None:
             values[key] = text

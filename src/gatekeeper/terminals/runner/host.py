@@ -99,9 +99,16 @@ class Host:
             self._remember(session.order.terminal, instance)
             await session.end(Ending.REVOKED)
 
-    def forget(self, instance: str) -> None:
-        """Drop what has ended, and of which everything was taken."""
-        self._sessions.pop(instance, None)
+    def taken(self, instance: str, last: int) -> None:
+        """Note which events the control plane has; what ended, and is told of, is let go."""
+        session = self._sessions.get(instance)
+        if session is None:
+            return
+        session.ledger.taken(last)
+        if session.live or session.ledger.waiting:
+            return
+        self._remember(session.order.terminal, instance)
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self._sessions.pop, instance, None)
 
     async def stop(self) -> None:
         """End all terminals; nothing is started any more."""
@@ -132,9 +139,7 @@ class Host:
                 return screen_result(await self._known(order).stream.screen.look())
             case wire.WaitOrder():
                 stream = self._live(order).stream
-                return wire.DoneResult(
-                    found=await wait_for_text(stream, order.text, order.seconds)
-                )
+                return wire.DoneResult(found=await wait_for_text(stream, order.text, order.seconds))
 
     async def _launch(self, order: wire.LaunchOrder) -> wire.Result:
         known = self._sessions.get(order.instance)
@@ -209,7 +214,9 @@ class Host:
             left=tuple(text[:200] for text in session.left[:50]),
         )
 
-    def _known(self, order: wire.ScreenOrder | wire.WaitOrder | wire.InputOrder | wire.BindOrder) -> Session:
+    def _known(
+        self, order: wire.ScreenOrder | wire.WaitOrder | wire.InputOrder | wire.BindOrder
+    ) -> Session:
         session = self.find(order.terminal, order.instance)
         if session is None:
             msg = "there is no such terminal here"

@@ -41,5 +41,3 @@ class Fetch(Protocol):
         fetched: Callable[[], None],
         verified: Callable[[], None],
     ) -> None: ...
-
-

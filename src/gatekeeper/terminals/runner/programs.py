@@ -19,7 +19,8 @@ LOOK_SECONDS: Final = 0.2
 KEPT_CHARS: Final = 65_536
 """Of what was written since the wait began."""
 _SEQUENCE: Final = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-OQ-WYZ`-~])|[\x00-\x09\x0b-\x1f]"
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-OQ-WYZ`-~])"
+    r"|[\x00-\x09\x0b-\x1f]"
 )
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
+from gatekeeper.kernel.terminal.recording import FIRST_HEAD, Segment
 from gatekeeper.terminals.protocol.asciicast import (
-    FIRST_HEAD,
     MAX_SEGMENT_BYTES,
     MAX_SEGMENT_SECONDS,
     OPEN_SUFFIX,
@@ -27,22 +26,15 @@ if TYPE_CHECKING:
     from io import FileIO
     from pathlib import Path
 
-    from gatekeeper.terminals.protocol.asciicast import Code
+    from gatekeeper.kernel.terminal.recording import Code
 
 WRITE_EVERY_SECONDS: Final = 0.25
 HIGH_WATER_BYTES: Final = 4_194_304
 """Of what waits to be written; the terminal waits for the disk above that."""
+TOGETHER_SECONDS: Final = 0.001
+"""Output within this time is one line."""
 MAX_EVENT_BYTES: Final = 262_144
 """Of output in one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A closed one: the chain's head with it, and its bytes."""
-
-    number: int
-    head: str
-    bytes: int
 
 
 class SegmentFiles:
@@ -78,13 +70,13 @@ class SegmentFiles:
         name = segment_name(self.number)
         (self._folder / (name + OPEN_SUFFIX)).rename(self._folder / name)
         _sync_folder(self._folder)
-        self.head = self._hash.digest()
+        self.head = self._hash.hexdigest()
         self.total += self._bytes
-        return Segment(self.number, self.head.hex(), self._bytes)
+        return Segment(number=self.number, bytes=self._bytes, head=self.head)
 
     def _open(self, at: float) -> None:
         self.number += 1
-        self._hash = sha256(self.head)
+        self._hash = sha256(bytes.fromhex(self.head))
         self._began, self._bytes = at, 0
         path = self._folder / (segment_name(self.number) + OPEN_SUFFIX)
         self._file = open(  # noqa: SIM115  # closed in `close`
@@ -137,10 +129,10 @@ class Recording:
 
     @property
     def head(self) -> str | None:
-        return self._files.head.hex() if self._files.number else None
+        return self._files.head if self._files.number else None
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         return self._files.total
 
     def hide(self, secrets: Iterable[str]) -> None:
@@ -155,7 +147,12 @@ class Recording:
             return
         at = self._loop.time() - self._began
         last = self._events[-1] if self._events else None
-        if last and code == "o" == last[1] and at - last[0] < 0.001 and len(last[2]) < MAX_EVENT_BYTES:  # noqa: E501, PLR2004
+        if (
+            last
+            and code == "o" == last[1]
+            and at - last[0] < TOGETHER_SECONDS
+            and len(last[2]) < MAX_EVENT_BYTES
+        ):
             self._events[-1] = (last[0], code, last[2] + data)
         else:
             self._events.append((at, code, data))

@@ -93,6 +93,11 @@ class Reporter:
             except TimeoutError:
                 continue
 
+    async def close(self) -> None:
+        for task in self._ends:
+            task.cancel()
+        await self._client.aclose()
+
     async def report(self) -> bool:
         """Tell once; False when that was not answered."""
         report = self._report()
@@ -152,7 +157,8 @@ class Reporter:
 
     def _report(self) -> RunnerReport:
         """Gather what is new, as much as one report holds."""
-        terminals, size, events_left = [], 0, MAX_REPORTED
+        terminals: list[TerminalReport] = []
+        size, events_left = 0, MAX_REPORTED
         for session in self._host.sessions[:MAX_REPORTED]:
             first, events = session.ledger.tell(events_left)
             size += sum(len(event.model_dump_json()) for event in events)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from gatekeeper.kernel.errors import GatekeeperError
+from gatekeeper.kernel.terminal.recording import Header, encode_header
 from gatekeeper.terminals.errors import BundleRefusedError
 from gatekeeper.terminals.model import Ended, Ending, Stage
-from gatekeeper.terminals.protocol.asciicast import CastWriter
 from gatekeeper.terminals.runner.ledger import Ledger
 from gatekeeper.terminals.runner.pty import Pty
 from gatekeeper.terminals.runner.recording import Recording, SegmentFiles
@@ -22,13 +22,13 @@ from gatekeeper.wire.runner import EndedEvent, EndedView, SegmentEvent
 from gatekeeper.wire.terminals import MAX_SCREEN_CHARS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
+    from gatekeeper.kernel.terminal.recording import Segment
     from gatekeeper.terminals.model import Bundle
     from gatekeeper.terminals.ports import BoundLogin
     from gatekeeper.terminals.runner.parts import Door, Fetch
-    from gatekeeper.terminals.runner.recording import Segment
     from gatekeeper.terminals.runner.sandbox import Exit, Sandbox, Sandboxed
     from gatekeeper.wire.runner import LaunchOrder
 
@@ -157,8 +157,8 @@ class Session:
             self.processes_ended += await self._sandboxed.end()
             self.left = self._sandboxed.left()
 
-    def _run(self, name: str, work: object) -> None:
-        task = asyncio.create_task(work, name=name)  # type: ignore[arg-type]
+    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -281,7 +281,7 @@ class Session:
             signal=exited.signal if exited else None,
             last_screen=await self.stream.last_screen(MAX_SCREEN_CHARS),
             recording_head=self.recording.head,
-            recording_bytes=self.recording.bytes,
+            recording_bytes=self.recording.size,
             output_bytes=self.stream.written,
         )
         self.ended = _view(ended)
@@ -301,18 +301,20 @@ class Session:
 
     def _recorder(self) -> Recording:
         order = self.order
-        header = CastWriter.header(
-            columns=order.columns,
-            rows=order.rows,
-            timestamp=self._equipment.timestamp(),
-            title=order.terminal,
+        header = encode_header(
+            Header(
+                columns=order.columns,
+                rows=order.rows,
+                timestamp=self._equipment.timestamp(),
+                title=order.terminal,
+            )
         )
         return Recording(
             SegmentFiles(self._place.recording, header),
             secrets=self._equipment.redact,
             closed=self._segment_closed,
             failed=lambda _error: self._recording_failed(),
-            resumed=lambda: self.stream.read_on(),
+            resumed=lambda: self.stream.read_on(),  # noqa: PLW0108  # made after this
         )
 
     def _segment_closed(self, segment: Segment) -> None:

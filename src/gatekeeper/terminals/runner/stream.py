@@ -129,9 +129,7 @@ class Stream:
         """Count a client in that has its place among the viewers."""
         self.watchers.append(watcher)
         self._ledger.note(
-            AttachedEvent(
-                subject=attachment.subject, mode=attachment.mode.value, protocol=protocol
-            )
+            AttachedEvent(subject=attachment.subject, mode=attachment.mode.value, protocol=protocol)
         )
         self.tell(term.Viewers(count=len(self.watchers)))
         self.read_on()

@@ -47,6 +47,7 @@ class TtyClient(Client):
                 return  # a second one is ignored, as ttyd does
 
     def encode_said(self, message: Said) -> bytes | str | None:
+        del message
         return None
 
     def encode_output(self, send: Send) -> bytes | str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gatekeeper.terminals.model import Ending
 from gatekeeper.terminals.protocol import term
@@ -13,7 +13,7 @@ from gatekeeper.terminals.protocol.closing import CloseCode, reason_bytes
 from gatekeeper.terminals.protocol.sharing import Send
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, MutableMapping
 
     from gatekeeper.terminals.model import Ended
     from gatekeeper.terminals.protocol.attachment import Attachment
@@ -39,8 +39,8 @@ _CLOSES: Final = {
 }
 
 
-class Gone(Exception):
-    """The client is not there any more."""  # noqa: N818  # nothing went wrong
+class Gone(Exception):  # noqa: N818  # nothing went wrong
+    """The client is not there any more."""
 
 
 class Socket:
@@ -48,8 +48,8 @@ class Socket:
 
     def __init__(
         self,
-        receive: Callable[[], Awaitable[dict[str, object]]],
-        send: Callable[[dict[str, object]], Awaitable[None]],
+        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
+        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
     ) -> None:
         self._receive = receive
         self._send = send
@@ -353,5 +353,3 @@ def _words(ended: Ended) -> str:
     if ended.exit_code is not None:
         return f"exit {ended.exit_code}"
     return ended.ending.value
-
-

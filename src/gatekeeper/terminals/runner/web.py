@@ -7,10 +7,11 @@ connection is.
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from fastapi import APIRouter, Request, Response  # noqa: TC002  # read at run time
+from fastapi import APIRouter, Request, Response  # read at run time
 
 from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.kernel.ids import TERMINAL_ID
@@ -20,7 +21,7 @@ from gatekeeper.terminals.runner.tty_client import TtyClient
 from gatekeeper.terminals.runner.viewers import Socket, TermClient
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, MutableMapping
 
     from gatekeeper.kernel.clock import Clock
     from gatekeeper.platform.crypto.envelope import ReplayGuard
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
     from gatekeeper.terminals.runner.orders import Orders
     from gatekeeper.terminals.runner.session import Session
 
-    Message = dict[str, Any]
+    Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
     SendMessage = Callable[[Message], Awaitable[None]]
+    Admitted = tuple[Session, Attachment]
     App = Callable[[Message, Receive, SendMessage], Awaitable[None]]
 
 log = structlog.get_logger("gatekeeper.runner")
@@ -40,6 +42,8 @@ ORDERS_PATH: Final = "/orders"
 ENVELOPE_MEDIA_TYPE: Final = "application/jose"
 MAX_MESSAGE_BYTES: Final = 131_072
 """Of one WebSocket message of a client: more than any that is taken."""
+REMEMBERED: Final = timedelta(seconds=2 * attachment.FRESH_SECONDS)
+"""For how long a nonce is: one from the future by all that is allowed is good for that long."""
 _PATH: Final = re.compile(rf"/terminals/({TERMINAL_ID.pattern})", re.ASCII)
 _CLIENTS: Final = {term.SUBPROTOCOL: TermClient, ttyd.SUBPROTOCOL: TtyClient}
 
@@ -106,13 +110,10 @@ class Door:
             return _refused("the attachment has the wrong shape")
         if isinstance(said, Refusal):
             return said
-        until = now + attachment.FRESH_FOR
+        until = now + REMEMBERED
         if not self._seen.first_time(said.nonce, until, now):
             return _refused("the attachment was used before")
         return said
-
-
-Admitted = "tuple[Session, Attachment]"
 
 
 class RunnerApp:
@@ -128,9 +129,6 @@ class RunnerApp:
             await self._attach(scope, receive, send)
         else:
             await self._http(scope, receive, send)
-
-    def close_clients(self) -> None:
-        """Tell everybody to come again elsewhere: this process stops."""
 
     async def _attach(self, scope: Message, receive: Receive, send: SendMessage) -> None:
         await receive()
@@ -158,7 +156,11 @@ async def _refuse(send: SendMessage, refusal: Refusal) -> None:
         }
     )
     await send(
-        {"type": "websocket.http.response.body", "body": refusal.detail.encode(), "more_body": False}
+        {
+            "type": "websocket.http.response.body",
+            "body": refusal.detail.encode(),
+            "more_body": False,
+        }
     )
 
 

@@ -25,11 +25,10 @@ KEPT_MODES: Final = frozenset(
     {1, 5, 7, 9, 25, 1000, 1002, 1003, 1004, 1005, 1006, 1007, 1015, 1016, 2004}
 )
 """Private modes that a viewer's terminal needs as well: keys, mouse, paste, cursor, wrapping."""
+WRAP: Final = 7
 DEFAULT_MODES: Final = frozenset({7, 25, 1007})
 _ALTERNATE: Final = frozenset({47, 1047, 1049})
-_LINES: Final = str.maketrans(
-    "`abcdefghijklmnopqrstuvwxyz{|}~", "◆▒␉␌␍␊°±␤␋┘┐┌└┼⎺⎻─⎼⎽├┤┴┬│≤≥π≠£·"
-)
+_LINES: Final = str.maketrans("`abcdefghijklmnopqrstuvwxyz{|}~", "◆▒␉␌␍␊°±␤␋┘┐┌└┼⎺⎻─⎼⎽├┤┴┬│≤≥π≠£·")
 """DEC's line drawing characters."""
 
 _TOKEN: Final = re.compile(
@@ -120,7 +119,7 @@ class Emulator:
     def _write(self, text: str) -> None:
         if self.charsets[self.shift] == "0":
             text = text.translate(_LINES)
-        self.grid.write(text, self.pen.look, wrap=7 in self.modes, insert=self.insert)
+        self.grid.write(text, self.pen.look, wrap=WRAP in self.modes, insert=self.insert)
 
     def _control(self, char: str) -> None:
         grid = self.grid
@@ -148,9 +147,9 @@ class Emulator:
         grid = self.grid
         match text:
             case "7":
-                self._save()
+                self.save()
             case "8":
-                self._restore()
+                self.restore()
             case "D":
                 grid.line_feed(self.pen.erased)
             case "E":
@@ -162,13 +161,17 @@ class Emulator:
                 grid.tabs.add(grid.x)
             case "c":
                 self.reset()
-            case "=" | ">":
-                self.keypad = text == "="
-            case "#8":
-                for row in grid.rows:
-                    row.put(0, "E" * self.columns, "")
-            case _ if text[0] in "()" and len(text) == 2:  # noqa: PLR2004  # ( and one letter
-                self.charsets["()".index(text[0])] = text[1]
+            case _:
+                self._escape_setting(text)
+
+    def _escape_setting(self, text: str) -> None:
+        if text in {"=", ">"}:
+            self.keypad = text == "="
+        elif text[0] in "()" and text[1:]:
+            self.charsets["()".index(text[0])] = text[-1]
+        elif text == "#8":
+            for row in self.grid.rows:
+                row.put(0, "E" * self.columns, "")
 
     def _csi(self, parameters: str, middle: str, final: str) -> None:
         if middle:
@@ -204,13 +207,13 @@ class Emulator:
             self._switch(on=on, keep_cursor=mode == 1049)  # noqa: PLR2004  # xterm's number
         elif mode == 6:  # noqa: PLR2004  # DECOM
             self.origin = on
-            self._go(0, 0)
+            self.go(0, 0)
         elif mode == 1048:  # noqa: PLR2004  # as DECSC and DECRC
-            (self._save if on else self._restore)()
+            (self.save if on else self.restore)()
 
     def _switch(self, *, on: bool, keep_cursor: bool) -> None:
         if on and self.alternate is None:
-            self._save()
+            self.save()
             self._main_saved = self._saved
             other = Grid(self.columns, self.height)
             other.move(self.main.x, self.main.y)
@@ -219,25 +222,25 @@ class Emulator:
             self.alternate = None
             self._saved = self._main_saved
             if keep_cursor:
-                self._restore()
+                self.restore()
 
-    def _save(self) -> None:
+    def save(self) -> None:
         grid = self.grid
         self._saved = _Saved(grid.x, grid.y, self.pen.copy(), list(self.charsets), self.shift)
 
-    def _restore(self) -> None:
+    def restore(self) -> None:
         saved = self._saved or _Saved(0, 0, Pen(), ["B", "B"], 0)
         self.pen, self.charsets, self.shift = saved.pen.copy(), list(saved.charsets), saved.shift
         self.grid.move(saved.x, saved.y)
 
-    def _go(self, x: int, y: int) -> None:
+    def go(self, x: int, y: int) -> None:
         grid = self.grid
         if self.origin:
             grid.move(x, min(grid.top + y, grid.bottom))
         else:
             grid.move(x, y)
 
-    def _erase_display(self, how: int) -> None:
+    def erase_display(self, how: int) -> None:
         grid, look = self.grid, self.pen.erased
         if how == 0:
             grid.rows[grid.y].erase(grid.x, self.columns, look)
@@ -248,53 +251,55 @@ class Emulator:
         elif how == 2:  # noqa: PLR2004  # all of it
             grid.erase_rows(0, self.height, look)
 
-    def _erase_line(self, how: int) -> None:
+    def erase_line(self, how: int) -> None:
         grid = self.grid
         start = grid.x if how == 0 else 0
         end = grid.x + 1 if how == 1 else self.columns
         grid.rows[grid.y].erase(start, end, self.pen.erased)
 
-    def _margins(self, numbers: list[int]) -> None:
+    def margins(self, numbers: list[int]) -> None:
         top = max(numbers[0], 1) - 1
         bottom = (numbers[1] if len(numbers) > 1 else 0) or self.height
         if top < min(bottom, self.height) - 1:
             self.grid.top, self.grid.bottom = top, min(bottom, self.height) - 1
-            self._go(0, 0)
+            self.go(0, 0)
 
-    def _up(self, count: int) -> None:
+    def up(self, count: int, x: int | None = None) -> None:
         grid = self.grid
-        grid.move(grid.x, max(grid.y - count, grid.top if grid.y >= grid.top else 0))
+        grid.move(
+            grid.x if x is None else x, max(grid.y - count, grid.top if grid.y >= grid.top else 0)
+        )
 
-    def _down(self, count: int) -> None:
+    def down(self, count: int, x: int | None = None) -> None:
         grid = self.grid
         last = grid.bottom if grid.y <= grid.bottom else self.height - 1
-        grid.move(grid.x, min(grid.y + count, last))
+        grid.move(grid.x if x is None else x, min(grid.y + count, last))
 
-    def _insert_lines(self, count: int, *, delete: bool) -> None:
+    def insert_lines(self, count: int, *, delete: bool) -> None:
         grid = self.grid
         if grid.top <= grid.y <= grid.bottom:
             scroll = grid.scroll_up if delete else grid.scroll_down
             scroll(count, self.pen.erased, grid.y)
             grid.move(0, grid.y)
 
-    def _repeat(self, count: int) -> None:
+    def repeat(self, count: int) -> None:
         grid = self.grid
         at = grid.x if grid.full else grid.x - 1
         if at >= 0 and (char := grid.rows[grid.y].chars[at]):
             grid.write(
                 char * min(count, self.columns * self.height),
                 self.pen.look,
-                wrap=7 in self.modes,
+                wrap=WRAP in self.modes,
                 insert=self.insert,
             )
 
-    def _clear_tabs(self, how: int) -> None:
+    def clear_tabs(self, how: int) -> None:
         if how == 3:  # noqa: PLR2004  # all of them
             self.grid.tabs.clear()
         elif how == 0:
             self.grid.tabs.discard(self.grid.x)
 
-    def _set_mode(self, numbers: list[int], *, on: bool) -> None:
+    def set_mode(self, numbers: list[int], *, on: bool) -> None:
         if 4 in numbers:  # noqa: PLR2004  # IRM
             self.insert = on
 
@@ -316,35 +321,35 @@ def _one(act: Callable[[Emulator, int], object]) -> Callable[[Emulator, list[int
 
 
 _ACTS: Final[dict[str, Callable[[Emulator, list[int]], object]]] = {
-    "A": _one(lambda e, n: e._up(n)),
-    "B": _one(lambda e, n: e._down(n)),
-    "e": _one(lambda e, n: e._down(n)),
+    "A": _one(lambda e, n: e.up(n)),
+    "B": _one(lambda e, n: e.down(n)),
+    "e": _one(lambda e, n: e.down(n)),
     "C": _one(lambda e, n: e.grid.move(e.grid.x + n, e.grid.y)),
     "a": _one(lambda e, n: e.grid.move(e.grid.x + n, e.grid.y)),
     "D": _one(lambda e, n: e.grid.move(e.grid.x - n, e.grid.y)),
-    "E": _one(lambda e, n: (e._down(n), e.grid.move(0, e.grid.y))),
-    "F": _one(lambda e, n: (e._up(n), e.grid.move(0, e.grid.y))),
+    "E": _one(lambda e, n: e.down(n, 0)),
+    "F": _one(lambda e, n: e.up(n, 0)),
     "G": _one(lambda e, n: e.grid.move(n - 1, e.grid.y)),
     "`": _one(lambda e, n: e.grid.move(n - 1, e.grid.y)),
-    "d": _one(lambda e, n: e._go(e.grid.x, n - 1)),
-    "H": lambda e, numbers: e._go(_second(numbers) - 1, max(numbers[0], 1) - 1),
-    "f": lambda e, numbers: e._go(_second(numbers) - 1, max(numbers[0], 1) - 1),
+    "d": _one(lambda e, n: e.go(e.grid.x, n - 1)),
+    "H": lambda e, numbers: e.go(_second(numbers) - 1, max(numbers[0], 1) - 1),
+    "f": lambda e, numbers: e.go(_second(numbers) - 1, max(numbers[0], 1) - 1),
     "I": _one(lambda e, n: e.grid.tab(n)),
     "Z": _one(lambda e, n: e.grid.tab_back(n)),
-    "J": lambda e, numbers: e._erase_display(numbers[0]),
-    "K": lambda e, numbers: e._erase_line(numbers[0]),
-    "L": _one(lambda e, n: e._insert_lines(n, delete=False)),
-    "M": _one(lambda e, n: e._insert_lines(n, delete=True)),
+    "J": lambda e, numbers: e.erase_display(numbers[0]),
+    "K": lambda e, numbers: e.erase_line(numbers[0]),
+    "L": _one(lambda e, n: e.insert_lines(n, delete=False)),
+    "M": _one(lambda e, n: e.insert_lines(n, delete=True)),
     "@": _one(lambda e, n: e.grid.rows[e.grid.y].insert(e.grid.x, min(n, e.columns), e.pen.erased)),
     "P": _one(lambda e, n: e.grid.rows[e.grid.y].delete(e.grid.x, n, e.pen.erased)),
     "X": _one(lambda e, n: e.grid.rows[e.grid.y].erase(e.grid.x, e.grid.x + n, e.pen.erased)),
     "S": _one(lambda e, n: e.grid.scroll_up(n, e.pen.erased)),
     "T": _one(lambda e, n: e.grid.scroll_down(n, e.pen.erased)),
-    "b": _one(lambda e, n: e._repeat(n)),
-    "g": lambda e, numbers: e._clear_tabs(numbers[0]),
-    "h": lambda e, numbers: e._set_mode(numbers, on=True),
-    "l": lambda e, numbers: e._set_mode(numbers, on=False),
-    "r": lambda e, numbers: e._margins(numbers),
-    "s": lambda e, _numbers: e._save(),
-    "u": lambda e, _numbers: e._restore(),
+    "b": _one(lambda e, n: e.repeat(n)),
+    "g": lambda e, numbers: e.clear_tabs(numbers[0]),
+    "h": lambda e, numbers: e.set_mode(numbers, on=True),
+    "l": lambda e, numbers: e.set_mode(numbers, on=False),
+    "r": lambda e, numbers: e.margins(numbers),
+    "s": lambda e, _numbers: e.save(),
+    "u": lambda e, _numbers: e.restore(),
 }

@@ -48,20 +48,20 @@ class Pen:
             self._on.add(_ON[number])
         elif number in _OFF:
             self._on -= _OFF[number]
-        elif 30 <= number <= 37 or 90 <= number <= 97:  # noqa: PLR2004  # the table of SGR
+        else:
+            self._apply_colour(number, others)
+
+    def _apply_colour(self, number: int, others: Iterator[int]) -> None:
+        if 30 <= number <= 37 or 90 <= number <= 97:  # noqa: PLR2004  # the table of SGR
             self._front = str(number)
         elif 40 <= number <= 47 or 100 <= number <= 107:  # noqa: PLR2004  # as above
             self._back = str(number)
-        elif number == 38:  # noqa: PLR2004  # as above
-            self._front = _colour(number, others)
-        elif number == 48:  # noqa: PLR2004  # as above
-            self._back = _colour(number, others)
+        elif number in {38, 39}:
+            self._front = _colour(number, others) if number == 38 else ""  # noqa: PLR2004  # as above
+        elif number in {48, 49}:
+            self._back = _colour(number, others) if number == 48 else ""  # noqa: PLR2004  # as above
         elif number == 58:  # noqa: PLR2004  # an underline's colour, which is not kept
             _colour(number, others)
-        elif number == 39:  # noqa: PLR2004  # as above
-            self._front = ""
-        elif number == 49:  # noqa: PLR2004  # as above
-            self._back = ""
 
 
 def _colour(number: int, others: Iterator[int]) -> str:

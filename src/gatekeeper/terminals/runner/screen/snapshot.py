@@ -44,9 +44,7 @@ def _modes(screen: Emulator, *, before: bool) -> str:
 
 
 def _cells(grid: Grid) -> list[str]:
-    return [
-        f"\x1b[{y + 1};1H{text}" for y, row in enumerate(grid.rows) if (text := _drawn(row))
-    ]
+    return [f"\x1b[{y + 1};1H{text}" for y, row in enumerate(grid.rows) if (text := _drawn(row))]
 
 
 def _drawn(row: Row) -> str:
