@@ -55,6 +55,8 @@ class Ending(StrEnum):
     BUNDLE_REFUSED = "bundle_refused"
     """What it was to run was not what was asked for, or not allowed."""
     INSTALL_FAILED = "install_failed"
+    RECORDING_FAILED = "recording_failed"
+    """It could not be recorded any more: what leaves no evidence does not go on."""
     RUNNER_LOST = "runner_lost"
     """The process that held it is gone, and its sandbox with it."""
     LAUNCH_FAILED = "launch_failed"
