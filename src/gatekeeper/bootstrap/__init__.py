@@ -6,7 +6,8 @@ agents.py          the agents as it reaches them    target.py    setting up and 
 console.py         its pages, and who is signed in
 identity.py        who may call it, wired           store.py     setting up the store
 housekeeping.py    what it counts and tells         aliases.py   settings' names of the first design
-forwardauth/       forward auth, wired; all the others are of databases
+forwardauth/       forward auth, wired
+terminals/         terminals, wired; all the others are of databases
 
 Each name is imported when it is first used: a process of one plane loads nothing of another.
 """
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         new_agent_dsn,
         prepare_sample_target,
     )
+    from gatekeeper.bootstrap.terminals.gateway_login import prepare_gateway_login
 
 __all__ = [
     "DEFAULT_SHARDS",
@@ -55,6 +57,7 @@ __all__ = [
     "migrate_store",
     "new_agent_dsn",
     "poll_for_jobs",
+    "prepare_gateway_login",
     "prepare_sample_target",
     "prepare_store",
     "run_tables",
@@ -84,6 +87,7 @@ _HOMES: Final = {
     "bootstrap_target": "target",
     "new_agent_dsn": "target",
     "prepare_sample_target": "target",
+    "prepare_gateway_login": "terminals.gateway_login",
 }
 
 

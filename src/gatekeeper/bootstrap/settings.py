@@ -33,6 +33,7 @@ from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.oidc.development import DevelopmentUser
 from gatekeeper.platform.oidc.verifier import IssuerSettings
 from gatekeeper.platform.oidc.workload import WorkloadIssuerSettings
+from gatekeeper.terminals.settings import TerminalSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 CONTROL_PLANE_PORT: Final = 4000
 AGENT_PORT: Final = 4001
+GATEWAY_PORT: Final = 4002
 MAX_SETTINGS_BYTES: Final = 1_048_576
 PREFIX: Final = "GATEKEEPER_"
 
@@ -114,6 +116,8 @@ class ControlPlaneSettings(_Settings):
     """Also answer the first MVP's two routes, `/api/sessions` and `/api/sessions/drop`."""
     agents: dict[str, AgentOfPlane] = Field(default_factory=dict)
     targets: tuple[TargetSettings, ...] = ()
+    terminals: TerminalSettings | None = None
+    """Absent: no terminals."""
     max_ttl_minutes: PositiveInt | None = None
     """No target allows more, whatever it says itself."""
     log_level: LogLevel = "INFO"

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from gatekeeper.kernel.terminal import term
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime, timedelta
@@ -17,21 +19,12 @@ if TYPE_CHECKING:
 
 MAX_MESSAGE_CHARS: Final = 2_000
 """Of a failure, as the wire takes it."""
-MAX_COLUMNS: Final = 1_000
-MAX_ROWS: Final = 500
+MAX_COLUMNS: Final = term.MAX_COLUMNS
+MAX_ROWS: Final = term.MAX_ROWS
 DEFAULT_COLUMNS: Final = 80
 DEFAULT_ROWS: Final = 24
 
-
-class Mode(StrEnum):
-    """What a client may do with a terminal."""
-
-    READ = "read"
-    """Watch."""
-    WRITE = "write"
-    """Watch, and type while holding the input lease."""
-    MODERATE = "moderate"
-    """Watch, take the lease from anybody, and end the terminal."""
+Mode = term.Mode
 
 
 class Stage(StrEnum):
