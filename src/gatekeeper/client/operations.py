@@ -106,12 +106,13 @@ def reconcile(body: sessions.ReconcileRequest) -> Operation[sessions.ReconcileRe
 
 
 def create_terminal(
-    body: terminals.CreateTerminal, *, idempotency_key: str
+    body: terminals.CreateTerminal, *, idempotency_key: str, wait: int = 0
 ) -> Operation[terminals.TerminalView]:
     return Operation(
         name="create_terminal",
         method="POST",
         path="/terminals",
+        query={"wait": wait},
         body=_json(body),
         headers={"Idempotency-Key": idempotency_key},
         read=_as(terminals.TerminalView),
@@ -133,7 +134,7 @@ def list_terminals(
 
 
 def list_profiles() -> Operation[terminals.ProfileList]:
-    return _get("list_profiles", "/terminals/profiles", terminals.ProfileList)
+    return _get("list_profiles", "/profiles", terminals.ProfileList)
 
 
 def get_terminal(terminal: str) -> Operation[terminals.TerminalView]:
@@ -146,13 +147,22 @@ def attach_terminal(
     return _post("attach_terminal", f"{_terminal(terminal)}/attach", body, terminals.TicketView)
 
 
-def end_terminal(terminal: str) -> Operation[terminals.TerminalView]:
+def stop_terminal(terminal: str, *, wait: int = 0) -> Operation[terminals.TerminalView]:
     return Operation(
-        name="end_terminal",
+        name="stop_terminal",
         method="DELETE",
         path=_terminal(terminal),
+        query={"wait": wait},
         read=_as(terminals.TerminalView),
         repeatable=True,
+    )
+
+
+def terminal_events(last_event_id: str | None = None) -> Operation[str]:
+    """To be streamed: lines of server-sent events."""
+    headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+    return Operation(
+        name="terminal_events", method="GET", path="/terminals/events", headers=headers, read=_text
     )
 
 
@@ -182,6 +192,10 @@ def wait_for_text(terminal: str, body: terminals.WaitForText) -> Operation[termi
 
 def share_terminal(terminal: str, body: terminals.ShareTerminal) -> Operation[terminals.ShareView]:
     return _post("share_terminal", f"{_terminal(terminal)}/share", body, terminals.ShareView)
+
+
+def open_share(body: terminals.OpenShare) -> Operation[terminals.SharedTerminal]:
+    return _post("open_share", "/shares/open", body, terminals.SharedTerminal)
 
 
 def audit_events(

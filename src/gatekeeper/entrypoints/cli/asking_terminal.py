@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from gatekeeper.entrypoints.cli.caller import Caller
     from gatekeeper.wire.terminals import TerminalView
 
+FIRST_WAIT_SECONDS: Final = 2
+"""What the server waits for a terminal before it answers; one that takes longer is in a queue."""
 POLL_SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Between two looks at a terminal that is not ready; the last one again and again."""
 
@@ -111,7 +113,11 @@ def ask(caller: Caller, client: Client, wanted: Wanted) -> TerminalView:
     if wanted.bundle is None and (wanted.sha256 or wanted.install):
         fail("--sha256 and --install are about a --bundle", Exit.USAGE)
     return client.call(
-        operations.create_terminal(_body(caller, wanted), idempotency_key=secrets.token_urlsafe(24))
+        operations.create_terminal(
+            _body(caller, wanted),
+            idempotency_key=secrets.token_urlsafe(24),
+            wait=FIRST_WAIT_SECONDS,
+        )
     )
 
 

@@ -136,6 +136,6 @@ def _was_quick(client: Client, view: TerminalView, console: Console) -> int:
 
 def _end(client: Client, view: TerminalView) -> None:
     try:
-        client.call(operations.end_terminal(view.terminal_id))
+        client.call(operations.stop_terminal(view.terminal_id))
     except GatekeeperError as error:
         note(f"could not end {view.terminal_id}: {error.detail}; it ends at its time")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gatekeeper.client import operations
-from gatekeeper.entrypoints.cli.asking import Reason, Ttl
+from gatekeeper.entrypoints.cli.asking import WAIT_SECONDS, Reason, Ttl
 from gatekeeper.entrypoints.cli.asking_terminal import (
     Bundle,
     BundleHash,
@@ -23,7 +23,7 @@ from gatekeeper.entrypoints.cli.asking_terminal import (
     ask,
     wait_until_ready,
 )
-from gatekeeper.entrypoints.cli.caller import Exit, calling, fail, note, show
+from gatekeeper.entrypoints.cli.caller import Exit, calling, fail, note, show, waiting
 from gatekeeper.entrypoints.cli.recording import download, play
 from gatekeeper.entrypoints.cli.shell import NoDetach, Raw
 from gatekeeper.entrypoints.cli.tables import plain, table
@@ -222,7 +222,8 @@ def stop(terminal: OpenTerminalId, as_json: Json = False) -> None:
     Example:  gk terminal stop trm_abcdefghijklmnopqrst
     """
     with calling() as caller, caller.client() as client:
-        view = client.call(operations.end_terminal(terminal))
+        with waiting("waiting for the proof that nothing of it is left"):
+            view = client.call(operations.stop_terminal(terminal, wait=WAIT_SECONDS))
         if caller.wants_json(as_json):
             show(view)
         elif view.status == "cleaned":
