@@ -16,6 +16,7 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
 ]
 
+
 @pytest.fixture
 def stack(tmp_path: Path, store_dsn: str) -> Iterator[PageStack]:
     with page_stack(tmp_path, store_dsn) as stack:
