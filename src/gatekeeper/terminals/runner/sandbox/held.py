@@ -188,7 +188,7 @@ class Held:
         if self._owner.own:
             found.update(accounting.of_owner(self.uid))
         found.discard(self._process.pid)
-        return sorted(found)
+        return sorted(pid for pid in found if accounting.lives(pid))
 
     def _find_namespace(self) -> int | None:
         """Return the process namespace of what is inside, if that is not the runner's own."""
