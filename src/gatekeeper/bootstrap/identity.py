@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.platform.crypto.keys import TokenKey
@@ -53,8 +53,11 @@ def make_identity(
     random: Random,
     per_minute: Callable[[], int],
     record: Record,
+    other_keys: Callable[[], Sequence[Any]] = tuple,
 ) -> Identity:
     """Wire who may call. `per_minute` is the policy's limit; `record` writes evidence.
+
+    `other_keys` gives the public keys of what else we sign, to be published with ours.
 
     Raises `InputError` for a public address that others could answer in the place of.
     """
@@ -84,7 +87,11 @@ def make_identity(
     return Identity(
         authenticate=authenticate,
         authenticate_costly=authenticator(verifier, rates, per_minute, bucket="costly calls"),
-        routes=(*routers, exchange_routes(endpoint), identity_routes(public, authenticate)),
+        routes=(
+            *routers,
+            exchange_routes(endpoint, other_keys),
+            identity_routes(public, authenticate),
+        ),
     )
 
 

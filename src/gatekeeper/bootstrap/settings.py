@@ -33,11 +33,13 @@ from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.oidc.development import DevelopmentUser
 from gatekeeper.platform.oidc.verifier import IssuerSettings
 from gatekeeper.platform.oidc.workload import WorkloadIssuerSettings
+from gatekeeper.terminals.settings import TerminalSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gatekeeper.databases.model import Target
+    from gatekeeper.kernel.identity import Principal
 
 CONTROL_PLANE_PORT: Final = 4000
 AGENT_PORT: Final = 4001
@@ -113,7 +115,12 @@ class ControlPlaneSettings(_Settings):
     targets: tuple[TargetSettings, ...] = ()
     max_ttl_minutes: PositiveInt | None = None
     """No target allows more, whatever it says itself."""
+    terminals: TerminalSettings | None = None
+    """Without them there are no terminals here, and none of their routes."""
     log_level: LogLevel = "INFO"
+
+    def is_operator(self, principal: Principal) -> bool:
+        return bool(principal.groups & self.operator_groups)
 
     def targets_by_name(self) -> dict[str, Target]:
         found = (target.target() for target in self.targets)

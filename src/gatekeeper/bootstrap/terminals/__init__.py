@@ -1,0 +1,1 @@
+"""Terminals, wired: controlling.py is the control plane's half."""
