@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gatekeeper import __version__
 from gatekeeper.bootstrap.agents import Reached, reach_agents
+from gatekeeper.bootstrap.console import Console, make_console
 from gatekeeper.bootstrap.housekeeping import Housekeeper
 from gatekeeper.bootstrap.identity import Identity, make_identity
 from gatekeeper.bootstrap.terminals import controlling
@@ -87,6 +88,7 @@ class _Parts:
     listener: Listener
     policies: PolicyHolder
     identity: Identity
+    console: Console
     evidence: AuditReader
     keeper: Housekeeper
     metrics: Metrics
@@ -186,6 +188,7 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
         random=random,
         is_operator=settings.is_operator,
     )
+    console = make_console(settings, pool=api_pool, clock=clock, random=random)
     tickets = None if settings.terminals is None else ticket_keys(settings, clock)
     identity = make_identity(
         settings,
@@ -193,6 +196,7 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
         random=random,
         per_minute=lambda: policies.current().limits.requests_per_minute,
         record=keeper.record,
+        of_page=console.of_page,
         other_keys=tuple if tickets is None else tickets.jwks,
     )
     watch = SessionWatch(store)
@@ -219,6 +223,7 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
         listener=Listener(settings.store_dsn, CHANNEL, watch.heard, name="gk-watch"),
         policies=policies,
         identity=identity,
+        console=console,
         evidence=AuditReader(api_pool, public_key=evidence_key.public_jwk()),
         keeper=keeper,
         metrics=metrics,
@@ -286,6 +291,10 @@ def _routers(parts: _Parts, *, mvp: bool) -> list[APIRouter]:
         *parts.identity.routes,
         *parts.reached.routes,
         *(() if parts.terminals is None else parts.terminals.routes),
+        *parts.console.routes(
+            parts.identity,
+            gateway_url=None if parts.terminals is None else parts.terminals.gateway_url,
+        ),
         session_routes(service=parts.service, watch=parts.watch, authenticate=authenticate),
         access_routes(service=parts.service, authenticate=authenticate),
         operator_routes(

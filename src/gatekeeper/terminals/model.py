@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from gatekeeper.kernel.terminal import term
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime, timedelta
@@ -19,21 +21,12 @@ T = TypeVar("T")
 
 MAX_MESSAGE_CHARS: Final = 2_000
 """Of a failure, as the wire takes it."""
-MAX_COLUMNS: Final = 1_000
-MAX_ROWS: Final = 500
+MAX_COLUMNS: Final = term.MAX_COLUMNS
+MAX_ROWS: Final = term.MAX_ROWS
 DEFAULT_COLUMNS: Final = 80
 DEFAULT_ROWS: Final = 24
 
-
-class Mode(StrEnum):
-    """What a client may do with a terminal."""
-
-    READ = "read"
-    """Watch."""
-    WRITE = "write"
-    """Watch, and type while holding the input lease."""
-    MODERATE = "moderate"
-    """Watch, take the lease from anybody, and end the terminal."""
+Mode = term.Mode
 
 
 class Stage(StrEnum):
@@ -64,6 +57,8 @@ class Ending(StrEnum):
     BUNDLE_REFUSED = "bundle_refused"
     """What it was to run was not what was asked for, or not allowed."""
     INSTALL_FAILED = "install_failed"
+    RECORDING_FAILED = "recording_failed"
+    """It could not be recorded any more: what leaves no evidence does not go on."""
     RUNNER_LOST = "runner_lost"
     """The process that held it is gone, and its sandbox with it."""
     LAUNCH_FAILED = "launch_failed"

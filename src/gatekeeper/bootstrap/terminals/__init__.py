@@ -1,1 +1,1 @@
-"""Terminals, wired: controlling.py is the control plane's half."""
+"""Terminals, wired: runner, gateway, and what the control plane has of them."""

@@ -79,7 +79,7 @@ class Terminals:
     background: Mapping[str, Callable[[], Work]]
     watch: TerminalWatch
     launchers: Mapping[str, Launcher]
-    service: TerminalService
+    gateway_url: str
 
     def close_waiting(self) -> None:
         """End the requests that wait for something to happen."""
@@ -137,7 +137,7 @@ def control_terminals(
         },
         watch=watch,
         launchers=launchers,
-        service=service,
+        gateway_url=wanted.gateway_url,
     )
 
 
