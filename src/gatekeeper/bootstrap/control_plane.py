@@ -146,7 +146,7 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
         body_limits={**BODY_LIMITS, **controlling.BODY_LIMITS},
     )
     app.state.close_waiting = parts.close_waiting
-    for router in _routers(parts, settings):
+    for router in _routers(parts, mvp=settings.compat_mvp_api):
         app.include_router(router)
     return app
 
@@ -188,16 +188,16 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
         random=random,
         is_operator=settings.is_operator,
     )
-    tickets = None if settings.terminals is None else ticket_keys(settings, clock)
     console = make_console(settings, pool=api_pool, clock=clock, random=random)
+    tickets = None if settings.terminals is None else ticket_keys(settings)
     identity = make_identity(
         settings,
         clock=clock,
         random=random,
         per_minute=lambda: policies.current().limits.requests_per_minute,
         record=keeper.record,
-        other_keys=tuple if tickets is None else tickets.jwks,
         of_page=console.of_page,
+        other_keys=tuple if tickets is None else tickets.jwks,
     )
     watch = SessionWatch(store)
     cleaning = Cleaning(store=job_store, targets=targets, agents=agents, random=random)
@@ -283,16 +283,18 @@ def _signers(settings: ControlPlaneSettings, reached: Reached) -> dict[str, Any]
     }
 
 
-def _routers(parts: _Parts, settings: ControlPlaneSettings) -> list[APIRouter]:
+def _routers(parts: _Parts, *, mvp: bool) -> list[APIRouter]:
     authenticate = parts.identity.authenticate
-    gateway_url = None if settings.terminals is None else settings.terminals.gateway_url
     aliases = mvp_routes(service=parts.service, watch=parts.watch, authenticate=authenticate)
     return [
-        *([aliases] if settings.compat_mvp_api else []),
+        *([aliases] if mvp else []),
         *parts.identity.routes,
         *parts.reached.routes,
-        *parts.console.routes(parts.identity, gateway_url=gateway_url),
         *(() if parts.terminals is None else parts.terminals.routes),
+        *parts.console.routes(
+            parts.identity,
+            gateway_url=None if parts.terminals is None else parts.terminals.gateway_url,
+        ),
         session_routes(service=parts.service, watch=parts.watch, authenticate=authenticate),
         access_routes(service=parts.service, authenticate=authenticate),
         operator_routes(

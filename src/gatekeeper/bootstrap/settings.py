@@ -117,10 +117,10 @@ class ControlPlaneSettings(_Settings):
     """Also answer the first MVP's two routes, `/api/sessions` and `/api/sessions/drop`."""
     agents: dict[str, AgentOfPlane] = Field(default_factory=dict)
     targets: tuple[TargetSettings, ...] = ()
+    terminals: TerminalSettings | None = None
+    """Absent: no terminals."""
     max_ttl_minutes: PositiveInt | None = None
     """No target allows more, whatever it says itself."""
-    terminals: TerminalSettings | None = None
-    """Without them there are no terminals here, and none of their routes."""
     log_level: LogLevel = "INFO"
 
     def is_operator(self, principal: Principal) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gatekeeper.kernel.errors import InputError, UnavailableError
+from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.crypto.signing import public_key
 from gatekeeper.platform.postgres.notifications import Listener
 from gatekeeper.platform.queue import Backoff, Worker
@@ -79,7 +80,7 @@ class Terminals:
     background: Mapping[str, Callable[[], Work]]
     watch: TerminalWatch
     launchers: Mapping[str, Launcher]
-    service: TerminalService
+    gateway_url: str
 
     def close_waiting(self) -> None:
         """End the requests that wait for something to happen."""
@@ -90,9 +91,12 @@ class Terminals:
             await launcher.close()
 
 
-def ticket_keys(settings: ControlPlaneSettings, clock: Clock) -> TicketKeys:
-    """Load the keys of tickets; make the first one where there is none."""
-    keys = TicketKeys(settings.key_folder / TICKET_KEYS, clock=clock)
+def ticket_keys(settings: ControlPlaneSettings) -> TicketKeys:
+    """Load the keys of tickets; make the first one where there is none.
+
+    They are dated by this machine's clock: the store's is not read yet when the first is made.
+    """
+    keys = TicketKeys(settings.key_folder / TICKET_KEYS, clock=SystemClock())
     keys.begin()
     return keys
 
@@ -137,7 +141,7 @@ def control_terminals(
         },
         watch=watch,
         launchers=launchers,
-        service=service,
+        gateway_url=wanted.gateway_url,
     )
 
 

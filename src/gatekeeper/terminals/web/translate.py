@@ -99,7 +99,7 @@ def share_view(made: NewShare, public_url: str) -> wire.ShareView:
     """Show a new share. The secret stands behind `#`: no server and no log gets to see it."""
     return wire.ShareView(
         share_id=made.share.id,
-        url=f"{public_url.rstrip('/')}/share#{made.secret}",
+        url=f"{public_url.rstrip('/')}/console/shared#{made.secret}",
         expires_at=made.share.expires_at,
     )
 
