@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, async_playwright
 
-from fakes.page_stack import TERMINAL, PageStack, page_stack
+from fakes.page_stack import PageStack, page_stack
 
 CHROMIUM = Path("/usr/bin/chromium")
 
