@@ -41,7 +41,7 @@ Raw = Annotated[
 
 def shell(
     command: Command = None,
-    profile: Profile = None,
+    terminal_profile: Profile = None,
     ttl: Ttl = None,
     reason: Reason = "",
     target: Target = None,
@@ -73,7 +73,7 @@ def shell(
 
     console = Console(detach=None if no_detach else DETACH, raw=raw)
     wanted = Wanted(
-        profile=profile,
+        profile=terminal_profile,
         command=command or (),
         ttl=ttl,
         reason=reason,
