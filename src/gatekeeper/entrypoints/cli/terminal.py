@@ -189,7 +189,7 @@ def attach(
             outcome = follow(client, terminal, mode, console=console, take=take)
         if outcome.closed is None and console.typed_at:
             note(f"it goes on: gk terminal attach {terminal}")
-        sys.exit(result(client, terminal, outcome))
+        sys.exit(result(client, terminal, outcome, console))
 
 
 @app.command()
