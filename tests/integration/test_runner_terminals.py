@@ -72,17 +72,16 @@ async def test_the_first_size_is_the_clients_and_changes_are_passed_on(rig: Rig)
         await client.type("stty size\r")
         await client.until("30 100")
         await client.say(term.Resize(90, 20))
-        size = await client.until_said(term.SizeChanged)
         await client.type("stty size\r")
         await client.until("20 90")
-    assert size == term.SizeChanged(columns=90, rows=20)
+        assert client.said[-1] == term.SizeChanged(columns=90, rows=20)
 
 
 async def test_characters_and_colours_pass_as_they_are(rig: Rig) -> None:
     order = await rig.launch("/bin/cat")
     async with rig.client(order) as client:
         await client.type("\x1b[31mlö日本👍\x1b[0m\r")
-        await client.until("lö日本👍\r\n^[[31mlö日本👍" if False else "lö日本👍")
+        await client.until("lö日本👍")
     screen = await rig.order(ScreenOrder(**names(order)))
     assert screen.type == "screen"
     assert "lö日本👍" in screen.lines[0]
@@ -134,12 +133,13 @@ async def test_who_joins_late_sees_the_screen_and_what_follows(rig: Rig) -> None
                 await late.hear()
             await first.type("\r")
             await late.until("done")
+            await first.until("done")
+            assert late.output == first.output[late.start :]
         screen = Emulator(80, 24)
         screen.feed(late.screens[0].data)
         assert screen.alternate is not None
         assert screen.lines()[2] == "    file"
         assert 25 not in screen.modes
-        assert late.output == first.output[late.start :]
 
 
 async def test_who_only_watches_cannot_type_resize_or_end(rig: Rig) -> None:
@@ -173,20 +173,24 @@ async def test_the_input_passes_from_hand_to_hand(rig: Rig) -> None:
         assert await dana.until_said(term.Lease) == term.Lease(holder="Olga", mine=False)
         assert await olga.until_said(term.Lease) == term.Lease(holder="Olga", mine=True)
         await dana.type("lost\r")
+        await dana.until_said(term.Notice)
         await olga.say(term.Release())
         while not any(said == term.Lease(holder=None, mine=False) for said in eve.said):
             await eve.hear()
         await eve.type("found\r")
         await eve.until("found")
         assert b"lost" not in eve.output
-        await dana.until_said(term.Notice)
+    await rig.plane.until(order.instance, "lease", 4)
     leases = [event.holder for event in rig.plane.of(order.instance, "lease")]
     assert leases[:4] == ["dana", "olga", None, "eve"]
 
 
 async def test_a_moderator_ends_a_terminal(rig: Rig) -> None:
     order = await rig.launch("/bin/cat")
-    async with rig.client(order) as writer, rig.client(order, subject="olga", mode=Mode.MODERATE) as olga:
+    async with (
+        rig.client(order) as writer,
+        rig.client(order, subject="olga", mode=Mode.MODERATE) as olga,
+    ):
         await olga.say(term.End())
         assert await writer.until_closed() == (4401, "revoked")
         assert (await olga.until_closed())[0] == 4401
@@ -201,11 +205,8 @@ async def test_a_client_that_never_reads_holds_up_nobody_else(rig: Rig) -> None:
             await holder.type("\r")
             await holder.until(f"\r\n{COUNT}\r\n")
             await deaf.say(term.Ack(0))
-            while True:
-                message = await deaf.hear()
-                if isinstance(message, term.Screen):
-                    break
-            assert f"{COUNT}" in Emulator.lines(_drawn(message))[-2]
+            while not deaf.screens or f"{COUNT}" not in _drawn(deaf.screens[-1]).lines():
+                await deaf.hear()
 
 
 def _drawn(screen: term.Screen) -> Emulator:
@@ -241,7 +242,9 @@ async def test_a_deadline_passes(rig: Rig) -> None:
 
 
 async def test_idle_means_that_nobody_types_and_nothing_is_written(rig: Rig) -> None:
-    busy = await rig.launch("/bin/sh", "-c", "while :; do echo .; sleep 0.2; done", limits={"idle_seconds": 1})
+    busy = await rig.launch(
+        "/bin/sh", "-c", "while :; do echo .; sleep 0.2; done", limits={"idle_seconds": 1}
+    )
     order = await rig.launch("/bin/cat", limits={"idle_seconds": 1})
     async with rig.client(order) as client:
         await client.say(term.Ping(1))
@@ -261,21 +264,31 @@ async def test_nothing_is_left_of_a_group_of_processes(rig: Rig) -> None:
     order = await rig.launch("/bin/sh", "-c", "sleep 987 & sleep 987 & wait")
     result = await rig.order(EndOrder(**names(order), why="revoked"))
     assert result.type == "gone"
-    assert (result.existed, result.gone, result.ended and result.ended.ending) == (True, True, "revoked")
+    assert (result.existed, result.gone, result.ended and result.ended.ending) == (
+        True,
+        True,
+        "revoked",
+    )
     again = await rig.order(EndOrder(**names(order), why="expired"))
     assert again.type == "gone"
     assert again.ended == result.ended
 
 
 async def test_a_prompt_is_typed_when_the_command_has_begun(rig: Rig) -> None:
-    order = await rig.launch("/bin/sh", "-c", "echo ready; read a; read b; echo [$a][$b]", prompt="one\ntwo")
+    order = await rig.launch(
+        "/bin/sh", "-c", "echo ready; read a; read b; echo [$a][$b]", prompt="one\ntwo"
+    )
     async with rig.client(order) as client:
         await client.until("[one][two]")
 
 
 async def test_programs_type_wait_and_read_the_screen(rig: Rig) -> None:
-    order = await rig.launch("/bin/sh", "-c", "read a; echo; printf 'got \\033[1m%s\\033[0m done' $a; sleep 60")
-    waiting = asyncio.create_task(rig.order(WaitOrder(**names(order), text="got 42 done", seconds=10)))
+    order = await rig.launch(
+        "/bin/sh", "-c", "read a; echo; printf 'got \\033[1m%s\\033[0m done' $a; sleep 60"
+    )
+    waiting = asyncio.create_task(
+        rig.order(WaitOrder(**names(order), text="got 42 done", seconds=10))
+    )
     await asyncio.sleep(0.1)
     await rig.order(InputOrder(**names(order), data="42\r"))
     found = await waiting

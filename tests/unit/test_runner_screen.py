@@ -110,8 +110,8 @@ def test_pieces_show_what_the_whole_shows(data: bytes, draw: st.DataObject) -> N
 
 
 PLAIN = [piece for piece in ORDINARY if piece in {
-    "a", "word ", "\r\n", "\n", "\b", "日", "\x1b[31m", "\x1b[0m", "\x1b[2J", "\x1b[J", "\x1b[1J", "\x1b[K",
-    "\x1b[3;4H", "\x1b[H", "\x1b[A", "\x1b[2B", "\x1b[5G", "\x1b[2d", "\x1b[L", "\x1b[2M", "\x1bM", "\x1bD",
+    "a", "word ", "\r\n", "\n", "\b", "\x1b[31m", "\x1b[0m", "\x1b[2J", "\x1b[J", "\x1b[1J", "\x1b[K",
+    "\x1b[3;4H", "\x1b[H", "\x1b[A", "\x1b[2B", "\x1b[5G", "\x1b[2d", "\x1bM", "\x1bD",
     "\x1b[2@", "\x1b[3P", "\x1b[2X",
 }]  # fmt: skip
 
@@ -119,12 +119,11 @@ PLAIN = [piece for piece in ORDINARY if piece in {
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(PLAIN), max_size=12).map("".join))
 def test_another_terminal_shows_the_same(data: str) -> None:
-    """pyte is held against it where both know what to do: it knows no half of a wide character."""
+    """pyte is held against it where both know what to do: it knows no half of a wide
+    character, and leaves lines that it is to delete where nothing was written below."""
     other = pyte.Screen(40, 10)
     pyte.Stream(other).feed(data)
     screen = shown(data, 40, 10)
-    if any("日" in line for line in screen.lines()):
-        return
 
     assert screen.lines() == [line.rstrip() for line in other.display]
     assert (screen.grid.x, screen.grid.y) == (other.cursor.x, other.cursor.y)

@@ -274,8 +274,8 @@ class TermClient(Client):
         )
         self._told.append(self._hello())
         self._told.extend(self.stream.stages)
-        self.stream.join(self, who, "gk.term.v1")
         self.stream.lease_changed(before)
+        self.stream.join(self, who, "gk.term.v1")
         if said.columns and said.rows:
             self.resize(said.columns, said.rows)
 
