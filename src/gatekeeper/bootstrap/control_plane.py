@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gatekeeper import __version__
 from gatekeeper.bootstrap.agents import Reached, reach_agents
+from gatekeeper.bootstrap.console import Console, make_console
 from gatekeeper.bootstrap.housekeeping import Housekeeper
 from gatekeeper.bootstrap.identity import Identity, make_identity
 from gatekeeper.databases.adapters.agents.gateway import AgentGateway
@@ -78,6 +79,7 @@ class _Parts:
     listener: Listener
     policies: PolicyHolder
     identity: Identity
+    console: Console
     evidence: AuditReader
     keeper: Housekeeper
     metrics: Metrics
@@ -168,6 +170,7 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
         is_operator=lambda principal: bool(principal.groups & settings.operator_groups),
     )
     watch = SessionWatch(store)
+    console = make_console(settings, pool=api_pool, clock=clock, random=random)
     cleaning = Cleaning(store=job_store, targets=targets, agents=agents, random=random)
     return _Parts(
         api_pool=api_pool,
@@ -196,7 +199,9 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
             random=random,
             per_minute=lambda: policies.current().limits.requests_per_minute,
             record=keeper.record,
+            of_page=console.of_page,
         ),
+        console=console,
         evidence=AuditReader(api_pool, public_key=evidence_key.public_jwk()),
         keeper=keeper,
         metrics=metrics,
@@ -245,6 +250,7 @@ def _routers(parts: _Parts, *, mvp: bool) -> list[APIRouter]:
         *([aliases] if mvp else []),
         *parts.identity.routes,
         *parts.reached.routes,
+        *parts.console.routes(parts.identity, gateway_url=None),
         session_routes(service=parts.service, watch=parts.watch, authenticate=authenticate),
         access_routes(service=parts.service, authenticate=authenticate),
         operator_routes(

@@ -65,7 +65,7 @@ class CreateTerminal(Request):
         None
     ) = None
     shell: ArgumentText | None = None
-    prompt: Annotated[str, Field(max_length=MAX_PROMPT_CHARS)] | None = None
+    prompt: Annotated[str, Field(max_length=MAX_PROMPT_CHARS, pattern=r"^[^\x00]*$")] | None = None
     bundle: BundleRequest | None = None
     database: DatabaseRequest | None = None
     ttl: TtlText | None = None
@@ -198,3 +198,13 @@ class SharedTerminal(Response):
     terminal_id: str
     expires_at: datetime
     ticket: TicketView
+
+
+class TerminalEventView(Response):
+    """One change of a terminal, as `GET /terminals/events` streams it."""
+
+    seq: int
+    terminal_id: str
+    status: TerminalStatusText
+    profile: str
+    at: datetime
