@@ -96,10 +96,14 @@ async def opened(
         await admin.execute(
             sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(USER), verifier)
         )
+        await admin.execute(
+            sql.SQL("GRANT CONNECT ON DATABASE postgres TO {}").format(sql.Identifier(USER))
+        )
         await door.open(login)
         yield Opened(door, folder, login, server)
     finally:
         await door.close()
+        await admin.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(USER)))
         await admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(USER)))
         await admin.close()
 
@@ -263,7 +267,7 @@ async def test_the_relay_speaks_tls_to_a_target_and_libpq_is_none_the_wiser(
     ],
 )
 async def test_a_certificate_is_held_against_what_is_trusted(
-    folder: Path, tls_server: EmbeddedServer, changes: dict[str, str], trusted: bool,
+    folder: Path, tls_server: EmbeddedServer, changes: dict[str, Any], trusted: bool,
     words: str | None,
 ) -> None:  # fmt: skip
     roots = Path(tls_server.data).parent / "cert.pem" if trusted else None
