@@ -171,10 +171,8 @@ def _service_file(login: BoundLogin) -> str:
     if not (login.database.isprintable() and login.username.isprintable()):
         msg = "a database and a user have names without line breaks"
         raise InputError(msg)
-    return (
-        f"[{SERVICE}]\nhost={INSIDE}\nport={PORT}\ndbname={login.database}\n"
-        f"user={login.username}\npassfile={INSIDE}/{PASSWORD_FILE}\n"
-    )
+    # No path: where a sandbox has no root of its own, the door is elsewhere, as `PGHOST` says.
+    return f"[{SERVICE}]\nport={PORT}\ndbname={login.database}\nuser={login.username}\n"
 
 
 def _password_file(login: BoundLogin, password: Secret) -> str:
