@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         new_agent_dsn,
         prepare_sample_target,
     )
+    from gatekeeper.bootstrap.terminals.gateway import serve_gateway
     from gatekeeper.bootstrap.terminals.gateway_login import prepare_gateway_login
     from gatekeeper.bootstrap.terminals.runner import run_runner
     from gatekeeper.terminals.settings import RunnerSettings
@@ -66,6 +67,7 @@ __all__ = [
     "run_runner",
     "run_tables",
     "serve_forwardauth",
+    "serve_gateway",
 ]
 
 _HOMES: Final = {
@@ -92,6 +94,7 @@ _HOMES: Final = {
     "new_agent_dsn": "target",
     "prepare_sample_target": "target",
     "prepare_gateway_login": "terminals.gateway_login",
+    "serve_gateway": "terminals.gateway",
     "run_runner": "terminals.runner",
     "RunnerSettings": "terminals.runner",
 }

@@ -53,8 +53,8 @@ def in_namespace(number: int) -> list[int]:
 
 
 def of_owner(uid: int) -> list[int]:
-    """Return the processes whose real, effective or saved user this is. Dead ones do not count."""
-    return [pid for pid in all_processes() if uid in _owners(pid) and state(pid) not in "ZX"]
+    """Return the processes whose real, effective or saved user this is."""
+    return [pid for pid in all_processes() if uid in _owners(pid)]
 
 
 def state(pid: int) -> str:
@@ -62,6 +62,14 @@ def state(pid: int) -> str:
     with suppress(OSError, IndexError):
         return (PROC / f"{pid}/stat").read_text().rpartition(")")[2].split()[0]
     return "X"
+
+
+def lives(pid: int) -> bool:
+    """Tell whether there is more of it than the word of its end, which its parent is to fetch.
+
+    The first of a namespace gets there only when all others in it are gone.
+    """
+    return state(pid) not in "ZX"
 
 
 def kill_all(pids: Iterable[int]) -> None:

@@ -29,6 +29,7 @@ from gatekeeper.terminals.runner.sandbox.owners import (
     make_mount_points,
 )
 from gatekeeper.terminals.runner.sandbox.pty import open_pty
+from gatekeeper.terminals.runner.sandbox.starting import start_with
 from gatekeeper.terminals.runner.sandbox.steps import init_arguments
 
 if TYPE_CHECKING:
@@ -74,26 +75,14 @@ class Bubblewrap:
                 message = f"There is no {tool} on this machine"
                 raise SandboxUnavailableError(message)
         init = init_arguments(wanted.steps, processes=wanted.processes)
-        owner = self._owners.take()
-        cgroup = None
-        try:
+
+        def spawn(owner: Owner, cgroup: Cgroup | None) -> Held:
             for folder in (wanted.doors, wanted.work):
                 if folder is not None:
                     hand_over(folder, owner.uid)
-            cgroup = self._cgroups.make(wanted)
-            held = self._spawn(wanted, init, owner, cgroup)
-        except BaseException:
-            if cgroup is not None:
-                cgroup.remove()
-            owner.release()
-            raise
-        try:
-            await held.started()
-        except BaseException:
-            await held.end()
-            os.close(held.terminal_fd)
-            raise
-        return held
+            return self._spawn(wanted, init, owner, cgroup)
+
+        return await start_with(wanted, self._cgroups, self._owners, spawn)
 
     def _spawn(self, wanted: Wanted, init: list[str], owner: Owner, cgroup: Cgroup | None) -> Held:
         """Start it behind its gate, bound it, and open the gate."""

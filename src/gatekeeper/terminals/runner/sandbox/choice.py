@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.errors import GatekeeperError
 from gatekeeper.terminals.errors import SandboxUnavailableError
+from gatekeeper.terminals.runner.sandbox import landlock
 from gatekeeper.terminals.runner.sandbox.bubblewrap import Bubblewrap
 from gatekeeper.terminals.runner.sandbox.cgroups import Cgroups
 from gatekeeper.terminals.runner.sandbox.interface import TierReport, Wanted
+from gatekeeper.terminals.runner.sandbox.landlock import Landlock
 from gatekeeper.terminals.runner.sandbox.owners import Owners
+from gatekeeper.terminals.runner.sandbox.plain import Plain
 from gatekeeper.terminals.runner.sandbox.signals import let_children_hear_signals
 
 if TYPE_CHECKING:
@@ -29,40 +32,47 @@ _TRY_SECONDS: Final = 15.0
 def choose(*, allow_unsandboxed: bool) -> Sandbox:
     """Return the best tier that works. Raises `SandboxUnavailableError` where none may be used."""
     let_children_hear_signals()
+    cgroups, owners = Cgroups(), Owners()
+    cgroups.sweep()
     reasons = []
-    for tier in _tiers():
+    for tier in _tiers(cgroups, owners):
         why_not = _try(tier)
         if why_not is None:
             return tier
         reasons.append(f"{tier.name}: {why_not}")
-    del allow_unsandboxed
+    if allow_unsandboxed:
+        return Plain(cgroups=cgroups, owners=owners)
     raise SandboxUnavailableError("; ".join(reasons))
 
 
 def report() -> Sequence[TierReport]:
     """Tell of every tier whether it works here, and what does not hold in it."""
     cgroups = Cgroups()
-    return tuple(_report_of(tier, cgroups) for tier in _tiers(cgroups))
+    return tuple(_report_of(tier, cgroups) for tier in _tiers(cgroups, Owners()))
 
 
-def _tiers(cgroups: Cgroups | None = None) -> tuple[Sandbox, ...]:
-    cgroups, owners = cgroups or Cgroups(), Owners()
-    return (Bubblewrap(cgroups=cgroups, owners=owners),)
+def _tiers(cgroups: Cgroups, owners: Owners) -> tuple[Sandbox, ...]:
+    return (
+        Bubblewrap(cgroups=cgroups, owners=owners),
+        Landlock(cgroups=cgroups, owners=owners),
+    )
 
 
 def _report_of(tier: Sandbox, cgroups: Cgroups) -> TierReport:
     why_not = _try(tier)
     if why_not is not None:
         return TierReport(name=tier.name, works=False, detail=why_not)
-    return TierReport(name=tier.name, works=True, detail="it works", gaps=_gaps(cgroups))
+    return TierReport(name=tier.name, works=True, detail="it works", gaps=_gaps(tier, cgroups))
 
 
-def _gaps(cgroups: Cgroups) -> tuple[str, ...]:
+def _gaps(tier: Sandbox, cgroups: Cgroups) -> tuple[str, ...]:
     gaps = []
     if not cgroups.version:
         gaps.append(f"memory and CPU are not limited: {cgroups.why_not}")
     if os.geteuid() != 0:
         gaps.append("terminals are of the runner's own user")
+    if tier.name == "landlock":
+        gaps += landlock.gaps(landlock.version())
     return tuple(gaps)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 START_SECONDS: Final = 10.0
 END_SECONDS: Final = 10.0
 """A process that the kernel does not let die (state D) is told of as left."""
+KEEPER_SECONDS: Final = 3.0
 _ROUND_SECONDS: Final = 0.002
 _LONGEST_ROUND_SECONDS: Final = 0.1
 _STOP_TRIES: Final = 50
@@ -47,7 +48,9 @@ class Held:
         owner: Owner,
         cgroup: Cgroup | None,
         clean: Callable[[], None] = lambda: None,
+        keeper: bool = False,
     ) -> None:
+        """`keeper`: the process is one that ends the rest by itself when it is told to."""
         self.name = name
         self.terminal_fd = master
         self.uid = owner.uid
@@ -55,10 +58,12 @@ class Held:
         self._owner = owner
         self._cgroup = cgroup
         self._clean = clean
+        self._keeper = keeper
         self._namespace: int | None = None
         self._gone = False
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[Exit] = self._loop.create_future()
+        self._ended = asyncio.Event()
         self._finishing: asyncio.Task[None] | None = None
         self._status = StatusPipe(status, self._loop)
         self._pidfd = os.pidfd_open(process.pid)
@@ -108,6 +113,7 @@ class Held:
 
     def _exited(self) -> None:
         self._loop.remove_reader(self._pidfd)
+        self._ended.set()
         self._finish()
 
     def _finish(self) -> None:
@@ -117,6 +123,8 @@ class Held:
     async def _kill_until_gone(self) -> None:
         """Kill until nothing is left: what is killed may have started more in between."""
         deadline, pause = self._loop.time() + END_SECONDS, _ROUND_SECONDS
+        if self._keeper:
+            await self._ask_keeper()
         self._halt()
         while self._loop.time() < deadline:
             members = await self._members()
@@ -129,6 +137,12 @@ class Held:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_ROUND_SECONDS)
         self._close()
+
+    async def _ask_keeper(self) -> None:
+        self._process.terminate()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KEEPER_SECONDS):
+                await self._ended.wait()
 
     def _halt(self) -> None:
         """Stop what starts the rest, so that it starts nothing that is not seen."""
@@ -174,7 +188,7 @@ class Held:
         if self._owner.own:
             found.update(accounting.of_owner(self.uid))
         found.discard(self._process.pid)
-        return sorted(found)
+        return sorted(pid for pid in found if accounting.lives(pid))
 
     def _find_namespace(self) -> int | None:
         """Return the process namespace of what is inside, if that is not the runner's own."""

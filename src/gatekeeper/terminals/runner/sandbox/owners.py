@@ -22,10 +22,11 @@ FOLDER: Final = Path("/run/gatekeeper-sandbox")
 class _MountPoints(NamedTuple):
     doors: Path
     work: Path
+    home: Path
 
 
-MOUNT_POINTS: Final = _MountPoints(FOLDER / "doors", FOLDER / "work")
-"""Empty. In a mount namespace of each terminal, its two folders are seen there by any user."""
+MOUNT_POINTS: Final = _MountPoints(FOLDER / "doors", FOLDER / "work", FOLDER / "home")
+"""Empty. In a mount namespace of each terminal, its folders are seen there by any user."""
 
 
 class Owner:

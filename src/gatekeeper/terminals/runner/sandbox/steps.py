@@ -42,8 +42,11 @@ exec "$@" 3>&-
 """
 
 
-def init_arguments(steps: Sequence[Sequence[str]], *, processes: int) -> list[str]:
-    """Return what runs the steps: a shell, `INIT`, and every step's arguments as they are."""
+def init_arguments(steps: Sequence[Sequence[str]], *, processes: int | None) -> list[str]:
+    """Return what runs the steps: a shell, `INIT`, and every step's arguments as they are.
+
+    `processes` None: their number is not limited for each user.
+    """
     if not 1 <= len(steps) <= MAX_STEPS or not all(step and step[0] for step in steps):
         message = f"There must be 1 to {MAX_STEPS} steps, each with a program"
         raise InputError(message)
@@ -54,4 +57,11 @@ def init_arguments(steps: Sequence[Sequence[str]], *, processes: int) -> list[st
         message = "The name of a program must not begin with a dash"
         raise InputError(message)
     flat = [word for step in steps for word in (str(len(step)), *step)]
-    return ["/bin/sh", "-c", INIT, "init", str(processes), *flat]
+    return [
+        "/bin/sh",
+        "-c",
+        INIT,
+        "init",
+        "unlimited" if processes is None else str(processes),
+        *flat,
+    ]
