@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from joserfc import jwt
-from joserfc.jwk import KeySet
 
 from fakes.terminal_world import (
     DANA,
@@ -33,7 +31,6 @@ from gatekeeper.terminals.model import (
     Mode,
     Stage,
     Terminal,
-    Ticket,
 )
 
 S = SessionStatus
@@ -45,36 +42,14 @@ async def world(store_dsn: str, tmp_path: Path) -> AsyncIterator[World]:
         yield made
 
 
-async def attached(world: World, terminal: Terminal, mode: Mode = Mode.WRITE) -> Ticket:
-    ticket = await world.attaching.attach(
-        DANA, terminal.id, mode, origin=None, correlation_id="cor_a"
-    )
-    assert isinstance(ticket, Ticket), ticket
-    return ticket
-
-
-def claims(world: World, ticket: Ticket) -> dict[str, Any]:
-    keys = KeySet.import_key_set({"keys": world.tickets.jwks()})
-    return jwt.decode(ticket.token, keys, algorithms=["RS256"]).claims
-
-
-async def claimed(world: World, said: dict[str, Any]) -> str:
-    """Use a ticket up, as a gateway does."""
-    async with world.pool.connection() as connection:
-        cursor = await connection.execute(
-            "SELECT outcome FROM gatekeeper.claim_ticket(%s, %s, %s, %s, to_timestamp(%s))",
-            (said["jti"], said["epoch"], said["sid"], said["ins"], said["exp"]),
-        )
-        row = await cursor.fetchone()
-    assert row is not None
-    return str(row[0])
-
-
 async def test_a_terminal_from_request_to_proof(world: World) -> None:
     async with world.working():
         terminal = await world.ready(command=("/bin/sh",), ttl=timedelta(minutes=5))
-        said = claims(world, await attached(world, terminal))
-        used = [await claimed(world, said), await claimed(world, said)]
+        given = await world.attaching.attach(
+            DANA, terminal.id, Mode.WRITE, origin=None, correlation_id="c"
+        )
+        said = world.claims(given)
+        used = [await world.claimed(said), await world.claimed(said)]
         await world.service.stop(DANA, terminal.id, "cor_stop")
         cleaned = await world.reach(terminal.id, S.CLEANED)
 
