@@ -171,8 +171,12 @@ class Rig:
 
         await self.stack.enter_async_context(
             unix_serve(
-                handle, str(path), subprotocols=["gk.term.v1", "tty"],  # type: ignore[list-item]
-                compression=None, max_size=None, ping_interval=None,
+                handle,
+                str(path),
+                subprotocols=["gk.term.v1", "tty"],  # type: ignore[list-item]
+                compression=None,
+                max_size=None,
+                ping_interval=None,
             )  # fmt: skip
         )
         return f"unix:{path}", seen
@@ -292,9 +296,7 @@ async def rig(store: Store, folder: Path, **settings: Any) -> AsyncIterator[Rig]
             attach_key_file=folder / "attach.key", **settings,
         )  # fmt: skip
         application = await stack.enter_async_context(gateway(wanted))
-        background = [
-            asyncio.ensure_future(work()) for work in application.background.values()
-        ]
+        background = [asyncio.ensure_future(work()) for work in application.background.values()]
         listening = socket.create_server(("127.0.0.1", 0))
         port = listening.getsockname()[1]
         stop = asyncio.Event()

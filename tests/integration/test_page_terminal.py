@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, async_playwright
 
-from fakes.page_stack import TERMINAL, PageStack, page_stack
+from fakes.page_stack import PageStack, page_stack
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -15,6 +15,7 @@ pytestmark = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}"),
     pytest.mark.asyncio(loop_scope="module"),
 ]
+
 
 @pytest.fixture
 def stack(tmp_path: Path, store_dsn: str) -> Iterator[PageStack]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from runner_rig import Rig
 
 from gatekeeper.terminals.protocol import term
-from runner_rig import Rig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

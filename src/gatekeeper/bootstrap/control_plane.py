@@ -189,7 +189,7 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
         is_operator=settings.is_operator,
     )
     console = make_console(settings, pool=api_pool, clock=clock, random=random)
-    tickets = None if settings.terminals is None else ticket_keys(settings, clock)
+    tickets = None if settings.terminals is None else ticket_keys(settings)
     identity = make_identity(
         settings,
         clock=clock,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gatekeeper.kernel.errors import InputError, UnavailableError
+from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.crypto.signing import public_key
 from gatekeeper.platform.postgres.notifications import Listener
 from gatekeeper.platform.queue import Backoff, Worker
@@ -90,9 +91,12 @@ class Terminals:
             await launcher.close()
 
 
-def ticket_keys(settings: ControlPlaneSettings, clock: Clock) -> TicketKeys:
-    """Load the keys of tickets; make the first one where there is none."""
-    keys = TicketKeys(settings.key_folder / TICKET_KEYS, clock=clock)
+def ticket_keys(settings: ControlPlaneSettings) -> TicketKeys:
+    """Load the keys of tickets; make the first one where there is none.
+
+    They are dated by this machine's clock: the store's is not read yet when the first is made.
+    """
+    keys = TicketKeys(settings.key_folder / TICKET_KEYS, clock=SystemClock())
     keys.begin()
     return keys
 
