@@ -250,7 +250,7 @@ def _routers(parts: _Parts, *, mvp: bool) -> list[APIRouter]:
         *([aliases] if mvp else []),
         *parts.identity.routes,
         *parts.reached.routes,
-        *parts.console.routes(parts.identity, gateway_url=None),
+        *parts.console.routes(parts.identity),
         session_routes(service=parts.service, watch=parts.watch, authenticate=authenticate),
         access_routes(service=parts.service, authenticate=authenticate),
         operator_routes(
