@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gatekeeper.databases.model import Target
+    from gatekeeper.kernel.identity import Principal
 
 CONTROL_PLANE_PORT: Final = 4000
 AGENT_PORT: Final = 4001
@@ -122,6 +123,9 @@ class ControlPlaneSettings(_Settings):
     """No target allows more, whatever it says itself."""
     log_level: LogLevel = "INFO"
 
+    def is_operator(self, principal: Principal) -> bool:
+        return bool(principal.groups & self.operator_groups)
+
     def targets_by_name(self) -> dict[str, Target]:
         found = (target.target() for target in self.targets)
         if self.max_ttl_minutes is None:
@@ -179,7 +183,7 @@ class AgentSettings(_Settings):
         return self
 
 
-S = TypeVar("S", ControlPlaneSettings, AgentSettings)
+S = TypeVar("S", bound=BaseModel)
 
 
 def load_settings(model: type[S], path: Path, environment: Mapping[str, str] = os.environ) -> S:
@@ -189,7 +193,8 @@ def load_settings(model: type[S], path: Path, environment: Mapping[str, str] = o
         # A group may: it is how a file from a secret store reaches a service.
         msg = f"{path}: it holds a DSN, and anybody on this machine can reach it; chmod o= {path}"
         raise InputError(msg)
-    values = aliases.with_aliases(model.aliases, values, environment)
+    old_names = getattr(model, "aliases", {})
+    values = aliases.with_aliases(old_names, values, environment)
     for key in model.model_fields:
         if (text := environment.get(PREFIX + key.upper())) is not None:
             values[key] = text
