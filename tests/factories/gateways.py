@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, unix_serve
+from websockets.exceptions import ConnectionClosed
 
 from gatekeeper.bootstrap.terminals.gateway import gateway
 from gatekeeper.kernel import ids
@@ -188,12 +190,9 @@ class Rig:
         path = self.folder / f"{os.urandom(4).hex()}.sock"
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
                 await talk(reader, writer)
-            except (ConnectionError, asyncio.IncompleteReadError):
-                pass
-            finally:
-                writer.close()
+            writer.close()
 
         server = await asyncio.start_unix_server(answer, str(path))
         self.stack.push_async_callback(_closed, server)
@@ -219,15 +218,20 @@ class Rig:
         self, terminal: str, ticket: str, *lines: str, rest: bytes = b""
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Send an upgrade by hand."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        self.stack.callback(writer.transport.abort)
+        reader, writer = await self.dial()
         writer.write(upgrade(terminal, ticket, *lines) + rest)
+        return reader, writer
+
+    async def dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.stack.callback(writer.close)
         return reader, writer
 
 
 async def echo(connection: ServerConnection) -> None:
-    async for message in connection:
-        await connection.send(message)
+    with contextlib.suppress(ConnectionClosed):
+        async for message in connection:
+            await connection.send(message)
 
 
 async def _closed(server: asyncio.Server) -> None:
