@@ -315,7 +315,7 @@ async def rig(store: Store, folder: Path, **settings: Any) -> AsyncIterator[Rig]
         listening.close()
 
 
-TEST_SECONDS: Final = 30.0
+TEST_SECONDS: Final = 10.0
 
 
 def served(**settings: Any) -> Callable[[Callable[[Rig], Awaitable[None]]], Callable[..., None]]:
