@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import pytest
-from factories.gateways import Rig, claims, frame, served, sign, switched, upgrade
 from websockets.exceptions import InvalidStatus
+
+from factories.gateways import Rig, claims, served, sign, switched, upgrade
+from factories.websocket_frames import frame
 
 TICKET: Final = "aaa.bbb.ccc"
 TERMINAL: Final = "trm_" + "a" * 20
