@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,14 @@ from factories.installation import free_port
 GK = [sys.executable, "-m", "gatekeeper"]
 START_SECONDS = 60
 BROWSER = Path(__file__).parents[1] / "fakes" / "browser.py"
+
+
+def unmeasured(environment: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what has coverage measured there too: half of what a short command costs.
+
+    For tests that type many commands, all of which others show.
+    """
+    return {k: v for k, v in environment.items() if not k.startswith("COVERAGE_PROCESS_")}
 
 
 @dataclass
