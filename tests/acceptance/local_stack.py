@@ -17,7 +17,7 @@ import httpx
 from factories.installation import free_port
 
 GK = [sys.executable, "-m", "gatekeeper"]
-START_SECONDS = 60
+START_SECONDS = 120
 BROWSER = Path(__file__).parents[1] / "fakes" / "browser.py"
 
 
@@ -44,7 +44,7 @@ class Stack:
             env=self.environment(person),
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=180,
             check=False,
         )
         assert done.returncode == check, done.stdout + done.stderr
@@ -91,7 +91,7 @@ def start(home: Path, port: int, agent_port: int) -> "subprocess.Popen[str]":
 
 def stop(process: "subprocess.Popen[str]", number: int = signal.SIGINT) -> str:
     process.send_signal(number)
-    said, _ = process.communicate(timeout=30)
+    said, _ = process.communicate(timeout=60)
     return said
 
 
@@ -124,7 +124,7 @@ def log_in_by_device(stack: Stack, person: str) -> None:
         url.split("?")[0], data={"user_code": url.rpartition("=")[2], "user": person}
     )
     assert answer.status_code == 200
-    _, rest = process.communicate(timeout=30)
+    _, rest = process.communicate(timeout=60)
     assert process.returncode == 0, said + rest
 
 

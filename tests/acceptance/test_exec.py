@@ -238,7 +238,7 @@ def test_killed_with_9_the_login_ends_at_its_ttl(local: Stack, tmp_path: Path) -
     session = process.stdout.readline().split()[0]
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while status_of(local, session) != "cleaned" and time.monotonic() < deadline:
         time.sleep(0.2)
 
