@@ -14,7 +14,7 @@ QUICKLY := PYTHONDONTWRITEBYTECODE=
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
-$(VENV)/.installed: requirements.lock pyproject.toml
+$(VENV)/.installed: requirements.lock pyproject.toml hatch_build.py npm/package-lock.json
 	@echo "Setting up a virtual environment in $(VENV) (once) ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Gatekeeper needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }

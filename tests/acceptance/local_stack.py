@@ -35,6 +35,7 @@ class Stack:
     url: str
     agent_port: int
     process: "subprocess.Popen[str]"
+    gateway_port: int = 0
 
     def gk(
         self, person: str, *arguments: str, check: int = 0
@@ -68,9 +69,13 @@ class Stack:
         )  # fmt: skip
 
 
-def start(home: Path, port: int, agent_port: int) -> "subprocess.Popen[str]":
+def start(
+    home: Path, port: int, agent_port: int, gateway_port: int | None = None
+) -> "subprocess.Popen[str]":
+    ports = {"--port": port, "--agent-port": agent_port,
+             "--gateway-port": gateway_port or free_port()}  # fmt: skip
     process = subprocess.Popen(
-        [*GK, "up", "--home", str(home), "--port", str(port), "--agent-port", str(agent_port)],
+        [*GK, "up", "--home", str(home), *(str(part) for pair in ports.items() for part in pair)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -131,9 +136,9 @@ def log_in_by_device(stack: Stack, person: str) -> None:
 @contextmanager
 def running(home: Path) -> Iterator[Stack]:
     """Run a stack with dana, an engineer, and olga, an operator, logged in."""
-    port, agent_port = free_port(), free_port()
-    process = start(home, port, agent_port)
-    stack = Stack(home, f"http://127.0.0.1:{port}", agent_port, process)
+    port, agent_port, gateway_port = free_port(), free_port(), free_port()
+    process = start(home, port, agent_port, gateway_port)
+    stack = Stack(home, f"http://127.0.0.1:{port}", agent_port, process, gateway_port)
     try:
         log_in(stack, "dana")
         log_in(stack, "olga")

@@ -417,7 +417,7 @@ def test_killed_as_a_whole_and_started_again_it_goes_on(stack: Stack) -> None:
         time.sleep(0.1)
 
     port = int(stack.url.rpartition(":")[2])
-    stack.process = start(stack.home, port, stack.agent_port)
+    stack.process = start(stack.home, port, stack.agent_port, stack.gateway_port)
 
     assert stack.json("dana", "session", "show", session["sessionId"])["status"] == "ready"
     stack.gk("dana", "session", "revoke", session["sessionId"])
@@ -433,15 +433,20 @@ def test_a_second_one_in_the_same_folder_is_refused(stack: Stack) -> None:
     assert "another Gatekeeper runs" in done.stderr
 
 
-@pytest.mark.parametrize(("option", "which"), [("--port", 0), ("--agent-port", 1)])
+@pytest.mark.parametrize(
+    ("option", "which"), [("--port", 0), ("--agent-port", 1), ("--gateway-port", 2)]
+)
 def test_a_taken_port_is_named_with_the_option_that_chooses_another(
     stack: Stack, tmp_path: Path, option: str, which: int
 ) -> None:
-    ports = [str(free_port()), str(free_port())]
-    ports[which] = taken = (stack.url.rpartition(":")[2], str(stack.agent_port))[which]
+    ports = [str(free_port()), str(free_port()), str(free_port())]
+    ports[which] = taken = (
+        stack.url.rpartition(":")[2], str(stack.agent_port), str(stack.gateway_port)
+    )[which]  # fmt: skip
     home = str(tmp_path / "home")
     done = subprocess.run(
-        [*GK, "up", "--home", home, "--port", ports[0], "--agent-port", ports[1]],
+        [*GK, "up", "--home", home, "--port", ports[0], "--agent-port", ports[1],
+         "--gateway-port", ports[2]],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 

@@ -18,7 +18,8 @@ import psycopg
 import typer
 
 from gatekeeper.entrypoints.cli.caller import explaining
-from gatekeeper.entrypoints.operate.stack import SAMPLE_DATABASE, Stack
+from gatekeeper.entrypoints.operate.sample import SAMPLE_DATABASE
+from gatekeeper.entrypoints.operate.stack import Stack
 from gatekeeper.platform.crypto.signing import SigningKey
 
 TTL_SECONDS: Final = 20

@@ -52,11 +52,17 @@ class RemoteKeys:
     """Keys of an issuer elsewhere, found through its discovery document or a fixed address."""
 
     def __init__(
-        self, issuer: str, jwks_uri: str | None, *, now: Callable[[], float] = time.monotonic
+        self,
+        issuer: str,
+        jwks_uri: str | None,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        pause_seconds: float = REFRESH_PAUSE_SECONDS,
     ) -> None:
         self._issuer = issuer
         self._jwks_uri = jwks_uri
         self._now = now
+        self._pause_seconds = pause_seconds
         self._keys: KeySet | None = None
         self._asked_at = self._fetched_at = float("-inf")
         self._fetching = asyncio.Lock()
@@ -75,7 +81,7 @@ class RemoteKeys:
         now = self._now()
         known = self._keys is not None and _by_id(self._keys, key_id) is not None
         wanted = not known or now - self._fetched_at > FRESH_SECONDS
-        return wanted and now - self._asked_at > REFRESH_PAUSE_SECONDS
+        return wanted and now - self._asked_at > self._pause_seconds
 
     async def _refresh(self) -> None:
         self._asked_at = self._now()
