@@ -24,7 +24,7 @@ def processes_of(folder: Path) -> list[str]:
 
 def test_the_tour_shows_the_main_job_and_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
-        [*DEMO], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        [*DEMO], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -79,7 +79,7 @@ def test_interrupted_half_way_it_leaves_nothing_either(tmp_path: Path) -> None:
         if "asks for a login" in line:
             break
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=30)
+    said, _ = process.communicate(timeout=60)
 
     assert process.returncode == 130
     assert "Interrupted" in said
@@ -95,8 +95,8 @@ def test_killed_it_leaves_no_process_and_the_next_one_cleans_up(tmp_path: Path) 
         if "Starting the target" in line:
             break
     process.kill()
-    process.communicate(timeout=10)
-    deadline = time.monotonic() + 15
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and processes_of(tmp_path):
         time.sleep(0.1)
 
@@ -108,7 +108,7 @@ def test_killed_it_leaves_no_process_and_the_next_one_cleans_up(tmp_path: Path) 
         if "asks for a login" in line:
             break
     again.send_signal(signal.SIGTERM)
-    again.communicate(timeout=30)
+    again.communicate(timeout=60)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import socket
-import struct
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,6 +27,7 @@ from gatekeeper.kernel import ids
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.crypto.keys import TokenKey
 from gatekeeper.platform.postgres.roles import GATEWAY, allow_login
+from gatekeeper.platform.processes.listening import BACKLOG
 from gatekeeper.terminals.gateway.server import Server
 from gatekeeper.terminals.protocol import ticket as tickets
 from gatekeeper.terminals.settings import GatewaySettings
@@ -86,7 +86,7 @@ class Store:
 
     def run(self, statement: str, *values: object) -> list[Any]:
         with psycopg.connect(self.owner, autocommit=True) as connection:
-            cursor = connection.execute(statement, values)  # type: ignore[arg-type]
+            cursor = connection.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
 
     def add(
@@ -171,16 +171,16 @@ class Rig:
             seen.append(connection)
             await (handler or echo)(connection)
 
-        await self.stack.enter_async_context(
-            unix_serve(
-                handle,
-                str(path),
-                subprotocols=["gk.term.v1", "tty"],  # type: ignore[list-item]
-                compression=None,
-                max_size=None,
-                ping_interval=None,
-            )  # fmt: skip
+        spoken: Any = ["gk.term.v1", "tty"]
+        server = unix_serve(
+            handle,
+            str(path),
+            subprotocols=spoken,
+            compression=None,
+            max_size=None,
+            ping_interval=None,
         )
+        await self.stack.enter_async_context(server)
         return f"unix:{path}", seen
 
     async def raw_runner(
@@ -200,9 +200,10 @@ class Rig:
 
     def attach(self, terminal: str, ticket: str, **options: Any) -> connect:
         """Attach as an honest client does."""
+        offered: Any = ["gk.term.v1", f"ticket.{ticket}"]
         return connect(
             f"ws://127.0.0.1:{self.port}/attach/{terminal}",
-            subprotocols=["gk.term.v1", f"ticket.{ticket}"],
+            subprotocols=offered,
             **{"compression": None, "max_size": None, "ping_interval": None, "proxy": None,
                "user_agent_header": None} | options,
         )  # fmt: skip
@@ -259,9 +260,8 @@ def upgrade(terminal: str, ticket: str, *lines: str) -> bytes:
 def switched(request: bytes, *lines: str) -> bytes:
     """Answer a gateway's request as a runner does."""
     fields = dict(line.split(": ", 1) for line in request.decode().split("\r\n")[1:] if line)
-    digest = hashlib.sha1(
-        fields["Sec-WebSocket-Key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-    ).digest()
+    text = fields["Sec-WebSocket-Key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    digest = hashlib.sha1(text, usedforsecurity=False).digest()
     return (
         "\r\n".join(
             [
@@ -277,20 +277,6 @@ def switched(request: bytes, *lines: str) -> bytes:
     ).encode()
 
 
-def frame(payload: bytes, *, opcode: int = 2, fin: bool = True, masked: bool = True) -> bytes:
-    """Write one frame, right or wrong."""
-    first = opcode | (0x80 if fin else 0)
-    mark = 0x80 if masked else 0
-    size = len(payload)
-    if size < 126:
-        head = bytes((first, mark | size))
-    elif size < 65536:
-        head = bytes((first, mark | 126)) + struct.pack(">H", size)
-    else:
-        head = bytes((first, mark | 127)) + struct.pack(">Q", size)
-    return head + (bytes(4) if masked else b"") + payload
-
-
 @asynccontextmanager
 async def rig(store: Store, folder: Path, **settings: Any) -> AsyncIterator[Rig]:
     async with AsyncExitStack() as stack:
@@ -301,7 +287,7 @@ async def rig(store: Store, folder: Path, **settings: Any) -> AsyncIterator[Rig]
         )  # fmt: skip
         application = await stack.enter_async_context(gateway(wanted))
         background = [asyncio.ensure_future(work()) for work in application.background.values()]
-        listening = socket.create_server(("127.0.0.1", 0))
+        listening = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
         port = listening.getsockname()[1]
         stop = asyncio.Event()
         serving = asyncio.create_task(Server(application.gate).serve(listening, stop))
@@ -315,7 +301,7 @@ async def rig(store: Store, folder: Path, **settings: Any) -> AsyncIterator[Rig]
         listening.close()
 
 
-TEST_SECONDS: Final = 30.0
+TEST_SECONDS: Final = 10.0
 
 
 def served(**settings: Any) -> Callable[[Callable[[Rig], Awaitable[None]]], Callable[..., None]]:

@@ -14,13 +14,13 @@ from factories.gateways import (
     KEY,
     Rig,
     claims,
-    frame,
     new_instance,
     new_terminal,
     served,
     sign,
     switched,
 )
+from factories.websocket_frames import frame
 from gatekeeper.terminals.protocol import attachment
 
 
@@ -39,12 +39,11 @@ async def refusal(here: Rig, terminal: str, ticket: str, **options: Any) -> tupl
 
 async def closed(client: ClientConnection) -> tuple[int, str]:
     """Read until the end; return the close's code and reason."""
-    try:
+    with pytest.raises(ConnectionClosed) as end:
         while True:
             await client.recv()
-    except ConnectionClosed as end:
-        assert end.rcvd is not None, "reset, without a close"
-        return end.rcvd.code, end.rcvd.reason
+    assert end.value.rcvd is not None, "reset, without a close"
+    return end.value.rcvd.code, end.value.rcvd.reason
 
 
 @served()
@@ -106,7 +105,7 @@ async def test_a_ticket_lets_one_in_of_twenty_at_once(here: Rig) -> None:
 
 @served()
 async def test_what_is_refused_has_a_status_and_a_problem_and_uses_no_ticket_up(here: Rig) -> None:
-    address, seen = await here.runner()
+    address, _ = await here.runner()
     terminal, instance = here.store.add(address)
     pending, pending_instance = here.store.add(None, status="pending")
     ended, ended_instance = here.store.add(address, status="ended")
