@@ -292,10 +292,7 @@ def _routers(parts: _Parts, *, mvp: bool) -> list[APIRouter]:
         *parts.identity.routes,
         *parts.reached.routes,
         *(() if parts.terminals is None else parts.terminals.routes),
-        *parts.console.routes(
-            parts.identity,
-            gateway_url=None if parts.terminals is None else parts.terminals.gateway_url,
-        ),
+        *parts.console.routes(parts.identity),
         session_routes(service=parts.service, watch=parts.watch, authenticate=authenticate),
         access_routes(service=parts.service, authenticate=authenticate),
         operator_routes(
