@@ -29,11 +29,11 @@ from gatekeeper.platform.crypto.signing import SigningKey, public_key
 from gatekeeper.platform.http.app import make_app
 from gatekeeper.platform.random import SystemRandom
 from gatekeeper.platform.tasks import Supervisor
+from gatekeeper.terminals.runner.equipment import Equipment
 from gatekeeper.terminals.runner.host import Host
 from gatekeeper.terminals.runner.orders import Orders
 from gatekeeper.terminals.runner.reports import Reporter
 from gatekeeper.terminals.runner.sandbox import choose
-from gatekeeper.terminals.runner.session import Equipment
 from gatekeeper.terminals.runner.web import (
     MAX_MESSAGE_BYTES,
     ORDERS_PATH,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -13,6 +11,7 @@ from gatekeeper.kernel.errors import GatekeeperError
 from gatekeeper.kernel.terminal.recording import Header, encode_header
 from gatekeeper.terminals.errors import BundleRefusedError
 from gatekeeper.terminals.model import Ended, Ending, Stage
+from gatekeeper.terminals.runner.equipment import environment, steps
 from gatekeeper.terminals.runner.ledger import Ledger
 from gatekeeper.terminals.runner.pty import Pty
 from gatekeeper.terminals.runner.recording import Recording, SegmentFiles
@@ -22,14 +21,14 @@ from gatekeeper.wire.runner import EndedEvent, EndedView, SegmentEvent
 from gatekeeper.wire.terminals import MAX_SCREEN_CHARS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from pathlib import Path
+    from collections.abc import Coroutine
 
     from gatekeeper.kernel.terminal.recording import Segment
     from gatekeeper.terminals.model import Bundle
     from gatekeeper.terminals.ports import BoundLogin
-    from gatekeeper.terminals.runner.parts import Door, Fetch
-    from gatekeeper.terminals.runner.sandbox import Exit, Sandbox, Sandboxed
+    from gatekeeper.terminals.runner.equipment import Equipment, Place
+    from gatekeeper.terminals.runner.parts import Door
+    from gatekeeper.terminals.runner.sandbox import Exit, Sandboxed
     from gatekeeper.wire.runner import LaunchOrder
 
 log = structlog.get_logger("gatekeeper.runner")
@@ -40,40 +39,6 @@ PROMPT_SECONDS: Final = 1.0
 """After the command began, when it writes nothing first."""
 END_SECONDS: Final = 10.0
 """For everything inside to be gone; what is left then is told of."""
-PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a terminal has its things on this machine."""
-
-    doors: Path
-    work: Path
-    """Where its bundle is unpacked."""
-    recording: Path
-
-    def make(self) -> None:
-        self.doors.mkdir(mode=0o700, parents=True)
-        # Made once: that it is there says, also after a restart, that the terminal was here.
-        self.recording.mkdir(mode=0o700)
-
-    def clear(self) -> None:
-        for folder in (self.doors, self.work):
-            shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(self.doors.parent, ignore_errors=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Equipment:
-    """What every terminal of a runner uses."""
-
-    sandbox: Sandbox
-    fetch: Fetch
-    redact: tuple[str, ...]
-    wake: Callable[[], None]
-    """Called when there is something to report."""
-    timestamp: Callable[[], int]
-    """Seconds of the Unix clock, for recordings."""
 
 
 class Session:
@@ -109,6 +74,7 @@ class Session:
             first_byte=lambda: self.reached(Stage.FIRST_BYTE),
             ledger=self.ledger,
         )
+        self._steps = steps(order, bundle)
         self._bound = asyncio.Event()
         self._sandboxed: Sandboxed | None = None
         self._exit: Exit | None = None
@@ -178,7 +144,7 @@ class Session:
             self.stream.say("The command could not be started.")
             self.end_soon(Ending.LAUNCH_FAILED)
         else:
-            last = len(self._steps()) - 1
+            last = len(self._steps) - 1
             installed = self._exit.step >= last
             self.end_soon(Ending.EXITED if installed else Ending.INSTALL_FAILED)
 
@@ -201,8 +167,8 @@ class Session:
         self._sandboxed = await self._equipment.sandbox.start(
             Wanted(
                 terminal=order.terminal,
-                steps=self._steps(),
-                environment=self._environment(),
+                steps=self._steps,
+                environment=environment(self._door),
                 columns=size.columns,
                 rows=size.rows,
                 network=order.network,
@@ -216,27 +182,11 @@ class Session:
         )
         self.stream.open(Pty(self._sandboxed.terminal_fd, self._loop, self.stream.heard))
         self._sandboxed.on_step(self._step_done)
-        if len(self._steps()) == 1:
+        if len(self._steps) == 1:
             self._command_began()
 
-    def _steps(self) -> tuple[tuple[str, ...], ...]:
-        order = self.order
-        command = ("/bin/sh", "-c", *order.command) if order.shell else order.command
-        install = self._bundle.install if self._bundle else ()
-        return (install, command) if install else (command,)
-
-    def _environment(self) -> dict[str, str]:
-        door = self._door.environment() if self._door else {}
-        return {
-            "PATH": PATH,
-            "TERM": "xterm-256color",
-            "COLORTERM": "truecolor",
-            "LANG": "C.UTF-8",
-            **door,
-        }
-
     def _step_done(self, done: int) -> None:
-        if done == len(self._steps()) - 1:
+        if done == len(self._steps) - 1:
             self.reached(Stage.INSTALLED)
             self._command_began()
 
@@ -262,8 +212,7 @@ class Session:
                 self.end_soon(Ending.IDLE)
                 return
             await asyncio.sleep(min(LOOK_SECONDS, self.deadline - now))
-            if self.stream.screen.behind:
-                await self.stream.screen.catch_up()
+            await self.stream.screen.catch_up()
 
     async def _end(self, ending: Ending) -> None:
         for task in tuple(self._tasks):

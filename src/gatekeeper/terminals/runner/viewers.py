@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from gatekeeper.terminals.model import Ending
 from gatekeeper.terminals.protocol import term
-from gatekeeper.terminals.protocol.closing import CloseCode, reason_bytes
+from gatekeeper.terminals.protocol.closing import CloseCode
 from gatekeeper.terminals.protocol.sharing import Send
+from gatekeeper.terminals.runner.sockets import Gone
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
-
     from gatekeeper.terminals.model import Ended
     from gatekeeper.terminals.protocol.attachment import Attachment
     from gatekeeper.terminals.protocol.sharing import Viewer
-    from gatekeeper.terminals.protocol.term import FromClient, Said
+    from gatekeeper.terminals.protocol.term import Said
     from gatekeeper.terminals.runner.screen import Look
     from gatekeeper.terminals.runner.session import Session
+    from gatekeeper.terminals.runner.sockets import Socket
 
 FIRST_SECONDS: Final = 10.0
 """For a client to say that it attaches."""
@@ -39,46 +39,6 @@ _CLOSES: Final = {
     Ending.REVOKED: CloseCode.REVOKED,
     Ending.RUNNER_LOST: CloseCode.DRAINING,
 }
-
-
-class Gone(Exception):  # noqa: N818  # nothing went wrong
-    """The client is not there any more."""
-
-
-class Socket:
-    """One WebSocket, as its ASGI server hands it over."""
-
-    def __init__(
-        self,
-        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
-        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
-    ) -> None:
-        self._receive = receive
-        self._send = send
-
-    async def read(self) -> bytes | str:
-        message = await self._receive()
-        if message["type"] != "websocket.receive":
-            raise Gone
-        data = message.get("bytes")
-        return data if isinstance(data, bytes) else str(message.get("text") or "")
-
-    async def write(self, message: bytes | str) -> None:
-        kind = "bytes" if isinstance(message, bytes) else "text"
-        try:
-            await self._send({"type": "websocket.send", kind: message})
-        except OSError as error:
-            raise Gone from error
-
-    async def close(self, code: CloseCode, reason: str) -> None:
-        with contextlib.suppress(OSError, RuntimeError):
-            await self._send(
-                {
-                    "type": "websocket.close",
-                    "code": int(code),
-                    "reason": reason_bytes(reason).decode(),
-                }
-            )
 
 
 class Client:
@@ -255,93 +215,6 @@ class Client:
         if said is not None:
             await self.socket.write(said)
         await self.socket.close(_CLOSES.get(ended.ending, CloseCode.ENDED), _words(ended))
-
-
-class TermClient(Client):
-    """Speaks `gk.term.v1`."""
-
-    protocol = term.SUBPROTOCOL
-
-    async def begin(self) -> None:
-        said = term.read_client(await self.socket.read())
-        if not isinstance(said, term.Attach):
-            msg = "a client first says attach"
-            raise term.TermError(msg)
-        sharing, who = self.stream.sharing, self.attachment
-        before = sharing.holder
-        self.viewer = sharing.join(
-            subject=who.subject, name=who.name, mode=who.mode, acks=True, offset=said.offset
-        )
-        self._told.append(self._hello())
-        self._told.extend(self.stream.stages)
-        self.stream.lease_changed(before)
-        self.stream.join(self, who, "gk.term.v1")
-        if said.columns and said.rows:
-            self.resize(said.columns, said.rows)
-
-    async def handle(self, message: bytes | str) -> None:
-        said = term.read_client(message)
-        match said:
-            case term.Input(data):
-                if not self.type(data):
-                    self.tell(term.Notice(text="Somebody else has the input."))
-            case term.Ack(offset):
-                if not self.stream.sharing.ack(self.viewer, offset):
-                    msg = "what was never sent is not acknowledged"
-                    raise term.TermError(msg)
-                self.wake()
-                self.stream.read_on()
-            case term.Resize(columns, rows):
-                self.resize(columns, rows)
-            case term.Ping(t):
-                self.tell(term.Pong(t=t))
-            case term.Attach():
-                msg = "a client says attach once"
-                raise term.TermError(msg)
-            case _:
-                self._lease_or_end(said)
-
-    def encode_said(self, message: Said) -> bytes | str:
-        return term.encode(message)
-
-    def encode_output(self, send: Send) -> bytes | str:
-        return term.encode(term.Output(send.offset, send.data))
-
-    def encode_screen(self, look: Look) -> bytes | str:
-        return term.encode(term.Screen(look.offset, look.drawing))
-
-    def _lease_or_end(self, said: FromClient) -> None:
-        sharing = self.stream.sharing
-        before = sharing.holder
-        match said:
-            case term.Take():
-                if not sharing.take(self.viewer):
-                    self.tell(term.Notice(text="You may not take the input."))
-            case term.Release():
-                sharing.release(self.viewer)
-            case term.End():
-                if self.stream.may_end(self.viewer):
-                    self.session.end_soon(Ending.REVOKED)
-                else:
-                    self.tell(term.Notice(text="You may not end the terminal."))
-        self.stream.lease_changed(before)
-
-    def _hello(self) -> term.Hello:
-        sharing, size = self.stream.sharing, self.stream.size
-        holder = sharing.holder
-        return term.Hello(
-            terminal=self.attachment.terminal,
-            instance=self.attachment.instance,
-            mode=self.attachment.mode,
-            offset=sharing.ring.end if self.viewer.sent is None else self.viewer.sent,
-            columns=size.columns,
-            rows=size.rows,
-            holder=holder.name if holder else None,
-            mine=holder is self.viewer,
-            expires_in=round(max(self.session.deadline - self._loop.time(), 0.0), 3),
-            recorded=True,
-            unsandboxed=self.session.sandbox == "none",
-        )
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:
