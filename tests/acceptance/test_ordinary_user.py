@@ -103,7 +103,14 @@ def test_the_demo_runs_as_an_ordinary_user_and_leaves_nothing(home: Path) -> Non
 
 def test_up_runs_as_an_ordinary_user_and_stops_cleanly(home: Path) -> None:
     process = as_ordinary_user(
-        home, "up", "--port", str(free_port()), "--agent-port", str(free_port())
+        home,
+        "up",
+        "--port",
+        str(free_port()),
+        "--agent-port",
+        str(free_port()),
+        "--gateway-port",
+        str(free_port()),
     )
     assert process.stdout is not None
     said = ""

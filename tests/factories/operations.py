@@ -23,7 +23,7 @@ from gatekeeper.kernel.secret import Secret
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from gatekeeper.forwardauth.web.answering import Ask
+    from gatekeeper.platform.processes.asking import Ask
 
 TOKEN = "operations-token-canary"
 AUTHORIZED = {"authorization": f"Bearer {TOKEN}"}

@@ -20,9 +20,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from factories.decisions import NOW, endpoint
 from factories.operations import AUTHORIZED, CONFIGURATION, PATIENCE_SECONDS, TOKEN, One, listener
 from gatekeeper.forwardauth.adapters.observing import RECENT
-from gatekeeper.forwardauth.web.answering import Worker, answer_on, over
+from gatekeeper.forwardauth.web.answering import Worker
 from gatekeeper.forwardauth.web.operations import MAX_BODY_BYTES
 from gatekeeper.forwardauth.web.shadowing import LastDecided, Shadowing
+from gatekeeper.platform.processes.asking import answer_on, over
 
 BROKEN = {
     "endpoints": {"app": endpoint("gone")},

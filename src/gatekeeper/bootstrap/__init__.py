@@ -3,9 +3,11 @@
 settings.py        what the processes are told      keys.py      key files of a local stack
 control_plane.py   the control plane, wired         agent.py     an agent, wired
 agents.py          the agents as it reaches them    target.py    setting up and checking a target
+console.py         its pages, and who is signed in
 identity.py        who may call it, wired           store.py     setting up the store
 housekeeping.py    what it counts and tells         aliases.py   settings' names of the first design
-forwardauth/       forward auth, wired; all the others are of databases
+forwardauth/       forward auth, wired
+terminals/         terminals, wired; all the others are of databases
 
 Each name is imported when it is first used: a process of one plane loads nothing of another.
 """
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
         new_agent_dsn,
         prepare_sample_target,
     )
+    from gatekeeper.bootstrap.terminals.gateway import serve_gateway
+    from gatekeeper.bootstrap.terminals.gateway_login import prepare_gateway_login
+    from gatekeeper.bootstrap.terminals.runner import run_runner
+    from gatekeeper.terminals.settings import RunnerSettings
 
 __all__ = [
     "DEFAULT_SHARDS",
@@ -41,6 +47,7 @@ __all__ = [
     "AgentSettings",
     "ControlPlaneSettings",
     "Keys",
+    "RunnerSettings",
     "Setup",
     "Step",
     "agent_app",
@@ -54,10 +61,13 @@ __all__ = [
     "migrate_store",
     "new_agent_dsn",
     "poll_for_jobs",
+    "prepare_gateway_login",
     "prepare_sample_target",
     "prepare_store",
+    "run_runner",
     "run_tables",
     "serve_forwardauth",
+    "serve_gateway",
 ]
 
 _HOMES: Final = {
@@ -83,6 +93,10 @@ _HOMES: Final = {
     "bootstrap_target": "target",
     "new_agent_dsn": "target",
     "prepare_sample_target": "target",
+    "prepare_gateway_login": "terminals.gateway_login",
+    "serve_gateway": "terminals.gateway",
+    "run_runner": "terminals.runner",
+    "RunnerSettings": "terminals.runner",
 }
 
 

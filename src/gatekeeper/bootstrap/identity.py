@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.platform.crypto.keys import TokenKey
 from gatekeeper.platform.http.rates import CallRates
 from gatekeeper.platform.oidc import development
-from gatekeeper.platform.oidc.callers import authenticator, identity_routes
+from gatekeeper.platform.oidc.callers import authenticator, identity_routes, no_pages
 from gatekeeper.platform.oidc.development import DevelopmentIssuer
 from gatekeeper.platform.oidc.development_routes import development_routes
 from gatekeeper.platform.oidc.exchange import TokenEndpoint, exchange_routes
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.clock import Clock
     from gatekeeper.kernel.random import Random
     from gatekeeper.platform.http.context import Authenticate
+    from gatekeeper.platform.oidc.callers import PageCaller
     from gatekeeper.platform.oidc.exchange import Record
     from gatekeeper.platform.oidc.workload import WorkloadIssuerSettings
 
@@ -43,6 +44,9 @@ class Identity:
     authenticate: Authenticate
     authenticate_costly: Authenticate
     """For what reads the whole chain or asks every target."""
+    verifier: TokenVerifier
+    issuers: tuple[IssuerSettings, ...]
+    """All whose tokens are taken, our own included."""
     routes: tuple[APIRouter, ...]
 
 
@@ -53,8 +57,12 @@ def make_identity(
     random: Random,
     per_minute: Callable[[], int],
     record: Record,
+    of_page: PageCaller = no_pages,
+    other_keys: Callable[[], Sequence[Any]] = tuple,
 ) -> Identity:
     """Wire who may call. `per_minute` is the policy's limit; `record` writes evidence.
+
+    `other_keys` gives the public keys of what else we sign, to be published with ours.
 
     Raises `InputError` for a public address that others could answer in the place of.
     """
@@ -78,13 +86,25 @@ def make_identity(
         )
     verifier = TokenVerifier(issuers, clock=clock)
     authenticate = authenticator(
-        verifier, rates, lambda: per_minute() * CALLS_PER_REQUEST, bucket="calls"
+        verifier,
+        rates,
+        lambda: per_minute() * CALLS_PER_REQUEST,
+        bucket="calls",
+        of_page=of_page,
     )
-    public = [found for found, _keys in issuers.values()]
+    public = tuple(found for found, _keys in issuers.values())
     return Identity(
         authenticate=authenticate,
-        authenticate_costly=authenticator(verifier, rates, per_minute, bucket="costly calls"),
-        routes=(*routers, exchange_routes(endpoint), identity_routes(public, authenticate)),
+        authenticate_costly=authenticator(
+            verifier, rates, per_minute, bucket="costly calls", of_page=of_page
+        ),
+        verifier=verifier,
+        issuers=public,
+        routes=(
+            *routers,
+            exchange_routes(endpoint, other_keys),
+            identity_routes(public, authenticate),
+        ),
     )
 
 

@@ -33,17 +33,21 @@ from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.oidc.development import DevelopmentUser
 from gatekeeper.platform.oidc.verifier import IssuerSettings
 from gatekeeper.platform.oidc.workload import WorkloadIssuerSettings
+from gatekeeper.terminals.settings import TerminalSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gatekeeper.databases.model import Target
+    from gatekeeper.kernel.identity import Principal
 
 CONTROL_PLANE_PORT: Final = 4000
 AGENT_PORT: Final = 4001
+GATEWAY_PORT: Final = 4002
 MAX_SETTINGS_BYTES: Final = 1_048_576
 PREFIX: Final = "GATEKEEPER_"
 
+Origin = Annotated[str, Field(pattern=r"^https?://[a-z0-9.-]+(:[0-9]{1,5})?$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
@@ -106,14 +110,21 @@ class ControlPlaneSettings(_Settings):
     """Whose tokens CI jobs exchange for ours, and which job is which workload."""
     development_users: tuple[DevelopmentUser, ...] = ()
     """Who the embedded issuer knows; it runs on loopback only, and only when this is not empty."""
+    console_sign_in_origins: frozenset[Origin] = frozenset()
+    """Origins of pages elsewhere that may sign people in to ours with a token they got there."""
     operator_groups: frozenset[str] = frozenset()
     compat_mvp_api: bool = False
     """Also answer the first MVP's two routes, `/api/sessions` and `/api/sessions/drop`."""
     agents: dict[str, AgentOfPlane] = Field(default_factory=dict)
     targets: tuple[TargetSettings, ...] = ()
+    terminals: TerminalSettings | None = None
+    """Absent: no terminals."""
     max_ttl_minutes: PositiveInt | None = None
     """No target allows more, whatever it says itself."""
     log_level: LogLevel = "INFO"
+
+    def is_operator(self, principal: Principal) -> bool:
+        return bool(principal.groups & self.operator_groups)
 
     def targets_by_name(self) -> dict[str, Target]:
         found = (target.target() for target in self.targets)
@@ -172,7 +183,7 @@ class AgentSettings(_Settings):
         return self
 
 
-S = TypeVar("S", ControlPlaneSettings, AgentSettings)
+S = TypeVar("S", bound=BaseModel)
 
 
 def load_settings(model: type[S], path: Path, environment: Mapping[str, str] = os.environ) -> S:
@@ -182,7 +193,8 @@ def load_settings(model: type[S], path: Path, environment: Mapping[str, str] = o
         # A group may: it is how a file from a secret store reaches a service.
         msg = f"{path}: it holds a DSN, and anybody on this machine can reach it; chmod o= {path}"
         raise InputError(msg)
-    values = aliases.with_aliases(model.aliases, values, environment)
+    old_names = getattr(model, "aliases", {})
+    values = aliases.with_aliases(old_names, values, environment)
     for key in model.model_fields:
         if (text := environment.get(PREFIX + key.upper())) is not None:
             values[key] = text

@@ -8,6 +8,7 @@
     documents/  YAML, TOML and JSON, with lines
     expressions/  CEL, templates and patterns             pages/      HTML from templates
     outbound/   HTTP to whom a configuration names        valkey/     a cache that processes share
+    processes/  several processes of one service, as one
 
 Nothing here knows a plane.
 """

@@ -17,6 +17,7 @@ import uvicorn
 from gatekeeper import bootstrap
 from gatekeeper.entrypoints.cli.caller import explaining
 from gatekeeper.entrypoints.commands import group
+from gatekeeper.kernel.errors import InputError
 from gatekeeper.platform.telemetry.logs import configure_logs
 from gatekeeper.platform.telemetry.traces import configure_traces
 
@@ -65,6 +66,38 @@ def agent(config: Config) -> None:
             return
         application = bootstrap.agent_app(settings)
     _serve(application, settings.listen_host, settings.listen_port)
+
+
+@app.command()
+def gateway(config: Config) -> None:
+    """Run a gateway: it lets clients with a ticket attach to terminals, and moves their bytes.
+
+    Any number may run side by side; each needs the store, and reaches the runners.
+
+    Example:  gk serve gateway --config gateway.toml
+    """
+    with explaining():
+        try:
+            status = bootstrap.serve_gateway(config)
+        except OSError as error:
+            msg = f"the gateway cannot listen: {error.strerror}"
+            raise InputError(msg) from error
+    raise typer.Exit(status)
+
+
+@app.command()
+def runner(config: Config) -> None:
+    """Run a runner: it holds the terminals of this machine, each in a sandbox.
+
+    One on each machine; control planes order, gateways attach, both over its own socket.
+
+    Example:  gk serve runner --config runner.toml
+    """
+    with explaining():
+        settings = bootstrap.load_settings(bootstrap.RunnerSettings, config)
+        configure_logs(settings.log_level, service="runner")
+        configure_traces("runner")
+        bootstrap.run_runner(settings)
 
 
 def _stop() -> None:

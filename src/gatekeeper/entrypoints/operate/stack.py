@@ -1,4 +1,5 @@
-"""The whole product on this machine: two PostgreSQL servers, a control plane and an agent.
+"""The whole product on this machine: two PostgreSQL servers, a control plane and an agent,
+and for terminals a runner and a gateway.
 
 The control plane's store and the target `pg-local` are two servers: roles are shared
 by a whole server, and no ephemeral login may ever meet our own tables.
@@ -18,6 +19,13 @@ import httpx
 
 from gatekeeper import bootstrap
 from gatekeeper.entrypoints.operate.children import Child
+from gatekeeper.entrypoints.operate.sample import (
+    DEVELOPMENT_USERS,
+    POLICY,
+    SAMPLE_DATABASE,
+    TARGET,
+)
+from gatekeeper.entrypoints.operate.terminal_parts import TerminalParts
 from gatekeeper.entrypoints.operate.toml import write_toml
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, UnavailableError
 from gatekeeper.kernel.secret import Secret
@@ -29,39 +37,13 @@ if TYPE_CHECKING:
 
     Report = Callable[[str, float], None]
 
-TARGET: Final = "pg-local"
-SAMPLE_DATABASE: Final = "shop"
 AGENT: Final = "local"
+OF_TERMINALS: Final = ("runner", "gateway")
 CONTROL_PLANE: Final = "control-plane"
 READY_SECONDS: Final = 20.0
 LEFTOVER_SECONDS: Final = 6.0
 """What a stack that was killed left running ends by itself in this time."""
 LOG_LINES: Final = 3
-
-DEVELOPMENT_USERS: Final = (
-    {"name": "dana", "email": "dana@example.com", "groups": ["engineering"]},
-    {"name": "olga", "email": "olga@example.com", "groups": ["engineering", "operators"]},
-)
-
-POLICY: Final = """\
-# Who may have which login, where, and for how long. Changes are picked up as you save them.
-apiVersion: gatekeeper/v1
-kind: Policy
-grants:
-  - name: engineers-read-and-write-locally
-    who: { groups: [engineering] }
-    plane: databases
-    targets: ["pg-local"]
-    roles: [app_read, app_write]
-    maxTtl: 1h
-  - name: operators-administer-locally
-    who: { groups: [operators] }
-    plane: databases
-    targets: ["pg-local"]
-    roles: [app_admin]
-    maxTtl: 30m
-limits: { sessionsPerPrincipal: 50, requestsPerMinute: 600 }
-"""
 
 
 class InTheWayError(GatekeeperError):
@@ -78,7 +60,16 @@ class Stack:
     of any or all of its processes.
     """
 
-    def __init__(self, home: Path, *, port: int, agent_port: int, report: Report) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        port: int,
+        agent_port: int,
+        gateway_port: int | None = None,
+        report: Report,
+    ) -> None:
+        """Without a port for a gateway there are no terminals."""
         self.home = home
         self._port = port
         self._agent_port = agent_port
@@ -87,8 +78,15 @@ class Stack:
         self.target: EmbeddedServer
         self.store: EmbeddedServer
         self.children: list[Child] = []
+        self._parts = (
+            None
+            if gateway_port is None
+            else TerminalParts(home=home, url=self.url, gateway_port=gateway_port)
+        )
+        self.without_terminals: str | None = None
+        """Why this machine has none, if that is so."""
         self._ready = False
-        self._dead: str | None = None
+        self._dead: list[str] = []
 
     @property
     def url(self) -> str:
@@ -100,6 +98,7 @@ class Stack:
         except BaseException:
             await self._undo.aclose()
             raise
+        self._ready = True
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -109,11 +108,12 @@ class Stack:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         resumed = (self.home / "store").exists()
         self._undo.enter_context(_locked(self.home / "lock"))
-        for port, option in ((self._port, "--port"), (self._agent_port, "--agent-port")):
+        for port, option in self._ports():
             await _until_free(port, option, LEFTOVER_SECONDS if resumed else 0)
         self.store = await self._server("store", "Starting the control plane's own PostgreSQL")
         with self._step("Bringing its tables up to date"):
-            store_dsn = await bootstrap.prepare_store(Secret(self.store.dsn("postgres")))
+            owner = Secret(self.store.dsn("postgres"))
+            store_dsn = await bootstrap.prepare_store(owner)
         self.target = await self._server(
             "target", f"Starting the target {TARGET}, a second PostgreSQL"
         )
@@ -121,11 +121,22 @@ class Stack:
             agent_dsn = await bootstrap.prepare_sample_target(
                 Secret(self.target.dsn("postgres")), SAMPLE_DATABASE
             )
-        self._write_settings(agent_dsn, store_dsn)
-        with self._step("Starting the agent and the control plane"):
-            await self._child("agent")
-            await self._child("control-plane")
+        keys = bootstrap.make_keys(self.home / "keys")
+        self._write_settings(keys, agent_dsn, store_dsn)
+        if self._parts is None:
+            with self._step("Starting the agent and the control plane"):
+                await self._children("agent", "control-plane")
+                await self._until_ready()
+            return
+        await self._write_terminal_settings(self._parts, keys, owner)
+        with self._step("Starting agent, control plane, runner and gateway"):
+            await self._children("agent", "control-plane", *OF_TERMINALS)
             await self._until_ready()
+            await self._until_terminals(self._parts)
+
+    def _ports(self) -> list[tuple[int, str]]:
+        gateway = [] if self._parts is None else [(self._parts.gateway_port, "--gateway-port")]
+        return [(self._port, "--port"), (self._agent_port, "--agent-port"), *gateway]
 
     async def _server(self, name: str, saying: str) -> EmbeddedServer:
         with self._step(saying):
@@ -133,8 +144,15 @@ class Stack:
             await self._undo.enter_async_context(server)
         return server
 
-    def _write_settings(self, agent_dsn: Secret, store_dsn: Secret) -> None:
-        keys = bootstrap.make_keys(self.home / "keys")
+    async def _write_terminal_settings(
+        self, parts: TerminalParts, keys: bootstrap.Keys, owner: Secret
+    ) -> None:
+        parts.socket.unlink(missing_ok=True)  # what an earlier one left does not mean ready
+        gateway_dsn = await bootstrap.prepare_gateway_login(owner)
+        write_toml(self.home / "runner.toml", parts.of_runner(keys, CONTROL_PLANE))
+        write_toml(self.home / "gateway.toml", parts.of_gateway(keys, gateway_dsn))
+
+    def _write_settings(self, keys: bootstrap.Keys, agent_dsn: Secret, store_dsn: Secret) -> None:
         policy = self.home / "policy.yaml"
         if not policy.exists():
             policy.write_text(POLICY)
@@ -177,21 +195,23 @@ class Stack:
                     "min_ttl_seconds": 1,
                 }
             ],
+            **({} if self._parts is None else {"terminals": self._parts.of_plane(keys)}),
         }
 
-    async def _child(self, role: str) -> None:
-        child = Child(
-            name=role,
-            arguments=["serve", role, "--config", str(self.home / f"{role}.toml")],
-            log=self.home / f"{role}.log",
-            died=self._died,
-        )
-        await child.start()
-        self._undo.push_async_callback(child.stop)
-        self.children.append(child)
+    async def _children(self, *roles: str) -> None:
+        for role in roles:
+            child = Child(
+                name=role,
+                arguments=["serve", role, "--config", str(self.home / f"{role}.toml")],
+                log=self.home / f"{role}.log",
+                died=self._died,
+            )
+            await child.start()
+            self._undo.push_async_callback(child.stop)
+            self.children.append(child)
 
     def _died(self, name: str, code: int) -> None:
-        self._dead = name
+        self._dead.append(name)
         if self._ready:
             self._report(f"{name} ended with {code}; starting it again", 0)
 
@@ -199,17 +219,30 @@ class Stack:
         deadline = time.monotonic() + READY_SECONDS
         async with httpx.AsyncClient(trust_env=False) as client:
             while time.monotonic() < deadline:
-                if self._dead is not None:
-                    msg = f"{self._dead} did not start: {_last_words(self.home / self._dead)}"
+                for name in set(self._dead) - set(OF_TERMINALS):
+                    msg = f"{name} did not start: {_last_words(self.home / name)}"
                     raise UnavailableError(msg)
                 with contextlib.suppress(httpx.HTTPError):
                     response = await client.get(f"{self.url}/readyz", timeout=2)
                     if response.status_code == httpx.codes.OK:
-                        self._ready = True
                         return
                 await asyncio.sleep(0.05)
         msg = f"the control plane was not ready in {READY_SECONDS:.0f} s; see {self.home}/*.log"
         raise UnavailableError(msg)
+
+    async def _until_terminals(self, parts: TerminalParts) -> None:
+        """Wait for runner and gateway; where one refuses to start, go on without either."""
+        deadline = time.monotonic() + READY_SECONDS
+        while not await parts.are_ready():
+            dead = next((name for name in OF_TERMINALS if name in self._dead), None)
+            if dead is not None or time.monotonic() > deadline:
+                said = "not ready" if dead is None else _last_words(self.home / dead)
+                self.without_terminals = f"{dead or OF_TERMINALS[0]} did not start: {said}"
+                for child in [child for child in self.children if child.name in OF_TERMINALS]:
+                    await child.stop()
+                    self.children.remove(child)
+                return
+            await asyncio.sleep(0.05)
 
     @contextlib.contextmanager
     def _step(self, saying: str) -> Iterator[None]:

@@ -1,43 +1,27 @@
-"""All workers as one: what they count is added up, and all must be ready."""
+"""All workers of a gate as one."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.exposition import generate_latest
-from prometheus_client.metrics_core import Metric
+from gatekeeper.platform.processes import gathering
+from gatekeeper.platform.processes.gathering import asked
 
 if TYPE_CHECKING:
-    from gatekeeper.forwardauth.web.answering import Ask, Words
+    from collections.abc import Sequence
 
-_Key = tuple[str, tuple[tuple[str, str], ...]]
-"""A sample: its name and labels."""
-_GAUGE: Final = "gauge"
+    from gatekeeper.platform.processes.asking import Ask, Words
 
 
-class Gathering:
-    """Asks every worker. One that does not answer is not ready, and keeps what it counted."""
+class Gathering(gathering.Gathering):
+    """Also asks about decisions."""
 
     def __init__(self, workers: Sequence[Ask]) -> None:
-        self._workers = tuple(workers)
-        self._counted = [_Counted() for _ in workers]
-        self._families: dict[str, tuple[str, str]] = {}
-
-    async def unready(self) -> tuple[str, ...]:
-        """Say why requests cannot all be judged, each reason once; empty when they can."""
-        reasons: list[str] = []
-        for number, said in enumerate(await self._all({"ask": "ready"}), 1):
-            reasons += [f"worker {number} does not answer"] if said is None else said["reasons"]
-        return tuple(dict.fromkeys(reasons))
+        super().__init__(workers, name="passctrl")
 
     async def recent(self, correlation_id: str) -> Words | None:
         """Find a decision that was made a short while ago, whichever worker made it."""
-        for said in await self._all({"ask": "recent", "id": correlation_id}):
+        for said in await self.all({"ask": "recent", "id": correlation_id}):
             if said is not None and said["found"] is not None:
                 found: Words = said["found"]
                 return found
@@ -45,110 +29,8 @@ class Gathering:
 
     async def explain(self, question: object) -> Words | None:
         """Have one worker explain; None when none answers."""
-        for ask in self._workers:
-            said = await _asked(ask, {"ask": "explain", "question": question})
+        for ask in self.workers:
+            said = await asked(ask, {"ask": "explain", "question": question})
             if said is not None:
                 return said
         return None
-
-    async def metrics(self) -> bytes:
-        """Return what all workers counted, in the text format of Prometheus."""
-        gauges: list[dict[_Key, float]] = []
-        said = await self._all({"ask": "metrics"})
-        for counted, told in zip(self._counted, said, strict=True):
-            gauges.append({})
-            if told is not None:
-                families: Sequence[Mapping[str, Any]] = told["families"]
-                self._families |= {one["name"]: (one["help"], one["type"]) for one in families}
-                gauges[-1] |= _samples(one for one in families if one["type"] == _GAUGE)
-                counts = _samples(one for one in families if one["type"] != _GAUGE)
-                counted.take(told["worker"], counts)
-        registry = CollectorRegistry()
-        registry.register(_Collected(self._families, self._counted, gauges))
-        return generate_latest(registry)
-
-    async def _all(self, question: Words) -> list[Words | None]:
-        return list(await asyncio.gather(*(_asked(ask, question) for ask in self._workers)))
-
-
-def _samples(families: Iterable[Mapping[str, Any]]) -> Iterator[tuple[_Key, float]]:
-    for family in families:
-        for name, labels, value in family["samples"]:
-            yield (name, tuple(labels.items())), value
-
-
-async def _asked(ask: Ask, question: Words) -> Words | None:
-    try:
-        return await ask(question) or None
-    except (OSError, TimeoutError, ValueError):
-        return None
-
-
-class _Counted:
-    """What the workers in one place counted, one after the other: it never goes back.
-
-    A worker that took the place of another begins at nothing, which Prometheus would take for
-    a reset of the sum.
-    """
-
-    def __init__(self) -> None:
-        self._worker: int | None = None
-        self._before: dict[_Key, float] = defaultdict(float)
-        self._now: dict[_Key, float] = {}
-
-    def take(self, worker: int, samples: Iterable[tuple[_Key, float]]) -> None:
-        if worker != self._worker:
-            for key, value in self._now.items():
-                self._before[key] += value
-        self._worker, self._now = worker, dict(samples)
-
-    def total(self) -> Iterator[tuple[_Key, float]]:
-        for key in self._before.keys() | self._now.keys():
-            yield key, self._before.get(key, 0.0) + self._now.get(key, 0.0)
-
-
-class _Collected:
-    """Sums of counters and histograms; of gauges each worker's own, with its number."""
-
-    def __init__(
-        self,
-        families: Mapping[str, tuple[str, str]],
-        counted: Sequence[_Counted],
-        gauges: Sequence[Mapping[_Key, float]],
-    ) -> None:
-        self._families = families
-        self._counted = counted
-        self._gauges = gauges
-
-    def collect(self) -> Iterator[Metric]:
-        sums: dict[_Key, float] = defaultdict(float)
-        for counted in self._counted:
-            for key, value in counted.total():
-                sums[key] += value
-        for name, (text, kind) in self._families.items():
-            family = Metric(name, text, kind)
-            for (sample, labels), value in sorted(sums.items(), key=_in_order):
-                if _belongs(sample, name):
-                    family.add_sample(sample, dict(labels), value)
-            for number, gauges in enumerate(self._gauges, 1):
-                for (sample, labels), value in gauges.items():
-                    if sample == name:
-                        family.add_sample(sample, {**dict(labels), "worker": str(number)}, value)
-            yield family
-        yield GaugeMetricFamily(
-            "passctrl_workers", "Workers that answer.", value=sum(bool(one) for one in self._gauges)
-        )
-
-
-def _belongs(sample: str, family: str) -> bool:
-    return sample in (
-        family,
-        *(f"{family}{end}" for end in ("_total", "_bucket", "_sum", "_count")),
-    )
-
-
-def _in_order(item: tuple[_Key, float]) -> Any:  # noqa: ANN401  # what can be compared
-    """Put the buckets of a histogram in the order of their bounds."""
-    (name, labels), _ = item
-    bound = float(dict(labels).get("le", 0))
-    return [pair for pair in labels if pair[0] != "le"], name, bound

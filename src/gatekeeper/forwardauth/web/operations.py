@@ -10,15 +10,13 @@ import asyncio
 import hmac
 import json
 from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import parse_qs
 
 import structlog
-import uvicorn
-from uvicorn.server import ServerState
 
 from gatekeeper.forwardauth.web import page
+from gatekeeper.platform.processes.operating import Receive, Scope, Send, serve_watchers
 
 if TYPE_CHECKING:
     import socket
@@ -29,14 +27,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("gatekeeper.forwardauth.operations")
 
 MAX_BODY_BYTES: Final = 262_144
-MAX_CONNECTIONS: Final = 64
-IDLE_SECONDS: Final = 15
 REQUEST_SECONDS: Final = 45.0
 """From the head of a request to the end of its answer."""
-
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _JSON: Final = "application/json"
 _HTML: Final = "text/html; charset=utf-8"
@@ -269,28 +261,5 @@ async def _send(said: Said, send: Send) -> None:
 async def serve_operations(
     listening: socket.socket, workers: Gathering, token: Secret | None
 ) -> None:
-    """Serve until cancelled. uvicorn's h11 protocol bounds heads; it is not asked often."""
-    config = uvicorn.Config(
-        Operations(workers, token),
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        limit_concurrency=MAX_CONNECTIONS,
-        timeout_keep_alive=IDLE_SECONDS,
-    )
-    config.load()
-    state = ServerState()
-    loop = asyncio.get_running_loop()
-    protocol: Callable[[], asyncio.Protocol] = partial(
-        cast("Any", config.http_protocol_class), config=config, server_state=state, app_state={}
-    )
-    server = await loop.create_server(protocol, sock=listening)
-    try:
-        await loop.create_future()
-    finally:
-        server.close()
-        for connection in list(state.connections):
-            connection.shutdown()
+    """Serve until cancelled."""
+    await serve_watchers(listening, Operations(workers, token))

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import uvicorn
 import uvloop
 
-from gatekeeper.forwardauth.web.answering import Ask
-from gatekeeper.forwardauth.web.listening import BACKLOG
 from gatekeeper.forwardauth.web.port import Decide, decision_protocol
+from gatekeeper.platform.processes.asking import Ask
+from gatekeeper.platform.processes.listening import BACKLOG
+from gatekeeper.platform.processes.supervising import STOPPING, run
 from gatekeeper.platform.tasks import run_together
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS: Final = 5
 """For answers under way when a worker is told to stop."""
-STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 _SWITCH_SECONDS: Final = 0.0002
 """How long a thread that reads a configuration may keep decisions waiting; 5 ms by default."""
 
@@ -112,11 +112,6 @@ def _tidy() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
     if trim is not None:
         trim(0)
-
-
-async def run(work: Callable[[], Awaitable[None]]) -> None:
-    """Make a coroutine of what only gives an awaitable."""
-    await work()
 
 
 async def _no_application(_scope: object, _receive: object, _send: object) -> None:

@@ -10,39 +10,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import multiprocessing
-import os
 import signal
-import sys
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import structlog
 
-from gatekeeper.forwardauth.web.answering import answer_on, over
+from gatekeeper.forwardauth.web.answering import SLOW_QUESTIONS
 from gatekeeper.forwardauth.web.gathering import Gathering
-from gatekeeper.forwardauth.web.listening import bind, listening_sockets, name_of, private_sockets
+from gatekeeper.forwardauth.web.listening import listening_sockets, name_of
 from gatekeeper.forwardauth.web.operations import serve_operations
-from gatekeeper.forwardauth.web.worker import STOPPING, run, work
-from gatekeeper.platform.tasks import Supervisor
+from gatekeeper.forwardauth.web.worker import work
+from gatekeeper.platform.processes.asking import answer_on, over
+from gatekeeper.platform.processes.listening import bind, private_sockets
+from gatekeeper.platform.processes.supervising import supervise
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable, Sequence
-    from multiprocessing.context import SpawnProcess
 
     from gatekeeper.forwardauth.config.server import Grpc, Listen, Operations
-    from gatekeeper.forwardauth.web.answering import Ask
     from gatekeeper.forwardauth.web.limits import Limits
     from gatekeeper.forwardauth.web.worker import Build
     from gatekeeper.kernel.secret import Secret
+    from gatekeeper.platform.processes.asking import Ask
 
 log = structlog.get_logger("gatekeeper.forwardauth.workers")
-
-STOP_SECONDS: Final = 7.0
-"""After that a worker is killed. Longer than it drains, shorter than `Supervisor.stop` waits."""
-_PR_SET_PDEATHSIG: Final = 1
 
 
 def serve(
@@ -77,73 +69,18 @@ def serve(
             operate = None if operated is None else partial(_alone, operated, token)
             return work(build, sockets[0], limits, operate)
         if operated is None:
-            asyncio.run(_supervise([partial(work, build, one, limits, None) for one in sockets]))
+            asyncio.run(supervise([partial(work, build, one, limits, None) for one in sockets]))
             return 0
-        private = stack.enter_context(private_sockets(workers))
+        private = stack.enter_context(private_sockets(workers, "passctrl-"))
         duties = [
             partial(work, build, each, limits, partial(answer_on, inner))
             for each, (_, inner) in zip(sockets, private, strict=True)
         ]
-        gathering = Gathering([over(path) for path, _ in private])
-        asyncio.run(_supervise(duties, partial(serve_operations, operated, gathering, token)))
+        gathering = Gathering([over(path, SLOW_QUESTIONS) for path, _ in private])
+        asyncio.run(supervise(duties, partial(serve_operations, operated, gathering, token)))
         return 0
 
 
 async def _alone(listening: socket.socket, token: Secret | None, worker: Ask) -> None:
     """Serve operations in the process of the only worker."""
     await serve_operations(listening, Gathering([worker]), token)
-
-
-async def _supervise(
-    duties: Sequence[Callable[[], int]], together: Callable[[], Awaitable[None]] | None = None
-) -> None:
-    """Keep a process for each duty, until told to stop; `together` runs in this one."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for each in STOPPING:
-        loop.add_signal_handler(each, stop.set)
-    supervisor = Supervisor(failed=lambda _name: None)  # each is started again
-    for number, duty in enumerate(duties, 1):
-        supervisor.start_again(f"worker {number}", partial(_run_process, duty))
-    if together is not None:
-        supervisor.start_again("operations", lambda: run(together))
-    await stop.wait()
-    await supervisor.stop()
-
-
-async def _run_process(duty: Callable[[], int]) -> None:
-    """Run a worker until it ends; when this is cancelled, end it."""
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_begin, args=(os.getpid(), duty))
-    process.start()
-    log.info("worker started", pid=process.pid)
-    try:
-        await _ended(process)
-        log.error("worker ended", pid=process.pid, status=process.exitcode)
-    except asyncio.CancelledError:
-        process.terminate()
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await _ended(process)
-        except TimeoutError:
-            process.kill()
-        raise
-    finally:
-        process.join()
-
-
-def _begin(parent: int, duty: Callable[[], int]) -> None:
-    # Stop with the parent, however that ends; and at once, if it is gone by now.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == parent:
-        sys.exit(duty())
-
-
-async def _ended(process: SpawnProcess) -> None:
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(process.sentinel, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(process.sentinel)

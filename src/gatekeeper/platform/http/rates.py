@@ -37,6 +37,12 @@ class CallRates:
             self._buckets.popitem(last=False)
         return wait
 
+    def wait(self, caller: str, per_minute: int) -> float:
+        """Tell how many seconds to wait for the next call, without counting one."""
+        left, at = self._buckets.get(caller, (float(per_minute), self._now()))
+        left += (self._now() - at) * per_minute / 60
+        return 0.0 if left >= 1 else (1 - left) * 60 / per_minute
+
     def refuse(self, caller: str, per_minute: int) -> Refusal | None:
         """Count a call; return why it is one too many."""
         if not (wait := self.take(caller, per_minute)):

@@ -1,11 +1,11 @@
-"""Who calls: a bearer token verified at each request, and the routes that speak of it."""
+"""Who calls: a bearer token verified at each request, or a page with its session."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from gatekeeper.kernel.errors import ErrorCode, Refusal
@@ -22,18 +22,37 @@ BEARER: Final = HTTPBearer(
 )
 
 
+PageCaller = Callable[[Request], Awaitable[Principal | None]]
+"""Finds whose page made a call; None where no page of ours did, or its session is over."""
+
+
+async def no_pages(_request: Request) -> Principal | None:
+    """Know no pages: every caller has a token."""
+    return None
+
+
 def authenticator(
-    verifier: TokenVerifier, rates: CallRates, per_minute: Callable[[], int], *, bucket: str
+    verifier: TokenVerifier,
+    rates: CallRates,
+    per_minute: Callable[[], int],
+    *,
+    bucket: str,
+    of_page: PageCaller = no_pages,
 ) -> Authenticate:
-    """Make the dependency that verifies a caller's token and counts the call.
+    """Make the dependency that verifies a caller's token, or a page's session, and counts the call.
 
     `bucket` names what is counted together, at most `per_minute()` of it for each caller.
     """
 
     async def authenticate(
+        request: Request,
         given: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)],
     ) -> Principal:
-        if given is None:
+        if given is not None:
+            found = granted(await verifier.verify(given.credentials.strip()))
+        elif (of_session := await of_page(request)) is not None:
+            found = of_session
+        else:
             raise RefusedError(
                 Refusal(
                     code=ErrorCode.AUTHENTICATION_ERROR,
@@ -41,7 +60,6 @@ def authenticator(
                     hint="gk login gets one",
                 )
             )
-        found = granted(await verifier.verify(given.credentials.strip()))
         if (refusal := rates.refuse(f"{bucket} {found.key}", per_minute())) is not None:
             raise RefusedError(refusal)
         return found

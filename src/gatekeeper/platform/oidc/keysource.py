@@ -52,17 +52,24 @@ class RemoteKeys:
     """Keys of an issuer elsewhere, found through its discovery document or a fixed address."""
 
     def __init__(
-        self, issuer: str, jwks_uri: str | None, *, now: Callable[[], float] = time.monotonic
+        self,
+        issuer: str,
+        jwks_uri: str | None,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        pause_seconds: float = REFRESH_PAUSE_SECONDS,
     ) -> None:
         self._issuer = issuer
         self._jwks_uri = jwks_uri
         self._now = now
+        self._pause_seconds = pause_seconds
         self._keys: KeySet | None = None
         self._asked_at = self._fetched_at = float("-inf")
         self._fetching = asyncio.Lock()
 
     async def find(self, key_id: str) -> Key | None:
-        if self._must_ask(key_id):
+        # Whoever comes while they are being fetched waits for them too.
+        if self._must_ask(key_id) or (self._fetching.locked() and not self._knows(key_id)):
             async with self._fetching:
                 if self._must_ask(key_id):
                     await self._refresh()
@@ -73,9 +80,11 @@ class RemoteKeys:
 
     def _must_ask(self, key_id: str) -> bool:
         now = self._now()
-        known = self._keys is not None and _by_id(self._keys, key_id) is not None
-        wanted = not known or now - self._fetched_at > FRESH_SECONDS
-        return wanted and now - self._asked_at > REFRESH_PAUSE_SECONDS
+        wanted = not self._knows(key_id) or now - self._fetched_at > FRESH_SECONDS
+        return wanted and now - self._asked_at > self._pause_seconds
+
+    def _knows(self, key_id: str) -> bool:
+        return self._keys is not None and _by_id(self._keys, key_id) is not None
 
     async def _refresh(self) -> None:
         self._asked_at = self._now()

@@ -79,6 +79,10 @@ class TokenVerifier:
         claims = await self.claims(unverified_token)
         if isinstance(claims, Refusal):
             return claims
+        return self.principal(claims)
+
+    def principal(self, claims: Mapping[str, Any]) -> Principal:
+        """Return whom verified claims are about."""
         return _principal(claims, self._issuers[claims["iss"]][0])
 
     async def claims(self, unverified_token: str) -> dict[str, Any] | Refusal:

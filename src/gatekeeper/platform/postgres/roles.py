@@ -1,4 +1,4 @@
-"""The login that control planes work with: a member of `gatekeeper_app`, which owns nothing."""
+"""The logins that control planes and gateways work with: members of roles that own nothing."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
 APPLICATION: Final = "gatekeeper_app"
+GATEWAY: Final = "gatekeeper_gateway"
 
 # A superuser may always; an owner and whoever can become one may take the triggers away.
 _PROTECTED: Final = """
@@ -35,8 +36,8 @@ async def evidence_is_protected(connection: AsyncConnection) -> bool:
     return row is not None and bool(row[0])
 
 
-async def allow_login(owner: Secret, application: Secret) -> None:
-    """Make the login that a DSN names work, as a member of `gatekeeper_app`; twice is a no-op.
+async def allow_login(owner: Secret, application: Secret, member_of: str = APPLICATION) -> None:
+    """Make the login that a DSN names work, as a member of this role; twice is a no-op.
 
     The password is sent as its verifier. Raises `InputError` when both DSNs name the same
     login, or when the owner may not make roles and nobody else has made this one.
@@ -54,10 +55,10 @@ async def allow_login(owner: Secret, application: Secret) -> None:
         async with await psycopg.AsyncConnection.connect(
             owner.reveal(), connect_timeout=CONNECT_SECONDS
         ) as connection:
-            if not await _made(connection, str(login), Secret(password)):
+            if not await _made(connection, str(login), Secret(password), member_of):
                 msg = (
                     f"the owner may not make roles; an administrator has to:"
-                    f" CREATE ROLE {login} LOGIN PASSWORD '...' IN ROLE {APPLICATION}"
+                    f" CREATE ROLE {login} LOGIN PASSWORD '...' IN ROLE {member_of}"
                 )
                 raise InputError(msg)
     except psycopg.OperationalError as error:
@@ -65,22 +66,22 @@ async def allow_login(owner: Secret, application: Secret) -> None:
         raise UnavailableError(msg) from error
 
 
-async def _made(connection: AsyncConnection, login: str, password: Secret) -> bool:
+async def _made(connection: AsyncConnection, login: str, password: Secret, member_of: str) -> bool:
     """Make the login, or find that an administrator did; False when neither."""
     try:
         async with connection.transaction():
-            await _make(connection, login, password)
+            await _make(connection, login, password, member_of)
     except psycopg.errors.InsufficientPrivilege:
         cursor = await connection.execute(
             "SELECT FROM pg_roles WHERE rolname = %s AND rolcanlogin"
             " AND pg_has_role(oid, %s, 'MEMBER')",
-            (login, APPLICATION),
+            (login, member_of),
         )
         return await cursor.fetchone() is not None
     return True
 
 
-async def _make(connection: AsyncConnection, login: str, password: Secret) -> None:
+async def _make(connection: AsyncConnection, login: str, password: Secret, member_of: str) -> None:
     name = sql.Identifier(login)
     cursor = await connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (login,))
     if await cursor.fetchone() is None:
@@ -90,4 +91,4 @@ async def _make(connection: AsyncConnection, login: str, password: Secret) -> No
         await connection.execute(
             sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(name, sql.Literal(verifier))
         )
-    await connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(APPLICATION), name))
+    await connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(member_of), name))

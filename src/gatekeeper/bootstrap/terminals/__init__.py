@@ -1,0 +1,1 @@
+"""Terminals, wired: runner, gateway, and what the control plane has of them."""

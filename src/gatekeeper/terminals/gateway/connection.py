@@ -1,0 +1,222 @@
+"""A client until it is let in: one head, one admission, one answer. Then nothing of it is left."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from gatekeeper.kernel import ids
+from gatekeeper.kernel.errors import ErrorCode
+from gatekeeper.terminals.gateway.admission import NO_ANSWER
+from gatekeeper.terminals.gateway.splice import Session
+from gatekeeper.terminals.protocol import handshake
+from gatekeeper.terminals.protocol.handshake import Refused, Upgrade
+from gatekeeper.terminals.protocol.http import HeadReader, Malformed, read_request
+
+if TYPE_CHECKING:
+    from gatekeeper.kernel.random import Random
+    from gatekeeper.terminals.gateway.admission import Admission, Admitted
+    from gatekeeper.terminals.gateway.counting import Counters
+    from gatekeeper.terminals.gateway.sessions import Sessions
+
+log = structlog.get_logger("gatekeeper.gateway")
+
+ADMIT_SECONDS: Final = 12.0
+"""For all of an admission; each step has less of its own."""
+LINGER_SECONDS: Final = 2.0
+"""For a refusal to arrive."""
+RETRY_SECONDS: Final = 5.0
+MAX_OPENING: Final = 2_000
+"""Clients that are not joined yet, beside `max_sockets`: more are not even heard."""
+
+FULL: Final = Refused(
+    status=503,
+    code=ErrorCode.SERVICE_UNAVAILABLE,
+    detail="too many clients are attached here",
+    retry_after=RETRY_SECONDS,
+)
+DRAINING: Final = Refused(
+    status=503,
+    code=ErrorCode.SERVICE_UNAVAILABLE,
+    detail="this gateway stops",
+    retry_after=1.0,
+)
+TOO_SLOW: Final = Refused(
+    status=408, code=ErrorCode.VALIDATION_ERROR, detail="the request took too long to arrive"
+)
+FAILED: Final = Refused(
+    status=500, code=ErrorCode.INTERNAL_ERROR, detail="something failed on our side"
+)
+
+
+class Gate:
+    """What all clients of a process come through."""
+
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        sessions: Sessions,
+        counters: Counters,
+        random: Random,
+        max_sockets: int,
+        head_seconds: float,
+    ) -> None:
+        self.admission = admission
+        self.sessions = sessions
+        self.counters = counters
+        self.random = random
+        self.max_sockets = max_sockets
+        self.head_seconds = head_seconds
+        self.draining = False
+        self.opening: set[OpeningClient] = set()
+
+    def refuses_all(self) -> Refused | None:
+        """Say why nobody is let in now, whoever it is."""
+        if self.draining:
+            return DRAINING
+        under_way = sum(1 for one in self.opening if one.admitting)
+        return FULL if len(self.sessions) + under_way >= self.max_sockets else None
+
+    def client(self) -> OpeningClient:
+        return OpeningClient(self)
+
+
+class OpeningClient(asyncio.Protocol):
+    """One connection, until a session takes its place or it is refused."""
+
+    __slots__ = ("_began", "_ended", "_gate", "_reader", "_task", "_timer", "_transport")
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._reader = HeadReader()
+        self._task: asyncio.Task[None] | None = None
+        self._ended = False
+        self._began = 0.0
+
+    @property
+    def admitting(self) -> bool:
+        return self._task is not None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        gate = self._gate
+        self._transport: asyncio.Transport = transport  # type: ignore[assignment]
+        if len(gate.opening) >= MAX_OPENING:
+            gate.counters.connects["not heard"] += 1
+            self._transport.abort()
+        gate.opening.add(self)
+        self._timer = gate.sessions.loop.call_later(gate.head_seconds, self._too_slow)
+
+    def data_received(self, data: bytes) -> None:
+        if self._ended:
+            return
+        found = self._reader.feed(data)
+        if isinstance(found, Malformed):
+            self._refuse(_of(found))
+        elif found is not None:
+            self._take(*found)
+
+    def eof_received(self) -> bool:
+        """Whoever sends no more before it was answered is gone, or has had its answer."""
+        return False
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._end()
+        if self._task is not None:
+            self._task.cancel()
+
+    def drain(self) -> None:
+        """Refuse it, unless it is being let in: that takes seconds at most."""
+        if self._task is None and not self._ended:
+            self._refuse(DRAINING)
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def _take(self, head: bytes, rest: bytes) -> None:
+        self._timer.cancel()
+        loop = self._gate.sessions.loop
+        self._began = loop.time()
+        request = read_request(head)
+        upgrade = (
+            _of(request) if isinstance(request, Malformed) else handshake.read_upgrade(request)
+        )
+        if isinstance(upgrade, Upgrade):
+            upgrade = self._gate.refuses_all() or upgrade
+        if isinstance(upgrade, Refused):
+            self._refuse(upgrade)
+        else:
+            self._transport.pause_reading()
+            self._task = loop.create_task(self._admit(upgrade, rest))
+
+    async def _admit(self, upgrade: Upgrade, rest: bytes) -> None:
+        try:
+            async with asyncio.timeout(ADMIT_SECONDS):
+                admitted = await self._gate.admission.admit(upgrade)
+        except TimeoutError:
+            admitted = NO_ANSWER
+        except Exception as error:  # noqa: BLE001  # whatever it is, nobody is let in
+            log.error("admission failed", error=type(error).__name__)  # noqa: TRY400
+            admitted = FAILED
+        if isinstance(admitted, Refused):
+            self._refuse(admitted)
+        else:
+            self._join(upgrade, admitted, rest)
+
+    def _join(self, upgrade: Upgrade, admitted: Admitted, rest: bytes) -> None:
+        gate, self._task = self._gate, None
+        self._end()
+        if self._transport.is_closing():
+            admitted.runner.abort()
+            return
+        now = gate.sessions.loop.time()
+        session = Session(
+            gate.sessions,
+            terminal=upgrade.terminal,
+            client=self._transport,
+            runner=admitted.runner,
+            deadline=now + admitted.seconds_left,
+        )
+        gate.counters.accepted(now - self._began)
+        session.join(
+            to_client=handshake.accepted(upgrade), from_client=rest, from_runner=admitted.rest
+        )
+
+    def _too_slow(self) -> None:
+        if self._ended:
+            self._transport.abort()
+        elif self._reader.begun:
+            self._refuse(TOO_SLOW)
+        else:
+            self._transport.close()
+
+    def _refuse(self, refused: Refused) -> None:
+        """Say why, and leave the words time to arrive.
+
+        To close with bytes unread would reset the connection, and the words with it (RFC 9112
+        section 9.6).
+        """
+        gate, transport, self._task = self._gate, self._transport, None
+        gate.counters.connects[refused.code] += 1
+        correlation = ids.correlation_id(gate.random.bytes(ids.RANDOM_BYTES))
+        log.info("refused", status=refused.status, detail=refused.detail, correlationId=correlation)
+        self._end()
+        if transport.is_closing():
+            return
+        transport.write(handshake.refusal(refused, correlation_id=correlation))
+        transport.write_eof()
+        transport.resume_reading()
+        self._timer = gate.sessions.loop.call_later(LINGER_SECONDS, self._too_slow)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._timer.cancel()
+        self._gate.opening.discard(self)
+
+
+def _of(malformed: Malformed) -> Refused:
+    return Refused(
+        status=malformed.status, code=ErrorCode.VALIDATION_ERROR, detail=malformed.reason
+    )
