@@ -141,9 +141,11 @@ async def _store(
     async for chunk in response.aiter_raw():
         size += len(chunk)
         if size > settings.max_bytes:
-            raise BundleRefusedError(_too_long(settings))
+            break
         digest.update(chunk)
         file.write(chunk)
+    if size > settings.max_bytes:  # not raised above, where it would hold on to what is read from
+        raise BundleRefusedError(_too_long(settings))
     file.flush()
     return Downloaded(digest.hexdigest(), size, place.shown)
 
