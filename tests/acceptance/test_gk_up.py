@@ -257,6 +257,7 @@ def test_the_evidence_is_whole_and_holds_both_sides(stack: Stack) -> None:
 def test_what_commands_print_for_programs_is_what_is_published(stack: Stack) -> None:
     session = stack.create()["sessionId"]
     policy = str(ROOT / "examples" / "policies" / "policy.yaml")
+    terminal = stack.json("dana", "terminal", "create")["terminalId"]
     printed = {
         "session create": stack.create(),
         "session list": stack.json("dana", "session", "list"),
@@ -273,6 +274,13 @@ def test_what_commands_print_for_programs_is_what_is_published(stack: Stack) -> 
         "audit tail": stack.json("olga", "audit", "tail", "-n", "1"),
         "audit verify": stack.json("olga", "audit", "verify"),
         "reconcile": stack.json("olga", "reconcile", "--plan"),
+        "terminal create": stack.json("dana", "terminal", "create"),
+        "terminal list": stack.json("dana", "terminal", "list"),
+        "terminal show": stack.json("dana", "terminal", "show", terminal),
+        "terminal screen": stack.json("dana", "terminal", "screen", terminal),
+        "terminal wait": stack.json("dana", "terminal", "wait", terminal, "$"),
+        "terminal share": stack.json("dana", "terminal", "share", terminal),
+        "terminal stop": stack.json("dana", "terminal", "stop", terminal),
         "whoami": stack.json("dana", "whoami"),
     }  # fmt: skip
 
