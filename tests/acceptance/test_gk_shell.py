@@ -355,8 +355,10 @@ def test_the_sample_is_fetched_verified_installed_and_run_in_view(
     refused, whole = local.json("dana", "terminal", "list", "--all", "--limit", "2")["items"]
     assert (refused["ending"], whole["bundleSha256"]) == ("bundle_refused", digest)
     view = local.json("dana", "terminal", "show", whole["terminalId"])
-    assert [stage["stage"] for stage in sorted(view["stages"], key=lambda one: one["at"])] == [
-        "queued", "scheduled", "started", "fetched", "verified", "installed", "first_byte",
+    stages = [one["stage"] for one in sorted(view["stages"], key=lambda one: one["at"])]
+    assert "first_byte" in stages  # of whichever step writes first
+    assert [stage for stage in stages if stage != "first_byte"] == [
+        "queued", "scheduled", "started", "fetched", "verified", "installed",
     ]  # fmt: skip
 
 

@@ -464,6 +464,28 @@ def test_a_taken_port_is_named_with_the_option_that_chooses_another(
     assert "Ready" not in done.stdout
 
 
+@pytest.mark.slow
+def test_a_machine_without_terminals_is_told_so_and_has_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "stack").mkdir()
+    (tmp_path / "stack" / "recordings").write_text("a file, where the runner wants a folder")
+    process = subprocess.Popen(
+        [*GK, "up", "--home", str(tmp_path), "--port", str(free_port()), "--agent-port",
+         str(free_port()), "--gateway-port", str(free_port())],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = ""
+    while "Ctrl-C stops it" not in said and (line := process.stdout.readline()):
+        said += line
+    rest = stop(process)
+
+    assert "No terminals on this machine: runner did not start" in said
+    assert "/console" not in said
+    assert "gk shell" not in said
+    assert "Ready after" in said
+    assert rest.endswith("Stopped.\n")
+
+
 def test_colours_are_for_terminals_alone(stack: Stack) -> None:
     assert "\x1b[" not in stack.gk("dana", "target", "list").stdout
 
