@@ -44,6 +44,32 @@ def test_the_tour_shows_the_main_job_and_leaves_nothing(tmp_path: Path) -> None:
     assert processes_of(tmp_path) == []
 
 
+def test_the_tour_of_terminals_shows_what_it_promises_and_leaves_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*DEMO, "terminals"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    for words in (
+        "42 is the answer",
+        "the ticket was used",
+        "No such file or directory",
+        "Read-only file system",
+        "exit code 7",
+        "nothing of it is left, and that is proven",
+        "its time was over",
+        "cleaned (proven gone)",
+        "session.cast, all ",
+        "BROKEN: ",
+        "/console",
+        "No process and no file was left behind",
+    ):
+        assert words in done.stdout, done.stdout
+    assert done.stderr == ""
+    assert list(tmp_path.iterdir()) == []
+    assert processes_of(tmp_path) == []
+
+
 def test_interrupted_half_way_it_leaves_nothing_either(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*DEMO], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
