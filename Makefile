@@ -2,6 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests wait more than they work: one more of them at a time than two cores would have.
+WORKERS ?= 3
+# A run that hangs ends with the stacks of what hung: a test by `faulthandler_timeout` in
+# pyproject.toml, everything else by this.
+LIMIT ?= 25m
+# Hundreds of processes import the same modules: compiled once, though the user wants no caches.
+QUICKLY := PYTHONDONTWRITEBYTECODE=
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -29,6 +36,9 @@ $(VENV)/.installed-demo: requirements-demo.lock $(VENV)/.installed
 demo: $(VENV)/.installed ## the tour: a database login that is gone at its TTL, and the proof
 	@$(BIN)/gk demo
 
+demo-terminals: $(VENV)/.installed ## a command in a sandbox, gone at its deadline, and its recording verified
+	@$(BIN)/gk demo terminals
+
 demo-forwardauth: $(VENV)/.installed-demo ## a real nginx asks about five requests: who got what, and why
 	@$(BIN)/python examples/basic/demo.py
 
@@ -36,10 +46,12 @@ up: $(VENV)/.installed ## run Gatekeeper on this machine to work with it
 	@$(BIN)/gk up
 
 test: $(VENV)/.installed-dev ## all tests (under 10 minutes on 2 cores)
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" --cov --cov-report=term:skip-covered
+	@$(QUICKLY) timeout --foreground --verbose --signal=ABRT --kill-after=30s $(LIMIT) \
+		$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" \
+		--cov --cov-report=term:skip-covered
 
 test-slow: $(VENV)/.installed-dev ## the long lanes as well
-	@$(BIN)/python -m pytest -q
+	@$(QUICKLY) $(BIN)/python -m pytest -q -o faulthandler_timeout=3600
 
 check: $(VENV)/.installed-dev ## format, lint, types and import contracts
 	@$(BIN)/ruff format --check .
@@ -64,4 +76,4 @@ lock: ## pin the dependencies anew
 clean: ## remove the virtual environment and all caches
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* .demo
 
-.PHONY: help demo demo-forwardauth up test test-slow check docs bench bench-forwardauth lock clean
+.PHONY: help demo demo-terminals demo-forwardauth up test test-slow check docs bench bench-forwardauth lock clean

@@ -19,7 +19,7 @@ from gatekeeper.forwardauth.config import Configuration, RuleDocument
 from gatekeeper.forwardauth.config.recorded import Cases, Question
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.policy.format import PolicyFile
-from gatekeeper.wire import audit, forwardauth, jobs, problems, sessions
+from gatekeeper.wire import audit, forwardauth, jobs, problems, sessions, terminals
 from published import configuration
 
 if TYPE_CHECKING:
@@ -79,6 +79,13 @@ COMMAND_OUTPUTS: Final[Mapping[str, type[BaseModel]]] = {
     "target bootstrap": output.BootstrapReport,
     "target doctor": sessions.DoctorReport,
     "target list": sessions.TargetList,
+    "terminal create": terminals.TerminalView,
+    "terminal list": terminals.TerminalPage,
+    "terminal screen": terminals.ScreenView,
+    "terminal share": terminals.ShareView,
+    "terminal show": terminals.TerminalView,
+    "terminal stop": terminals.TerminalView,
+    "terminal wait": terminals.Waited,
     "whoami": sessions.WhoAmI,
 }
 """What each command prints with `--json`; `audit tail` and `session watch` a line at a time."""

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from gatekeeper.entrypoints import gk
 
 PRINT_NO_RESULT = {
-    "login", "logout", "exec", "audit export", "up", "demo", "key", "completion",
+    "login", "logout", "exec", "shell", "terminal attach", "terminal play", "terminal download",
+    "terminal input", "audit export", "up", "demo", "key", "completion",
     "serve control-plane", "serve agent", "forwardauth init", "forwardauth serve", "forwardauth completion",
 }  # fmt: skip
 """They change something, run something, or print what only a shell reads."""

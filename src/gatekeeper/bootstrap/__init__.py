@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     )
     from gatekeeper.bootstrap.terminals.gateway import serve_gateway
     from gatekeeper.bootstrap.terminals.gateway_login import prepare_gateway_login
+    from gatekeeper.bootstrap.terminals.runner import run_runner
+    from gatekeeper.terminals.settings import RunnerSettings
 
 __all__ = [
     "DEFAULT_SHARDS",
@@ -45,6 +47,7 @@ __all__ = [
     "AgentSettings",
     "ControlPlaneSettings",
     "Keys",
+    "RunnerSettings",
     "Setup",
     "Step",
     "agent_app",
@@ -61,6 +64,7 @@ __all__ = [
     "prepare_gateway_login",
     "prepare_sample_target",
     "prepare_store",
+    "run_runner",
     "run_tables",
     "serve_forwardauth",
     "serve_gateway",
@@ -91,6 +95,8 @@ _HOMES: Final = {
     "prepare_sample_target": "target",
     "prepare_gateway_login": "terminals.gateway_login",
     "serve_gateway": "terminals.gateway",
+    "run_runner": "terminals.runner",
+    "RunnerSettings": "terminals.runner",
 }
 
 

@@ -15,6 +15,14 @@ from gatekeeper.bootstrap.agents import Reached, reach_agents
 from gatekeeper.bootstrap.console import Console, make_console
 from gatekeeper.bootstrap.housekeeping import Housekeeper
 from gatekeeper.bootstrap.identity import Identity, make_identity
+from gatekeeper.bootstrap.terminals import controlling
+from gatekeeper.bootstrap.terminals.controlling import (
+    Surroundings,
+    Terminals,
+    control_terminals,
+    ticket_keys,
+)
+from gatekeeper.bootstrap.terminals.logins import DatabaseLogins
 from gatekeeper.databases.adapters.agents.gateway import AgentGateway
 from gatekeeper.databases.adapters.agents.http import BODY_LIMITS
 from gatekeeper.databases.adapters.dispatch import handler
@@ -46,11 +54,13 @@ from gatekeeper.platform.telemetry.metrics import Metrics
 from gatekeeper.wire.jobs import MAX_BATCH_JOBS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
     from fastapi import APIRouter, FastAPI
 
     from gatekeeper.bootstrap.settings import ControlPlaneSettings
+
+    Work = Coroutine[object, object, None]
 
 LANES: Final = {ISSUE: 64, END: 2048, CLEANUP: 8}
 """Jobs at a time of each lane: however many logins end at once, issuing has its own."""
@@ -83,11 +93,26 @@ class _Parts:
     evidence: AuditReader
     keeper: Housekeeper
     metrics: Metrics
+    terminals: Terminals | None
+
+    def background(self) -> Mapping[str, Callable[[], Work]]:
+        """Return what runs beside the requests, for as long as the process does."""
+        return {
+            "dispatcher": self.worker.run,
+            "sequencer": self.sequencer.run,
+            "session changes": self.listener.run,
+            "policy": self.policies.run,
+            "clock": self.clock.run,
+            **self.reached.background,
+            **({} if self.terminals is None else self.terminals.background),
+        }
 
     def close_waiting(self) -> None:
         """End the requests that wait for something to happen."""
         self.watch.close()
         self.reached.close_polls()
+        if self.terminals is not None:
+            self.terminals.close_waiting()
 
 
 def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None]) -> FastAPI:
@@ -105,17 +130,12 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
                 await pool.open()
                 closing.push_async_callback(pool.close)
             closing.push_async_callback(parts.agents.close)
+            if parts.terminals is not None:
+                closing.push_async_callback(parts.terminals.close)
             await parts.clock.read()
             await parts.cleaning.schedule()
             await parts.keeper.started(__version__, **_signers(settings, parts.reached))
-            background = {
-                "dispatcher": parts.worker.run(),
-                "sequencer": parts.sequencer.run(),
-                "session changes": parts.listener.run(),
-                "policy": parts.policies.run(),
-                "clock": parts.clock.run(),
-                **{name: run() for name, run in parts.reached.background.items()},
-            }
+            background = {name: run() for name, run in parts.background().items()}
             async with run_together(background, failed=lambda _name: stop()):
                 yield
 
@@ -124,7 +144,7 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
         version=__version__,
         random=SystemRandom(),
         lifespan=lifespan,
-        body_limits=BODY_LIMITS,
+        body_limits={**BODY_LIMITS, **controlling.BODY_LIMITS},
     )
     app.state.close_waiting = parts.close_waiting
     for router in _routers(parts, mvp=settings.compat_mvp_api):
@@ -167,10 +187,20 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
         sealer=sealer,
         clock=clock,
         random=random,
-        is_operator=lambda principal: bool(principal.groups & settings.operator_groups),
+        is_operator=settings.is_operator,
+    )
+    console = make_console(settings, pool=api_pool, clock=clock, random=random)
+    tickets = None if settings.terminals is None else ticket_keys(settings)
+    identity = make_identity(
+        settings,
+        clock=clock,
+        random=random,
+        per_minute=lambda: policies.current().limits.requests_per_minute,
+        record=keeper.record,
+        of_page=console.of_page,
+        other_keys=tuple if tickets is None else tickets.jwks,
     )
     watch = SessionWatch(store)
-    console = make_console(settings, pool=api_pool, clock=clock, random=random)
     cleaning = Cleaning(store=job_store, targets=targets, agents=agents, random=random)
     return _Parts(
         api_pool=api_pool,
@@ -193,18 +223,29 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
         sequencer=Sequencer(pool=job_pool, dsn=settings.store_dsn, key=evidence_key, clock=clock),
         listener=Listener(settings.store_dsn, CHANNEL, watch.heard, name="gk-watch"),
         policies=policies,
-        identity=make_identity(
-            settings,
-            clock=clock,
-            random=random,
-            per_minute=lambda: policies.current().limits.requests_per_minute,
-            record=keeper.record,
-            of_page=console.of_page,
-        ),
+        identity=identity,
         console=console,
         evidence=AuditReader(api_pool, public_key=evidence_key.public_jwk()),
         keeper=keeper,
         metrics=metrics,
+        terminals=None
+        if tickets is None
+        else control_terminals(
+            settings,
+            Surroundings(
+                key=key,
+                api_pool=api_pool,
+                job_pool=job_pool,
+                clock=clock,
+                random=random,
+                policies=policies,
+                authenticate=identity.authenticate,
+                keeper=keeper,
+                is_operator=settings.is_operator,
+            ),
+            tickets=tickets,
+            logins=DatabaseLogins(service=service, store=store, watch=watch),
+        ),
     )
 
 
@@ -250,7 +291,8 @@ def _routers(parts: _Parts, *, mvp: bool) -> list[APIRouter]:
         *([aliases] if mvp else []),
         *parts.identity.routes,
         *parts.reached.routes,
-        *parts.console.routes(parts.identity, gateway_url=None),
+        *(() if parts.terminals is None else parts.terminals.routes),
+        *parts.console.routes(parts.identity),
         session_routes(service=parts.service, watch=parts.watch, authenticate=authenticate),
         access_routes(service=parts.service, authenticate=authenticate),
         operator_routes(

@@ -12,6 +12,7 @@ from gatekeeper.platform import queue
 from gatekeeper.platform.audit import outbox
 from gatekeeper.platform.policy.holder import FIRST_GENERATION
 from gatekeeper.platform.postgres import roles
+from gatekeeper.terminals.model import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.random import Random
     from gatekeeper.platform.postgres.pool import Pool
     from gatekeeper.platform.telemetry.metrics import Metrics
+    from gatekeeper.terminals.model import Terminal
 
 log = structlog.get_logger("gatekeeper.control_plane")
 
@@ -53,6 +55,11 @@ class Housekeeper:
                 " WHERE status <> 'cleaned' GROUP BY status"
             )
             counts = await cursor.fetchall()
+            cursor = await connection.execute(
+                "SELECT status, count(*) FROM gatekeeper.terminal"
+                " WHERE status <> 'cleaned' GROUP BY status"
+            )
+            terminals = await cursor.fetchall()
             depths = await queue.depths(connection)
             backlog = await outbox.backlog(connection)
         self._metrics.audit_events.set(backlog.signed)
@@ -63,6 +70,9 @@ class Housekeeper:
         self._metrics.job_age.clear()
         for status, count in counts:
             self._metrics.live_sessions.labels(status).set(count)
+        self._metrics.live_terminals.clear()
+        for status, count in terminals:
+            self._metrics.live_terminals.labels(status).set(count)
         for depth in depths:
             self._metrics.queue_depth.labels(depth.lane).set(depth.due)
             self._metrics.job_age.labels(depth.lane).set(depth.oldest)
@@ -95,6 +105,34 @@ class Housekeeper:
             target=session.target,
             lagSeconds=lag,
             correlationId=session.correlation_id,
+        )
+
+    def terminal_launched(self, terminal: Terminal) -> None:
+        turn, ready = terminal.stages.get(Stage.SCHEDULED), terminal.ready_at
+        if turn is None or ready is None:
+            return
+        seconds = (ready - turn).total_seconds()
+        self._metrics.launch_latency.labels(terminal.runner).observe(seconds)
+        log.info(
+            "terminal ready",
+            terminal=terminal.id,
+            runner=terminal.runner,
+            sandbox=terminal.sandbox,
+            seconds=seconds,
+            correlationId=terminal.correlation_id,
+        )
+
+    def terminal_cleaned(self, terminal: Terminal) -> None:
+        if terminal.cleaned_at is None or terminal.ended_at is None:
+            return
+        lag = (terminal.cleaned_at - terminal.ended_at).total_seconds()
+        self._metrics.terminal_lag.labels(terminal.runner).observe(lag)
+        log.info(
+            "terminal cleaned",
+            terminal=terminal.id,
+            runner=terminal.runner,
+            lagSeconds=lag,
+            correlationId=terminal.correlation_id,
         )
 
     async def started(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.platform.crypto.keys import TokenKey
@@ -58,8 +58,11 @@ def make_identity(
     per_minute: Callable[[], int],
     record: Record,
     of_page: PageCaller = no_pages,
+    other_keys: Callable[[], Sequence[Any]] = tuple,
 ) -> Identity:
     """Wire who may call. `per_minute` is the policy's limit; `record` writes evidence.
+
+    `other_keys` gives the public keys of what else we sign, to be published with ours.
 
     Raises `InputError` for a public address that others could answer in the place of.
     """
@@ -97,7 +100,11 @@ def make_identity(
         ),
         verifier=verifier,
         issuers=public,
-        routes=(*routers, exchange_routes(endpoint), identity_routes(public, authenticate)),
+        routes=(
+            *routers,
+            exchange_routes(endpoint, other_keys),
+            identity_routes(public, authenticate),
+        ),
     )
 
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gatekeeper.databases.model import Target
+    from gatekeeper.kernel.identity import Principal
 
 CONTROL_PLANE_PORT: Final = 4000
 AGENT_PORT: Final = 4001
@@ -121,6 +122,9 @@ class ControlPlaneSettings(_Settings):
     max_ttl_minutes: PositiveInt | None = None
     """No target allows more, whatever it says itself."""
     log_level: LogLevel = "INFO"
+
+    def is_operator(self, principal: Principal) -> bool:
+        return bool(principal.groups & self.operator_groups)
 
     def targets_by_name(self) -> dict[str, Target]:
         found = (target.target() for target in self.targets)

@@ -118,6 +118,18 @@ class Client:
         except httpx.HTTPError as error:
             raise _unreachable(error, str(self._http.base_url)) from error
 
+    @contextmanager
+    def download(self, operation: Operation[T]) -> Iterator[Iterator[bytes]]:
+        """Send an operation and yield the bytes of its answer as they come, exactly."""
+        try:
+            with self._http.stream(**_request(operation)) as response:
+                if response.is_error:
+                    response.read()
+                    _raise_problem(response)
+                yield response.iter_bytes()
+        except httpx.HTTPError as error:
+            raise _unreachable(error, str(self._http.base_url)) from error
+
 
 class AsyncClient:
     """Sends operations, as many at a time as there are callers."""

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 from pydantic import BaseModel
 
 from gatekeeper.client.api import Operation
-from gatekeeper.wire import audit, identity, sessions
+from gatekeeper.wire import audit, identity, sessions, terminals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,6 +105,99 @@ def reconcile(body: sessions.ReconcileRequest) -> Operation[sessions.ReconcileRe
     return _post("reconcile", "/reconcile", body, sessions.ReconcileReport)
 
 
+def create_terminal(
+    body: terminals.CreateTerminal, *, idempotency_key: str, wait: int = 0
+) -> Operation[terminals.TerminalView]:
+    return Operation(
+        name="create_terminal",
+        method="POST",
+        path="/terminals",
+        query={"wait": wait},
+        body=_json(body),
+        headers={"Idempotency-Key": idempotency_key},
+        read=_as(terminals.TerminalView),
+        repeatable=True,
+    )
+
+
+def list_terminals(
+    *,
+    status: str | None = None,
+    mine: bool = False,
+    limit: int = sessions.DEFAULT_PAGE_ITEMS,
+    cursor: str | None = None,
+) -> Operation[terminals.TerminalPage]:
+    query: dict[str, str | int] = {"limit": limit, "mine": str(mine).lower()}
+    given = {"status": status, "cursor": cursor}
+    query |= {key: value for key, value in given.items() if value is not None}
+    return _get("list_terminals", "/terminals", terminals.TerminalPage, query)
+
+
+def list_profiles() -> Operation[terminals.ProfileList]:
+    return _get("list_profiles", "/profiles", terminals.ProfileList)
+
+
+def get_terminal(terminal: str) -> Operation[terminals.TerminalView]:
+    return _get("get_terminal", _terminal(terminal), terminals.TerminalView)
+
+
+def attach_terminal(
+    terminal: str, body: terminals.AttachRequest
+) -> Operation[terminals.TicketView]:
+    return _post("attach_terminal", f"{_terminal(terminal)}/attach", body, terminals.TicketView)
+
+
+def stop_terminal(terminal: str, *, wait: int = 0) -> Operation[terminals.TerminalView]:
+    return Operation(
+        name="stop_terminal",
+        method="DELETE",
+        path=_terminal(terminal),
+        query={"wait": wait},
+        read=_as(terminals.TerminalView),
+        repeatable=True,
+    )
+
+
+def terminal_events(last_event_id: str | None = None) -> Operation[str]:
+    """To be streamed: lines of server-sent events."""
+    headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+    return Operation(
+        name="terminal_events", method="GET", path="/terminals/events", headers=headers, read=_text
+    )
+
+
+def terminal_recording(terminal: str) -> Operation[str]:
+    """To be downloaded: the bytes of an asciicast v3 file."""
+    path = f"{_terminal(terminal)}/recording"
+    return Operation(name="terminal_recording", method="GET", path=path, read=_text)
+
+
+def send_input(terminal: str, body: terminals.SendInput) -> Operation[None]:
+    return Operation(
+        name="send_input",
+        method="POST",
+        path=f"{_terminal(terminal)}/input",
+        body=_json(body),
+        read=lambda _response: None,
+    )
+
+
+def terminal_screen(terminal: str) -> Operation[terminals.ScreenView]:
+    return _get("terminal_screen", f"{_terminal(terminal)}/screen", terminals.ScreenView)
+
+
+def wait_for_text(terminal: str, body: terminals.WaitForText) -> Operation[terminals.Waited]:
+    return _post("wait_for_text", f"{_terminal(terminal)}/wait", body, terminals.Waited)
+
+
+def share_terminal(terminal: str, body: terminals.ShareTerminal) -> Operation[terminals.ShareView]:
+    return _post("share_terminal", f"{_terminal(terminal)}/share", body, terminals.ShareView)
+
+
+def open_share(body: terminals.OpenShare) -> Operation[terminals.SharedTerminal]:
+    return _post("open_share", "/shares/open", body, terminals.SharedTerminal)
+
+
 def audit_events(
     *, after: int = 0, limit: int = 100, session: str | None = None
 ) -> Operation[audit.EventPage]:
@@ -179,6 +272,10 @@ def _get(
 
 def _post(name: str, path: str, body: BaseModel, model: type[M]) -> Operation[M]:
     return Operation(name=name, method="POST", path=path, body=_json(body), read=_as(model))
+
+
+def _terminal(terminal: str) -> str:
+    return f"/terminals/{_segment(terminal)}"
 
 
 def _segment(text: str) -> str:

@@ -28,6 +28,8 @@ COMMANDS: Final = {
     "whoami": Lazy("cli.login:whoami", "Show who you are to the server."),
     "session": Lazy("cli.session:app", "Ask for, see, extend and end database logins."),
     "exec": Lazy("cli.run:run", "Run a command with a login that ends with it."),
+    "shell": Lazy("cli.shell:shell", "Open a shell in a sandbox of its own."),
+    "terminal": Lazy("cli.terminal:app", "Ask for, see, attach to, share and end terminals."),
     "target": Lazy("target:app", "See, set up and check targets."),
     "policy": Lazy("policy:app", "Check, test and explain the policy."),
     "audit": Lazy("cli.audit:app", "Read, export and verify the evidence."),
@@ -89,6 +91,7 @@ def options(
       gk login                     log in
       gk session create --target pg-local --role app_read --ttl 15m --reason "ticket 42"
       gk exec --target pg-local --role app_read -- psql
+      gk shell                     a shell in a sandbox, gone when you leave
 
     Of the options below, --profile, --server, --verbose and --timing may also stand after
     the command that they are for.

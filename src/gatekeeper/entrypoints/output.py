@@ -19,6 +19,16 @@ class FirstBroken(Response):
     what: str
 
 
+class RecordingCheck(Response):
+    """Whether a recording is what the evidence says of it."""
+
+    file: str
+    terminal_id: str | None = None
+    segments: int
+    whole: bool
+    problem: str | None = None
+
+
 class VerifyReport(Response):
     """`gk audit verify`: whether the chain is whole; if not, which event was touched first."""
 
@@ -32,6 +42,8 @@ class VerifyReport(Response):
     key_id: str
     agent_key_ids: tuple[str, ...]
     first_broken: FirstBroken | None = None
+    recording: RecordingCheck | None = None
+    """With `--recording`."""
 
 
 class ExportReport(Response):

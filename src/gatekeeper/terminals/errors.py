@@ -9,7 +9,21 @@ GatekeeperError
 
 from __future__ import annotations
 
-from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
+import difflib
+from typing import TYPE_CHECKING, Final
+
+from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
+from gatekeeper.kernel.ttl import format_ttl
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from gatekeeper.kernel.policy import Denied, NeedsApproval
+    from gatekeeper.kernel.session import SessionStatus
+    from gatekeeper.terminals.model import Mode, Profile
+
+QUEUE_FULL_SECONDS: Final = 10.0
+"""When it is worth asking again for a place in a full queue."""
 
 
 class RunnerUnreachableError(GatekeeperError):
@@ -38,3 +52,135 @@ class BundleRefusedError(GatekeeperError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(ErrorCode.BUNDLE_REFUSED, detail)
+
+
+def unknown_profile(name: str, known: Collection[str]) -> Refusal:
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return Refusal(
+        code=ErrorCode.NOT_FOUND,
+        detail=f"there is no profile {name!r}",
+        reasons=(f"known profiles: {', '.join(sorted(known))}",),
+        hint=f"did you mean {close[0]!r}?" if close else None,
+    )
+
+
+def own_command_only(profile: Profile) -> Refusal:
+    return Refusal(
+        code=ErrorCode.VALIDATION_ERROR,
+        detail=f"command: profile {profile.name!r} runs its own command and no other",
+        hint="leave it out, or ask for a profile that takes any",
+    )
+
+
+def no_bundles(profile: Profile) -> Refusal:
+    return Refusal(
+        code=ErrorCode.VALIDATION_ERROR,
+        detail=f"bundle: profile {profile.name!r} takes none",
+        hint="ask for a profile that does",
+    )
+
+
+def two_commands() -> Refusal:
+    return Refusal(
+        code=ErrorCode.VALIDATION_ERROR,
+        detail="command, shell: expected one of the two",
+    )
+
+
+def ttl_out_of_bounds(profile: Profile) -> Refusal:
+    return Refusal(
+        code=ErrorCode.VALIDATION_ERROR,
+        detail=f"ttl: profile {profile.name!r} allows at most {format_ttl(profile.max_ttl)}",
+    )
+
+
+def no_databases() -> Refusal:
+    return Refusal(
+        code=ErrorCode.VALIDATION_ERROR,
+        detail="database: terminals have no database logins here",
+    )
+
+
+def denied(decision: Denied | NeedsApproval) -> Refusal:
+    return Refusal(
+        code=ErrorCode.POLICY_DENIED,
+        detail="the policy does not allow this",
+        reasons=decision.explain(),
+        hint="; ".join(decision.alternatives) or None,
+    )
+
+
+def denied_database(reasons: tuple[str, ...]) -> Refusal:
+    return Refusal(
+        code=ErrorCode.POLICY_DENIED,
+        detail="the policy does not allow the database login of this terminal",
+        reasons=reasons,
+    )
+
+
+def key_reused() -> Refusal:
+    return Refusal(
+        code=ErrorCode.IDEMPOTENCY_CONFLICT,
+        detail="this Idempotency-Key was used with another body",
+        hint="use a new key for a new request",
+    )
+
+
+def too_many_requests(per_minute: int, wait: float) -> Refusal:
+    return Refusal(
+        code=ErrorCode.RATE_LIMIT_EXCEEDED,
+        detail=f"more than {per_minute} requests a minute",
+        retry_after=wait,
+    )
+
+
+def too_many_terminals(most: int) -> Refusal:
+    return Refusal(
+        code=ErrorCode.SESSION_LIMIT_EXCEEDED,
+        detail=f"you have {most} open terminals, which is the most the policy allows",
+        hint="end one",
+    )
+
+
+def queue_full(most: int) -> Refusal:
+    return Refusal(
+        code=ErrorCode.QUEUE_FULL,
+        detail=f"there is no place for another terminal, and {most} wait for one",
+        retry_after=QUEUE_FULL_SECONDS,
+    )
+
+
+def no_such_terminal(terminal: str) -> Refusal:
+    return Refusal(
+        code=ErrorCode.NOT_FOUND, detail=f"there is no terminal {terminal!r} that you may see"
+    )
+
+
+def no_such_share() -> Refusal:
+    return Refusal(
+        code=ErrorCode.NOT_FOUND,
+        detail="there is no such link, or it is over",
+        hint="ask whoever shared the terminal for another",
+    )
+
+
+def no_recording(terminal: str) -> Refusal:
+    return Refusal(
+        code=ErrorCode.NOT_FOUND, detail=f"there is no recording of terminal {terminal!r}"
+    )
+
+
+def not_ready(status: SessionStatus) -> Refusal:
+    return Refusal(
+        code=ErrorCode.STATE_CONFLICT,
+        detail=f"the terminal is {status}; this needs one that is ready",
+    )
+
+
+def not_in_this_mode(mode: Mode) -> Refusal:
+    return Refusal(
+        code=ErrorCode.POLICY_DENIED,
+        detail=f"you may not attach to this terminal in mode {mode}",
+        reasons=("operators watch and moderate the terminals of others, and do not type in them",),
+        hint="ask for mode read or moderate",
+    )

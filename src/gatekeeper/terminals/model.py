@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from gatekeeper.kernel.terminal import term
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.identity import Principal
     from gatekeeper.kernel.ids import SessionId, TerminalId
     from gatekeeper.kernel.session import SessionStatus
+
+T = TypeVar("T")
 
 MAX_MESSAGE_CHARS: Final = 2_000
 """Of a failure, as the wire takes it."""
@@ -55,6 +57,8 @@ class Ending(StrEnum):
     BUNDLE_REFUSED = "bundle_refused"
     """What it was to run was not what was asked for, or not allowed."""
     INSTALL_FAILED = "install_failed"
+    RECORDING_FAILED = "recording_failed"
+    """It could not be recorded any more: what leaves no evidence does not go on."""
     RUNNER_LOST = "runner_lost"
     """The process that held it is gone, and its sandbox with it."""
     LAUNCH_FAILED = "launch_failed"
@@ -161,6 +165,24 @@ class Ended:
     recording_bytes: int = 0
     output_bytes: int = 0
 
+    def with_more(self, told: Ended | None) -> Ended:
+        """Add what is told later; why it ended, and what was known before, stand."""
+        if told is None:
+            return self
+        return Ended(
+            ending=self.ending,
+            exit_code=_first(self.exit_code, told.exit_code),
+            signal=_first(self.signal, told.signal),
+            last_screen=_first(self.last_screen, told.last_screen),
+            recording_head=_first(told.recording_head, self.recording_head),
+            recording_bytes=max(self.recording_bytes, told.recording_bytes),
+            output_bytes=max(self.output_bytes, told.output_bytes),
+        )
+
+
+def _first(one: T | None, other: T | None) -> T | None:
+    return other if one is None else one
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terminal:
@@ -199,6 +221,15 @@ class Terminal:
     stages: Mapping[Stage, datetime]
     ended: Ended | None
     error: Failure | None
+    sandbox: str | None = None
+    """The tier that holds it."""
+    events_taken: int = 0
+    """The number of the last event of its runner that was applied."""
+
+    @property
+    def has_turn(self) -> bool:
+        """Whether it was given a place, so that something of it may be at the runner."""
+        return Stage.SCHEDULED in self.stages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,3 +251,33 @@ class Ticket:
     """Of the gateway: `ws://` or `wss://`."""
     mode: Mode
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A link that lets whoever is signed in, and has its secret, watch until it is over."""
+
+    id: str
+    terminal: TerminalId
+    created_by: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewShare:
+    """A share, with its secret: it is shown this once."""
+
+    share: Share
+    secret: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TerminalChange:
+    """One step of a terminal, as watchers are told. `cursor` orders them."""
+
+    cursor: tuple[int, int]
+    terminal: TerminalId
+    requester: str
+    profile: str
+    status: SessionStatus
+    at: datetime

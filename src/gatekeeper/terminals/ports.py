@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from gatekeeper.terminals.errors import RunnerUnreachableError
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime, timedelta
 
@@ -20,9 +22,11 @@ if TYPE_CHECKING:
         Ended,
         Failure,
         Profile,
+        Share,
         Size,
         Stage,
         Terminal,
+        TerminalChange,
         TerminalFilter,
     )
     from gatekeeper.terminals.protocol.ticket import TicketClaims
@@ -79,6 +83,16 @@ class BoundLogin:
     username: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """What a runner says of itself. `boot` names one life of its process."""
+
+    name: str
+    boot: str
+    sandbox: str
+    capacity: int
+
+
 class Launcher(Protocol):
     """Starts and ends terminals in one place: one machine, or one cluster.
 
@@ -109,7 +123,10 @@ class Launcher(Protocol):
     async def send_input(self, terminal: TerminalId, instance: str, data: str) -> None: ...
 
     async def screen(self, terminal: TerminalId, instance: str) -> tuple[Sequence[str], Size]:
-        """Return the lines that are to be seen now."""
+        """Return the lines that are to be seen now, or were at its end.
+
+        Raises `NOT_FOUND` for one that is not here: whoever held it is gone.
+        """
         ...
 
     async def wait_for_text(
@@ -121,11 +138,20 @@ class Launcher(Protocol):
     async def close(self) -> None: ...
 
 
+def launcher_of(launchers: Mapping[str, Launcher], terminal: Terminal) -> Launcher:
+    """Find who holds a terminal. Raises `RunnerUnreachableError` when it was taken away."""
+    found = launchers.get(terminal.runner)
+    if found is None:
+        msg = f"runner {terminal.runner!r} is no longer configured; add it again"
+        raise RunnerUnreachableError(msg)
+    return found
+
+
 class Recordings(Protocol):
     """Where recordings are kept: they outlive their terminals."""
 
-    def read(self, terminal: TerminalId) -> AsyncIterator[bytes]:
-        """Yield an asciicast v3 file. Raises `InputError` where there is none."""
+    def read(self, terminal: TerminalId) -> AsyncGenerator[bytes]:
+        """Yield an asciicast v3 file. Raises `InputError` (NOT_FOUND) where there is none."""
         ...
 
     async def heads(self, terminal: TerminalId) -> Sequence[str]:
@@ -153,6 +179,10 @@ class Logins(Protocol):
         """
         ...
 
+    async def find(self, terminal: Terminal) -> SessionId | None:
+        """Return the login that was asked for a terminal, also when nobody heard the answer."""
+        ...
+
     async def end(self, session: SessionId, correlation_id: str) -> None:
         """End a login. One that has ended is left as it is."""
         ...
@@ -173,6 +203,7 @@ class Move:
     to: SessionStatus
     expires_at: datetime | None = None
     address: str | None = None
+    sandbox: str | None = None
     ended: Ended | None = None
     error: Failure | None = None
 
@@ -201,6 +232,14 @@ class TerminalUnit(Protocol):
         """
         ...
 
+    async def count_waiting(self, runner: str) -> int:
+        """Count what waits for a place, holding off other requests until the end."""
+        ...
+
+    async def next_waiting(self, runner: str, most: int) -> Sequence[Terminal]:
+        """Return those that are to be started next, in their order."""
+        ...
+
     async def add(self, terminal: Terminal) -> Terminal: ...
 
     async def lock(self, terminal: TerminalId) -> Terminal | None: ...
@@ -221,6 +260,14 @@ class TerminalUnit(Protocol):
     async def note_error(self, terminal: Terminal, error: Failure) -> Terminal: ...
 
     async def note_ended(self, terminal: Terminal, ended: Ended) -> Terminal: ...
+
+    async def note_taken(self, terminal: TerminalId, last: int) -> None:
+        """Note the number of the last event of its runner that was applied."""
+        ...
+
+    async def note_runner(self, runner: Runner) -> None: ...
+
+    async def add_share(self, share: Share, secret_sha256: str) -> None: ...
 
     async def record(self, *events: AuditEvent) -> None: ...
 
@@ -258,6 +305,28 @@ class TerminalStore(Protocol):
 
     async def on_runner(self, runner: str) -> Sequence[Terminal]:
         """Return every terminal that may still have something at the runner."""
+        ...
+
+    async def queue_place(self, terminal: TerminalId) -> int | None:
+        """As of the unit, but of a moment: nothing is held off."""
+        ...
+
+    async def runner(self, name: str) -> Runner | None:
+        """Return what a runner said of itself last."""
+        ...
+
+    async def find_share(self, secret_sha256: str) -> Share | None:
+        """Return a share that is not over."""
+        ...
+
+    async def changes(
+        self, after: tuple[int, int] | None, limit: int
+    ) -> tuple[Sequence[TerminalChange], tuple[int, int]]:
+        """Return changes after a cursor and the next cursor; None starts at the present."""
+        ...
+
+    async def forget_used_tickets(self) -> int:
+        """Forget used tickets that nobody could use again; return how many."""
         ...
 
 

@@ -36,6 +36,11 @@ ModeText = Literal["read", "write", "moderate"]
 Sha256Text = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 UrlText = Annotated[str, Field(max_length=MAX_URL_CHARS, pattern=r"^https?://[\x21-\x7e]+$")]
 ArgumentText = Annotated[str, Field(max_length=MAX_ARGUMENT_CHARS, pattern=r"^[^\x00]*$")]
+Arguments = Annotated[
+    tuple[ArgumentText, ...],
+    # A list of JSON, read by the web framework before it comes here; its items stay strict.
+    Field(max_length=MAX_ARGUMENTS, strict=False),
+]
 Columns = Annotated[int, Field(ge=1, le=MAX_COLUMNS), WHOLE]
 Rows = Annotated[int, Field(ge=1, le=MAX_ROWS), WHOLE]
 
@@ -45,7 +50,7 @@ class BundleRequest(Request):
 
     url: UrlText
     sha256: Sha256Text | None = None
-    install: Annotated[tuple[ArgumentText, ...], Field(max_length=MAX_ARGUMENTS)] = ()
+    install: Arguments = ()
 
 
 class DatabaseRequest(Request):
@@ -61,11 +66,9 @@ class CreateTerminal(Request):
     """
 
     profile: NameText = "shell"
-    command: Annotated[tuple[ArgumentText, ...], Field(min_length=1, max_length=MAX_ARGUMENTS)] | (
-        None
-    ) = None
+    command: Annotated[Arguments, Field(min_length=1)] | None = None
     shell: ArgumentText | None = None
-    prompt: Annotated[str, Field(max_length=MAX_PROMPT_CHARS)] | None = None
+    prompt: Annotated[str, Field(max_length=MAX_PROMPT_CHARS, pattern=r"^[^\x00]*$")] | None = None
     bundle: BundleRequest | None = None
     database: DatabaseRequest | None = None
     ttl: TtlText | None = None
@@ -198,3 +201,13 @@ class SharedTerminal(Response):
     terminal_id: str
     expires_at: datetime
     ticket: TicketView
+
+
+class TerminalEventView(Response):
+    """One change of a terminal, as `GET /terminals/events` streams it."""
+
+    seq: int
+    terminal_id: str
+    status: TerminalStatusText
+    profile: str
+    at: datetime

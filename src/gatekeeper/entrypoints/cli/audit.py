@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Final, TypeVar
 
@@ -18,10 +18,13 @@ from gatekeeper.client.evidence import (
     last_checkpoint,
     verify_lines,
 )
+from gatekeeper.client.recordings import Recorded
+from gatekeeper.entrypoints.cli.asking_terminal import terminal_id
 from gatekeeper.entrypoints.cli.caller import Exit, calling, note, show
+from gatekeeper.entrypoints.cli.files import whole
 from gatekeeper.entrypoints.cli.tables import plain
 from gatekeeper.entrypoints.commands import Json, group
-from gatekeeper.entrypoints.output import ExportReport, FirstBroken, VerifyReport
+from gatekeeper.entrypoints.output import ExportReport, FirstBroken, RecordingCheck, VerifyReport
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.wire.audit import EventFields
 
@@ -85,7 +88,7 @@ def export(
     Example:  gk audit export --output - | gzip > evidence.jsonl.gz
     """
     with calling() as caller, caller.client() as client:
-        with client.stream(operations.audit_export()) as lines, _whole(output) as file:
+        with client.stream(operations.audit_export()) as lines, whole(output) as file:
             count = 0
             for line in _progress(lines, "exported"):
                 file.write(line.encode() + b"\n")
@@ -126,18 +129,32 @@ def verify(
             dir_okay=False,
         ),
     ] = None,
+    recording: Annotated[
+        Path | None,
+        typer.Option(
+            help="A terminal's recording, to be held against the chain.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    terminal: Annotated[
+        str | None, typer.Option(help="With --recording: whose it must be.", callback=terminal_id)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say whether the chain is whole, or which event was touched first.
 
-    Checks every event, every signed checkpoint and every receipt that an agent signed.
-    With --export no server is asked. Exit code 1 means that the chain is broken.
+    Checks every event, every signed checkpoint and every receipt that an agent signed, and
+    a recording byte for byte. With --export no server is asked. Exit code 1 means that the
+    chain is broken, or that the recording is not what was recorded.
 
     Example:  gk audit verify
 
     Example:  gk audit verify --export evidence.jsonl --public-key gatekeeper.jwk
 
     Example:  gk audit verify --checkpoint last-month.jsonl
+
+    Example:  gk audit verify --recording session.cast --terminal trm_abcdefghijklmnopqrst
     """  # fmt: skip
     with calling() as caller:
         trust = Trust(
@@ -145,14 +162,29 @@ def verify(
             agent_keys=[_text(path) for path in agent_key or ()],
             kept=None if checkpoint is None else last_checkpoint(checkpoint),
         )
+        recorded = Recorded()
         if export_file is None:
             with caller.client() as client, client.stream(operations.audit_export()) as lines:
-                report = _verified((line.encode() for line in lines), trust)
+                report = _verified(recorded.looking_at(line.encode() for line in lines), trust)
         else:
             with _opened(export_file) as file:
-                report = _verified(bounded_lines(file), trust)
-        _tell(report, trust, as_json=caller.wants_json(as_json))
-        sys.exit(Exit.OK if report.broken is None else Exit.ERROR)
+                report = _verified(recorded.looking_at(bounded_lines(file)), trust)
+        check = None if recording is None else _checked(recorded, recording, terminal)
+        _tell(report, trust, check, as_json=caller.wants_json(as_json))
+        whole = report.broken is None and (check is None or check.whole)
+        sys.exit(Exit.OK if whole else Exit.ERROR)
+
+
+def _checked(recorded: Recorded, path: Path, terminal: str | None) -> RecordingCheck:
+    with path.open("rb") as file:
+        found = recorded.check(file, terminal)
+    return RecordingCheck(
+        file=str(path),
+        terminal_id=found.terminal,
+        segments=found.segments,
+        whole=found.wrong is None,
+        problem=found.wrong,
+    )
 
 
 def _newest(client: Client, session: str | None, count: int) -> list[EventView]:
@@ -181,24 +213,6 @@ def _shown(events: list[EventView], after: int, *, as_json: bool) -> int:
     for event in events:
         typer.echo(event.canonical if as_json else _line(event))
     return events[-1].seq if events else after
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file that is there only when it is whole; `-` is standard output."""
-    if str(path) == "-":
-        yield sys.stdout.buffer
-        return
-    part = path.with_name(f"{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-        part.replace(path)
-    except OSError as error:
-        msg = f"{path}: {error.strerror}"
-        raise InputError(msg) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _opened(path: Path) -> AbstractContextManager[IO[bytes]]:
@@ -236,10 +250,10 @@ def _text(path: Path) -> str:
         raise InputError(msg) from error
 
 
-def _tell(report: Report, trust: Trust, *, as_json: bool) -> None:
+def _tell(report: Report, trust: Trust, check: RecordingCheck | None, *, as_json: bool) -> None:
     broken = report.broken
     if as_json:
-        show(_outcome(report))
+        show(_outcome(report).model_copy(update={"recording": check}))
         return
     if broken is None:
         typer.echo(
@@ -250,10 +264,18 @@ def _tell(report: Report, trust: Trust, *, as_json: bool) -> None:
         typer.echo(plain(f"BROKEN at event {broken.seq}: {broken.what}"))
         note(f"events 1 to {report.signed} are whole and signed" if report.signed else
              "no event before it is whole and signed")  # fmt: skip
+    if check is not None:
+        typer.echo(plain(_of_recording(check)))
     if trust.public_key is None:
         note("the key came with the export; --public-key checks against one you have")
     if not trust.agent_keys:
         note("the agents' keys came with the export; --agent-key checks against those you have")
+
+
+def _of_recording(check: RecordingCheck) -> str:
+    if check.problem is None:
+        return f"whole: {check.file}, all {check.segments} segment(s) of {check.terminal_id}"
+    return f"BROKEN: {check.file}: {check.problem}"
 
 
 def _outcome(report: Report) -> VerifyReport:

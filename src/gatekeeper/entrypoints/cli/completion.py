@@ -61,6 +61,18 @@ def complete_open_session(ctx: typer.Context, incomplete: str) -> list[str]:
     return _live(ctx, incomplete, _open_sessions)
 
 
+def complete_profile(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _live(ctx, incomplete, _profiles)
+
+
+def complete_terminal(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _live(ctx, incomplete, _terminals)
+
+
+def complete_open_terminal(ctx: typer.Context, incomplete: str) -> list[str]:
+    return _live(ctx, incomplete, _open_terminals)
+
+
 def _live(ctx: typer.Context, incomplete: str, ask: Callable[[Client], Iterable[str]]) -> list[str]:
     with contextlib.suppress(Exception, SystemExit):
         from gatekeeper.entrypoints.cli.caller import Caller  # noqa: PLC0415  # slow
@@ -110,3 +122,24 @@ def _open_sessions(client: Client) -> Iterable[str]:
 
     page = client.call(operations.list_sessions(mine=True, status="ready"))
     return (item.session_id for item in page.items)
+
+
+def _profiles(client: Client) -> Iterable[str]:
+    from gatekeeper.client import operations  # noqa: PLC0415  # slow
+
+    found = client.call(operations.list_profiles()).items
+    return (item.profile for item in found if item.allowed)
+
+
+def _terminals(client: Client) -> Iterable[str]:
+    from gatekeeper.client import operations  # noqa: PLC0415  # slow
+
+    page = client.call(operations.list_terminals(mine=True))
+    return (item.terminal_id for item in page.items)
+
+
+def _open_terminals(client: Client) -> Iterable[str]:
+    from gatekeeper.client import operations  # noqa: PLC0415  # slow
+
+    page = client.call(operations.list_terminals(mine=True, status="ready"))
+    return (item.terminal_id for item in page.items)

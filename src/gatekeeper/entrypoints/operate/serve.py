@@ -85,6 +85,21 @@ def gateway(config: Config) -> None:
     raise typer.Exit(status)
 
 
+@app.command()
+def runner(config: Config) -> None:
+    """Run a runner: it holds the terminals of this machine, each in a sandbox.
+
+    One on each machine; control planes order, gateways attach, both over its own socket.
+
+    Example:  gk serve runner --config runner.toml
+    """
+    with explaining():
+        settings = bootstrap.load_settings(bootstrap.RunnerSettings, config)
+        configure_logs(settings.log_level, service="runner")
+        configure_traces("runner")
+        bootstrap.run_runner(settings)
+
+
 def _stop() -> None:
     """End this process in order; whoever runs it starts it anew."""
     os.kill(os.getpid(), signal.SIGTERM)

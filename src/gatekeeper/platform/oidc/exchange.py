@@ -18,7 +18,7 @@ from gatekeeper.wire import identity as wire
 from gatekeeper.wire.problems import PROBLEM_MEDIA_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from gatekeeper.platform.oidc.workload import AccessTokens, Subject, TokenExchange
 
@@ -127,8 +127,13 @@ class TokenEndpoint:
         )
 
 
-def exchange_routes(endpoint: TokenEndpoint | None) -> APIRouter:
-    """Make the routes; without an endpoint there are no workloads, and nothing is exchanged."""
+def exchange_routes(
+    endpoint: TokenEndpoint | None, other_keys: Callable[[], Sequence[Any]] = tuple
+) -> APIRouter:
+    """Make the routes; without an endpoint there are no workloads, and nothing is exchanged.
+
+    `other_keys` gives the public keys of what else we sign.
+    """
     router = APIRouter(responses=problems(422, 429, 503))
 
     @router.post(
@@ -152,7 +157,8 @@ def exchange_routes(endpoint: TokenEndpoint | None) -> APIRouter:
     @router.get("/.well-known/jwks.json")
     async def token_keys() -> wire.JsonWebKeys:
         """Give the keys that our tokens are signed with."""
-        return wire.JsonWebKeys(keys=() if endpoint is None else endpoint.jwks()["keys"])
+        own = () if endpoint is None else endpoint.jwks()["keys"]
+        return wire.JsonWebKeys(keys=(*own, *other_keys()))
 
     return router
 

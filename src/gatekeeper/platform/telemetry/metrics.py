@@ -71,6 +71,20 @@ class Metrics:
             "From a session's end until its login was proven gone, by target.",
             ["target"], buckets=LAG_BUCKETS, registry=self.registry,
         )  # fmt: skip
+        self.live_terminals = Gauge(
+            "gatekeeper_terminals", "Terminals that are not cleaned, by status.", ["status"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.launch_latency = Histogram(
+            "gatekeeper_terminal_launch_seconds",
+            "From a terminal's turn until it took clients, by runner.",
+            ["runner"], buckets=ISSUE_BUCKETS, registry=self.registry,
+        )  # fmt: skip
+        self.terminal_lag = Histogram(
+            "gatekeeper_terminal_cleanup_lag_seconds",
+            "From a terminal's end until it was proven gone, by runner.",
+            ["runner"], buckets=LAG_BUCKETS, registry=self.registry,
+        )  # fmt: skip
 
     def exposition(self) -> bytes:
         """Return the text that Prometheus reads."""

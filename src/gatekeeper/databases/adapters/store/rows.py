@@ -2,48 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, LiteralString
-
-from psycopg.rows import dict_row
+from typing import TYPE_CHECKING
 
 from gatekeeper.databases.model import Failure, Session, SessionChange
-from gatekeeper.kernel.errors import IntegrityError
 from gatekeeper.kernel.ids import RoleName, SessionId
 from gatekeeper.kernel.session import SessionStatus
+from gatekeeper.platform.postgres.rows import one
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from psycopg import AsyncConnection
 
-Row = dict[str, Any]
-
-
-async def one(
-    connection: AsyncConnection, query: LiteralString, values: Mapping[str, object]
-) -> Row | None:
-    cursor = connection.cursor(row_factory=dict_row)
-    await cursor.execute(query, values)
-    return await cursor.fetchone()
-
-
-async def every(
-    connection: AsyncConnection, query: LiteralString, values: Mapping[str, object]
-) -> Sequence[Row]:
-    cursor = connection.cursor(row_factory=dict_row)
-    await cursor.execute(query, values)
-    return await cursor.fetchall()
-
-
-async def only(
-    connection: AsyncConnection, query: LiteralString, values: Mapping[str, object]
-) -> Row:
-    """Return the row that there must be."""
-    row = await one(connection, query, values)
-    if row is None:
-        msg = "the store gave no answer where there is always one"
-        raise IntegrityError(msg)
-    return row
+    from gatekeeper.platform.postgres.rows import Row
 
 
 async def bound_to_key(

@@ -5,15 +5,10 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from gatekeeper.databases.adapters.store.rows import (
-    bound_to_key,
-    change_of,
-    every,
-    one,
-    only,
-    session_of,
-)
+from gatekeeper.databases.adapters.store.rows import bound_to_key, change_of, session_of
 from gatekeeper.databases.adapters.store.unit import Unit
+from gatekeeper.platform.postgres.buckets import take_token
+from gatekeeper.platform.postgres.rows import every, one, only
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -40,24 +35,6 @@ WHERE (%(requester)s::text IS NULL OR requester = %(requester)s)
        OR (created_at, id) < (%(before_at)s, %(before_id)s::text))
 ORDER BY created_at DESC, id DESC
 LIMIT %(limit)s
-"""
-
-_DRAW: Final = """
-INSERT INTO gatekeeper.rate_bucket AS b (requester, tokens, updated_at)
-VALUES (%(requester)s, %(most)s - 1, clock_timestamp())
-ON CONFLICT (requester) DO UPDATE SET
-    tokens = least(%(most)s, b.tokens
-        + extract(epoch FROM clock_timestamp() - b.updated_at) * %(most)s / 60.0) - 1,
-    updated_at = clock_timestamp()
-WHERE least(%(most)s, b.tokens
-        + extract(epoch FROM clock_timestamp() - b.updated_at) * %(most)s / 60.0) >= 1
-RETURNING 0.0 AS wait
-"""
-
-_NEXT_DRAW: Final = """
-SELECT greatest(0.001, (1 - tokens) * 60.0 / %(most)s
-    - extract(epoch FROM clock_timestamp() - updated_at))::float8 AS wait
-FROM gatekeeper.rate_bucket WHERE requester = %(requester)s
 """
 
 _CHANGES: Final = """
@@ -89,12 +66,8 @@ class PostgresSessionStore:
             tx.force_rollback = unit.abandoned
 
     async def take_token(self, requester: str, per_minute: int) -> float:
-        values = {"requester": requester, "most": float(per_minute)}
         async with self._pool.connection() as connection:
-            if await one(connection, _DRAW, values) is not None:
-                return 0.0
-            row = await one(connection, _NEXT_DRAW, values)
-        return float(row["wait"]) if row is not None else 1.0
+            return await take_token(connection, requester, per_minute)
 
     async def find_key(self, requester: str, key: str) -> tuple[str, SessionId] | None:
         async with self._pool.connection() as connection:

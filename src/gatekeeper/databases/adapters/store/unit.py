@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-from gatekeeper.databases.adapters.store.rows import (
-    bound_to_key,
-    every,
-    only,
-    session_of,
-)
+from gatekeeper.databases.adapters.store.rows import bound_to_key, session_of
 from gatekeeper.kernel.errors import IntegrityError
 from gatekeeper.kernel.ids import SessionId, job_id
 from gatekeeper.kernel.session import may_move
 from gatekeeper.platform import queue
 from gatekeeper.platform.audit import outbox
+from gatekeeper.platform.postgres.rows import every, only
 from gatekeeper.platform.telemetry import traces
 
 if TYPE_CHECKING:
@@ -23,10 +19,10 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection
 
-    from gatekeeper.databases.adapters.store.rows import Row
     from gatekeeper.databases.model import Failure, Move, Session
     from gatekeeper.databases.ports import JobClaim
     from gatekeeper.kernel.audit import AuditEvent
+    from gatekeeper.platform.postgres.rows import Row
 
 ISSUE: Final = "issue"
 END: Final = "end"

@@ -59,6 +59,28 @@ CREATE TABLE gatekeeper.terminal_share (
     expires_at    timestamptz NOT NULL
 );
 
+-- What the runners said of themselves last: who is here, and in which sandbox things are started.
+CREATE TABLE gatekeeper.terminal_runner (
+    name     text PRIMARY KEY,
+    boot     text NOT NULL,
+    sandbox  text NOT NULL,
+    capacity integer NOT NULL,
+    seen_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Readable in the order of (xid, seq), like gatekeeper.session_change.
+CREATE TABLE gatekeeper.terminal_change (
+    seq         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    xid         xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    terminal_id text NOT NULL,
+    requester   text NOT NULL,
+    profile     text NOT NULL,
+    status      text NOT NULL,
+    at          timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE INDEX terminal_change_order ON gatekeeper.terminal_change (xid, seq);
+
 -- Used tickets. Unlogged, so a crash empties it: the row of the epoch is gone with them, the
 -- next one is another, and a ticket of the old epoch finds no row and is refused for ever.
 CREATE UNLOGGED TABLE gatekeeper.token_jti (

@@ -1,0 +1,41 @@
+"""Between the queue and the job handlers of this plane."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gatekeeper.platform.queue import Retry, Settled
+from gatekeeper.platform.telemetry import traces
+from gatekeeper.terminals.adapters.store import TRACE, Claim
+from gatekeeper.terminals.jobs.outcomes import TryAgain
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from gatekeeper.platform.queue import ClaimedJob, Handler, Outcome
+    from gatekeeper.terminals.jobs.outcomes import JobOutcome
+    from gatekeeper.terminals.ports import TerminalClaim
+
+
+def handler(use_case: Callable[[TerminalClaim], Awaitable[JobOutcome]]) -> Handler:
+    """Return what the worker calls with jobs of one kind and runner."""
+
+    async def handle(jobs: Sequence[ClaimedJob]) -> Sequence[Outcome]:
+        return [await _run(job) for job in jobs]
+
+    async def _run(job: ClaimedJob) -> Outcome:
+        with traces.span(
+            f"job {job.kind}",
+            kind="consumer",
+            parents=[job.payload.get(TRACE)],
+            runner=job.target or "",
+        ):
+            return _outcome(await use_case(Claim(job)))
+
+    return handle
+
+
+def _outcome(outcome: JobOutcome) -> Outcome:
+    if isinstance(outcome, TryAgain):
+        return Retry(outcome.error.code, outcome.error.message)
+    return Settled()

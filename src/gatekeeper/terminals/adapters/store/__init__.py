@@ -1,0 +1,10 @@
+"""Terminals in PostgreSQL, the control plane's own database.
+
+terminals.py   the `TerminalStore` port     unit.py   the `TerminalUnit` port: one transaction
+rows.py        rows to values; the one place that knows the columns
+"""
+
+from gatekeeper.terminals.adapters.store.terminals import PostgresTerminalStore
+from gatekeeper.terminals.adapters.store.unit import CHANNEL, END, LAUNCH, TRACE, Claim
+
+__all__ = ["CHANNEL", "END", "LAUNCH", "TRACE", "Claim", "PostgresTerminalStore"]

@@ -1,0 +1,58 @@
+"""Moves of a terminal that more than one place makes, each with its job and its evidence."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from gatekeeper.kernel.audit import SYSTEM, AuditKind
+from gatekeeper.kernel.session import SessionStatus
+from gatekeeper.terminals.evidence import terminal_event, told
+from gatekeeper.terminals.model import Ended, Ending
+from gatekeeper.terminals.ports import Move
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gatekeeper.terminals.model import Failure, Terminal
+    from gatekeeper.terminals.ports import TerminalUnit
+
+
+_TOLD: Final[Mapping[Ending, tuple[SessionStatus, AuditKind]]] = MappingProxyType(
+    {
+        Ending.EXPIRED: (SessionStatus.EXPIRED, AuditKind.TERMINAL_EXPIRED),
+        Ending.REVOKED: (SessionStatus.REVOKED, AuditKind.TERMINAL_REVOKED),
+    }
+)
+"""What an ending is that is not the command's own, but its runner's doing or a moderator's."""
+
+
+async def fail(unit: TerminalUnit, terminal: Terminal, why: Failure) -> Terminal:
+    """Fail a pending terminal; what there may be of it is undone like any other."""
+    ended = Ended(ending=Ending.LAUNCH_FAILED).with_more(terminal.ended)
+    move = Move(terminal=terminal, to=SessionStatus.FAILED, error=why, ended=ended)
+    failed = await unit.move(move)
+    now = await unit.now()
+    await unit.schedule_end(failed, now)
+    await unit.record(
+        terminal_event(
+            AuditKind.TERMINAL_FAILED,
+            failed,
+            at=now,
+            actor=SYSTEM,
+            code=why.code,
+            message=why.message,
+        )
+    )
+    return failed
+
+
+async def tell_ended(unit: TerminalUnit, terminal: Terminal, ended: Ended) -> Terminal:
+    """End a ready terminal whose command came to its end; the proof is the job's."""
+    own = (SessionStatus.ENDED, AuditKind.TERMINAL_ENDED)
+    to, kind = _TOLD.get(ended.ending, own)
+    moved = await unit.move(Move(terminal=terminal, to=to, ended=ended))
+    now = await unit.now()
+    await unit.schedule_end(moved, now)
+    await unit.record(terminal_event(kind, moved, at=now, actor=SYSTEM, ended=told(ended)))
+    return moved

@@ -1,0 +1,128 @@
+"""What a terminal shows, kept from its raw output, and made out only when somebody looks.
+
+emulator.py   the terminal: sequences in        grid.py       its cells
+pen.py        colours and the like              snapshot.py   the whole as bytes that draw it
+
+Making it out takes far longer than passing the bytes on. So they wait, and are taken in beside the
+loop; of a flood only the end is, and of what is left out the modes that it set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from gatekeeper.terminals.runner.screen.emulator import Emulator
+from gatekeeper.terminals.runner.screen.snapshot import snapshot
+
+MOST_WAITING_BYTES: Final = 262_144
+"""More than this is a flood, of which nobody read the beginning."""
+KEPT_BYTES: Final = 131_072
+"""Of a flood: more than any screen holds."""
+MOST_SETTINGS: Final = 256
+"""Remembered of what was left out."""
+_SETTING: Final = re.compile(
+    rb"\x1b\[\?[0-9;]*[hl]|\x1b\[!p|\x1bc|\x1b[=>]|\x1b\[[0-9]* q|\x1b[()][0-9A-Za-z]|[\x0e\x0f]"
+    rb"|\x1b\][02];[^\x07\x1b]{0,1000}(?:\x07|\x1b\\)|\x1b\[[0-9;]*[mr]"
+)
+"""What changes how everything after it is read."""
+_SAFE: Final = re.compile(rb"[\n\x1b]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    columns: int
+    rows: int
+
+
+@dataclass(slots=True)
+class _Skipped:
+    """A part of a flood: the last word of each kind of setting in it, in order."""
+
+    settings: dict[bytes, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is to be seen at an offset."""
+
+    offset: int
+    columns: int
+    rows: int
+    lines: tuple[str, ...]
+    drawing: bytes
+
+
+class Screen:
+    """Takes output on the loop; makes out the picture in a thread."""
+
+    def __init__(self, columns: int, rows: int) -> None:
+        self._emulator = Emulator(columns, rows)
+        self._waiting: list[bytearray | _Size | _Skipped] = []
+        self._offset = 0
+        self._lock = asyncio.Lock()
+
+    @property
+    def behind(self) -> bool:
+        return bool(self._waiting)
+
+    def write(self, data: bytes) -> None:
+        self._offset += len(data)
+        last = self._waiting[-1] if self._waiting else None
+        if not isinstance(last, bytearray):
+            last = bytearray()
+            self._waiting.append(last)
+        last += data
+        if len(last) > MOST_WAITING_BYTES:
+            self._skip(last)
+
+    def resize(self, columns: int, rows: int) -> None:
+        if self._waiting and isinstance(self._waiting[-1], _Size):
+            self._waiting.pop()
+        self._waiting.append(_Size(columns, rows))
+
+    async def look(self) -> Look:
+        """Return what is to be seen now."""
+        async with self._lock:
+            waiting, self._waiting = self._waiting, []
+            return await asyncio.to_thread(self._look, waiting, self._offset)
+
+    async def catch_up(self) -> None:
+        """Take in what waits: of what comes slowly, nothing is ever left out."""
+        async with self._lock:
+            waiting, self._waiting = self._waiting, []
+            await asyncio.to_thread(self._take_in, waiting)
+
+    def _look(self, waiting: list[bytearray | _Size | _Skipped], offset: int) -> Look:
+        self._take_in(waiting)
+        emulator = self._emulator
+        lines = tuple(emulator.lines())
+        return Look(offset, emulator.columns, emulator.height, lines, snapshot(emulator))
+
+    def _take_in(self, waiting: list[bytearray | _Size | _Skipped]) -> None:
+        for part in waiting:
+            match part:
+                case _Size(columns, rows):
+                    self._emulator.resize(columns, rows)
+                case _Skipped(settings):
+                    for setting in settings:
+                        self._emulator.feed(setting)
+                case _:
+                    self._emulator.feed(bytes(part))
+
+    def _skip(self, flood: bytearray) -> None:
+        """Leave out the beginning of a flood, up to where a line or a sequence begins."""
+        found = _SAFE.search(flood, len(flood) - KEPT_BYTES)
+        cut = found.start() if found else len(flood) - KEPT_BYTES
+        before = self._waiting[-2] if len(self._waiting) > 1 else None
+        if not isinstance(before, _Skipped):
+            before = _Skipped({})
+            self._waiting.insert(-1, before)
+        for setting in _SETTING.findall(flood, 0, cut):
+            before.settings.pop(setting, None)
+            before.settings[setting] = None
+        for old in list(before.settings)[:-MOST_SETTINGS]:
+            del before.settings[old]
+        del flood[:cut]

@@ -1,0 +1,90 @@
+"""A screen as bytes that draw it anew on any terminal: for who joins late, or fell behind.
+
+Only text that was drawn, its looks, the cursor, a printable title and modes from a fixed list are
+in it: nothing that a terminal would answer, no link, no clipboard, no string that was not drawn.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gatekeeper.terminals.runner.screen.emulator import DEFAULT_MODES, KEPT_MODES
+
+if TYPE_CHECKING:
+    from gatekeeper.terminals.runner.screen.emulator import Emulator
+    from gatekeeper.terminals.runner.screen.grid import Grid, Row
+
+_CLEAR: Final = "\x1b[!p\x1b[?1049l\x1b[?6l\x1b[4l\x1b(B\x1b)B\x0f\x1b[r\x1b[0m\x1b[H\x1b[2J"
+_CURSOR: Final = 25
+_REVERSED: Final = 5
+
+
+def snapshot(screen: Emulator) -> bytes:
+    """Return what draws the screen, whatever the terminal showed before."""
+    parts = [_CLEAR, _modes(screen, before=True), *_cells(screen.main)]
+    if screen.alternate is not None:
+        main = screen.main
+        parts += [f"\x1b[0m\x1b[{main.y + 1};{main.x + 1}H\x1b[?1049h\x1b[H\x1b[2J"]
+        parts += _cells(screen.alternate)
+    if screen.title:
+        parts.append(f"\x1b]2;{screen.title}\x1b\\")
+    parts += _rest(screen)
+    return "".join(parts).encode(errors="replace")
+
+
+def _modes(screen: Emulator, *, before: bool) -> str:
+    """Set what is not so after a reset: while it is drawn, lines wrap and nothing blinks."""
+    if before:
+        off = ";".join(str(mode) for mode in sorted(KEPT_MODES - DEFAULT_MODES))
+        return f"\x1b[?{off}l\x1b[?7h\x1b[?25l"
+    on = sorted((screen.modes - DEFAULT_MODES) | (screen.modes & {_CURSOR}))
+    off_now = sorted(DEFAULT_MODES - screen.modes - {_CURSOR})
+    text = "".join(f"\x1b[?{mode}h" for mode in on)
+    return text + "".join(f"\x1b[?{mode}l" for mode in off_now)
+
+
+def _cells(grid: Grid) -> list[str]:
+    return [f"\x1b[{y + 1};1H{text}" for y, row in enumerate(grid.rows) if (text := _drawn(row))]
+
+
+def _drawn(row: Row) -> str:
+    """Return a row's text with its looks, without the plain blanks at its end."""
+    end = len(row.chars)
+    while end and row.chars[end - 1] == " " and not row.looks[end - 1]:
+        end -= 1
+    parts, look = [], ""
+    for char, wanted in zip(row.chars[:end], row.looks[:end], strict=True):
+        if wanted != look:
+            parts.append(f"\x1b[0;{wanted}m" if wanted else "\x1b[0m")
+            look = wanted
+        parts.append(char)
+    return "".join(parts) + ("\x1b[0m" if look else "")
+
+
+def _rest(screen: Emulator) -> list[str]:
+    """Return what the command left behind besides text: the cursor last, for it moves."""
+    grid = screen.grid
+    parts = [f"\x1b[{screen.cursor_style} q" if screen.cursor_style else ""]
+    parts.append("\x1b=" if screen.keypad else "\x1b>")
+    if (grid.top, grid.bottom) != (0, screen.height - 1):
+        parts.append(f"\x1b[{grid.top + 1};{grid.bottom + 1}r")
+    row = grid.y + 1 - (grid.top if screen.origin else 0)
+    parts.append("\x1b[?6h" if screen.origin else "")
+    parts.append(f"\x1b[{row};{grid.x + 1}H")
+    if grid.full:
+        parts.append(_last_again(grid))
+    parts.append(f"\x1b[0;{screen.pen.look}m" if screen.pen.look else "\x1b[0m")
+    parts += [f"\x1b{'()'[n]}0" for n, name in enumerate(screen.charsets) if name == "0"]
+    parts.append("\x0e" if screen.shift else "")
+    parts.append("\x1b[4h" if screen.insert else "")
+    parts.append(_modes(screen, before=False))
+    return parts
+
+
+def _last_again(grid: Grid) -> str:
+    """Write the last column again: the next character then begins a new row, as it would have."""
+    row, at = grid.rows[grid.y], grid.x
+    if not row.chars[at]:
+        at -= 1
+    look = f"\x1b[0;{row.looks[at]}m" if row.looks[at] else "\x1b[0m"
+    return f"\x1b[{grid.y + 1};{at + 1}H{look}{row.chars[at]}"

@@ -1,0 +1,177 @@
+"""`POST /runners/report`: runners tell of their terminals, under signed envelopes.
+
+Nobody has a token here: who speaks is known by the signature alone, and the store is not
+asked anything before that was checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+
+from fastapi import APIRouter, Depends, Request, Response  # read at run time
+from pydantic import ValidationError
+
+from gatekeeper.kernel.errors import ErrorCode, Refusal
+from gatekeeper.kernel.ids import TerminalId
+from gatekeeper.platform.crypto.envelope import (
+    MAX_ENVELOPE_CHARS,
+    ReplayGuard,
+    open_envelope,
+    seal,
+)
+from gatekeeper.platform.http.problems import RefusedError
+from gatekeeper.terminals.model import Ended, Ending, Mode, Stage
+from gatekeeper.terminals.ports import Runner
+from gatekeeper.terminals.reporting import (
+    Attached,
+    LeasePassed,
+    Reached,
+    Recorded,
+    Report,
+    Reported,
+    Reporting,
+    Told,
+)
+from gatekeeper.wire import runner as wire
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+
+    from gatekeeper.kernel.clock import Clock
+    from gatekeeper.kernel.random import Random
+    from gatekeeper.platform.crypto.envelope import Opened
+
+REPORT_PATH: Final = "/runners/report"
+BODY_LIMITS: Final = {REPORT_PATH: MAX_ENVELOPE_CHARS["report"]}
+ENVELOPE_MEDIA_TYPE: Final = "application/jose"
+MAX_KEPT_CHARS: Final = 16_384
+"""A signed report up to this size stands in the evidence itself; of a larger one its hash."""
+
+
+class Doorkeeper:
+    """Knows a runner by its signature, and signs what it is answered."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        key: Ed25519PrivateKey,
+        runner_keys: Mapping[str, Ed25519PublicKey],
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        self._name = name
+        self._key = key
+        self._trusted = {runner: (key,) for runner, key in runner_keys.items()}
+        self._clock = clock
+        self._random = random
+        self._seen = ReplayGuard()
+
+    def admit(self, envelope: str) -> Opened:
+        opened = open_envelope(
+            envelope,
+            trusted=self._trusted,
+            audience=self._name,
+            purpose="report",
+            now=self._clock.now(),
+            seen=self._seen,
+        )
+        if isinstance(opened, Refusal):
+            _refuse(ErrorCode.AUTHENTICATION_ERROR, opened.detail)
+        return opened
+
+    def answer(self, answer: wire.ReportAnswer, opened: Opened) -> str:
+        return seal(
+            answer.model_dump_json(by_alias=True).encode(),
+            key=self._key,
+            sender=self._name,
+            audience=opened.sender,
+            purpose="result",
+            message_id=self._random.bytes(16).hex(),
+            now=self._clock.now(),
+            in_reply_to=opened.message_id,
+        )
+
+
+async def _text(request: Request) -> str:
+    """Return the body as it came; what is no ASCII is refused with the envelope."""
+    return (await request.body()).decode("latin-1")
+
+
+Text = Annotated[str, Depends(_text)]
+
+
+def report_routes(reporting: Reporting, doorkeeper: Doorkeeper) -> APIRouter:
+    router = APIRouter(include_in_schema=False)  # spoken by runners, not by clients of the API
+
+    @router.post(REPORT_PATH)
+    async def report(envelope: Text) -> Response:
+        """Take what a runner tells, and say what was taken and which terminals are to end."""
+        opened = doorkeeper.admit(envelope)
+        answer = await reporting.take(_report(opened, envelope))
+        said = wire.ReportAnswer(taken=dict(answer.taken), end=answer.end)
+        return Response(doorkeeper.answer(said, opened), media_type=ENVELOPE_MEDIA_TYPE)
+
+    return router
+
+
+def _report(opened: Opened, envelope: str) -> Report:
+    try:
+        said = wire.RunnerReport.model_validate_json(opened.payload)
+        terminals = tuple(_reported(one) for one in said.terminals)
+    except (ValidationError, ValueError):
+        _refuse(ErrorCode.VALIDATION_ERROR, "the report has the wrong shape")
+    if said.runner != opened.sender:
+        _refuse(ErrorCode.AUTHENTICATION_ERROR, "the report is about another runner")
+    kept = envelope if len(envelope) <= MAX_KEPT_CHARS else _digest(envelope)
+    runner = Runner(name=said.runner, boot=said.boot, sandbox=said.sandbox, capacity=said.capacity)
+    return Report(runner=runner, terminals=terminals, signed=kept)
+
+
+def _digest(envelope: str) -> str:
+    return f"sha256:{hashlib.sha256(envelope.encode()).hexdigest()}"
+
+
+def _reported(said: wire.TerminalReport) -> Reported:
+    return Reported(
+        terminal=TerminalId(said.terminal),
+        instance=said.instance,
+        live=said.live,
+        first=said.first,
+        events=tuple(_told(event) for event in said.events),
+    )
+
+
+def _told(event: wire.TerminalEvent) -> Told:
+    """Raises `ValueError` for a word that there is not."""
+    match event:
+        case wire.StageEvent():
+            return Reached(stage=Stage(event.stage), ago=timedelta(seconds=event.seconds_ago))
+        case wire.AttachedEvent():
+            return Attached(subject=event.subject, mode=Mode(event.mode), protocol=event.protocol)
+        case wire.LeaseEvent():
+            return LeasePassed(holder=event.holder)
+        case wire.SegmentEvent():
+            return Recorded(number=event.number, head=event.head, bytes=event.bytes)
+        case wire.EndedEvent():
+            ended = event.ended
+            return Ended(
+                ending=Ending(ended.ending),
+                exit_code=ended.exit_code,
+                signal=ended.signal,
+                last_screen=ended.last_screen,
+                recording_head=ended.recording_head,
+                recording_bytes=ended.recording_bytes,
+                output_bytes=ended.output_bytes,
+            )
+
+
+def _refuse(code: ErrorCode, detail: str) -> NoReturn:
+    raise RefusedError(Refusal(code=code, detail=detail))
