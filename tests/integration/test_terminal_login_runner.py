@@ -1,6 +1,7 @@
 """A terminal with a database login in a real runner and a real sandbox, and what it records."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -80,7 +81,7 @@ async def test_a_terminal_that_never_gets_its_login_runs_nothing_and_can_be_ende
 
 
 async def end(rig: Rig, client: Client, order: LaunchOrder) -> None:
-    wanted = {"terminal": order.terminal, "instance": order.instance}
+    wanted: dict[str, Any] = {"terminal": order.terminal, "instance": order.instance}
     gone = await rig.order(EndOrder(id="end", correlation_id="cor", why="revoked", **wanted))
     assert gone.type == "gone"
     assert gone.gone
