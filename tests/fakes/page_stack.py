@@ -13,8 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
@@ -26,7 +25,14 @@ from gatekeeper.platform.console.cookies import HEADER, SESSION
 from gatekeeper.terminals.model import Mode
 from gatekeeper.terminals.protocol import term
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 TERMINAL = "trm_" + "a" * 20
+
+
+class CableCutError(Exception):
+    """The connection is to break without a word."""
 
 
 class Attached:
@@ -92,7 +98,7 @@ class Attached:
 
     async def drop(self) -> None:
         """Break the connection as a cable would: no close frame."""
-        raise ConnectionResetError
+        raise CableCutError
 
     async def idle(self) -> None:
         """Hear the client until it goes."""
@@ -129,6 +135,12 @@ class Terminals:
     recording: str = ""
     clients: list[Attached] = field(default_factory=list)
 
+    def forget(self) -> None:
+        """Be as at first, for the next test."""
+        fresh = Terminals()
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(fresh, name))
+
     def shown(self) -> dict[str, Any]:
         now = datetime.now(UTC)  # noqa: TID251  # the page compares it with its own clock
         return {
@@ -143,7 +155,9 @@ class Terminals:
         } | self.view  # fmt: skip
 
 
-def terminal_routes(terminals: Terminals, gateway: str) -> APIRouter:
+def terminal_routes(  # noqa: C901  # one small route after the other
+    terminals: Terminals, gateway: str
+) -> APIRouter:
     router = APIRouter(include_in_schema=False, dependencies=[Depends(_of_a_page)])
 
     @router.get("/profiles")
@@ -171,8 +185,8 @@ def terminal_routes(terminals: Terminals, gateway: str) -> APIRouter:
         terminals.asked.append(await request.json())
         return JSONResponse(terminals.shown(), status_code=201)
 
-    @router.get("/terminals/{terminal}")
-    async def show(terminal: str) -> Any:
+    @router.get(f"/terminals/{TERMINAL}")
+    async def show() -> Any:
         return terminals.shown()
 
     @router.delete("/terminals/{terminal}")
@@ -192,8 +206,8 @@ def terminal_routes(terminals: Terminals, gateway: str) -> APIRouter:
             "mode": (await request.json())["mode"], "expiresAt": terminals.shown()["expiresAt"],
         }  # fmt: skip
 
-    @router.post("/terminals/{terminal}/share")
-    async def share(terminal: str, request: Request) -> Any:
+    @router.post(f"/terminals/{TERMINAL}/share")
+    async def share(request: Request) -> Any:
         terminals.asked.append(await request.json())
         return {
             "shareId": "shr_1", "url": "http://x/console/shared#" + "s" * 43,
@@ -212,8 +226,8 @@ def terminal_routes(terminals: Terminals, gateway: str) -> APIRouter:
             "ticket": {"url": url, "ticket": ticket, "mode": "read", "expiresAt": expires},
         }  # fmt: skip
 
-    @router.get("/terminals/{terminal}/recording")
-    async def recording(terminal: str) -> PlainTextResponse:
+    @router.get(f"/terminals/{TERMINAL}/recording")
+    async def recording() -> PlainTextResponse:
         return PlainTextResponse(terminals.recording, media_type="application/x-asciicast")
 
     return router
@@ -222,8 +236,8 @@ def terminal_routes(terminals: Terminals, gateway: str) -> APIRouter:
 def socket_routes(terminals: Terminals) -> APIRouter:
     router = APIRouter()
 
-    @router.websocket("/attach/{terminal}")
-    async def attached(websocket: WebSocket, terminal: str) -> None:
+    @router.websocket(f"/attach/{TERMINAL}")
+    async def attached(websocket: WebSocket) -> None:
         offered = websocket.scope["subprotocols"]
         assert offered[0] == term.SUBPROTOCOL
         ticket = offered[1].removeprefix("ticket.")
@@ -235,7 +249,7 @@ def socket_routes(terminals: Terminals) -> APIRouter:
         terminals.clients.append(client)
         try:
             await terminals.play(client)
-        except (WebSocketDisconnect, asyncio.CancelledError):
+        except (WebSocketDisconnect, CableCutError, asyncio.CancelledError):
             return
 
     return router

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from gatekeeper.platform.console import cookies
 from gatekeeper.platform.console.sessions import ConsoleSessions
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.random import Random
     from gatekeeper.platform.postgres.pool import Pool
 
-NO_GATEWAY: Final = "ws://127.0.0.1:4002"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Console:
@@ -41,7 +39,7 @@ class Console:
             return None
         return await self.sessions.find(secret)
 
-    def routes(self, identity: Identity, *, gateway_url: str | None) -> list[APIRouter]:
+    def routes(self, identity: Identity) -> list[APIRouter]:
         people = _people(self.settings)
         issuers = {one.issuer: one for one in identity.issuers if one.issuer in people}
         flow = CodeFlow(
@@ -59,7 +57,9 @@ class Console:
             sign_in_origins=self.settings.console_sign_in_origins,
             failures=CallRates(),
         )
-        answers = Answers.make(gateway=gateway_url or NO_GATEWAY, random=self.random)
+        terminals = self.settings.terminals
+        gateway = self._origin if terminals is None else terminals.gateway_url
+        answers = Answers.make(gateway=gateway, random=self.random)
         return console_routes(desk=desk, answers=answers)
 
     @property

@@ -47,5 +47,6 @@ export async function call(method, path, body) {
 
 /** What a problem says, in one line. */
 export function inWords(problem) {
+  if (problem.status === 404 && problem.message === "Not Found") return "This Gatekeeper has no terminals";
   return [problem.message, ...(problem.reasons || []), problem.hint || ""].filter(Boolean).join("; ");
 }

@@ -28,6 +28,7 @@ const watching = new Watching({
   },
 });
 
-if (secret === "") watching.why("This address names no shared terminal.", "start");
+if (byId("sign-out") === null) watching.why("Whoever is signed in may watch with this link.", "sign-in");
+else if (secret === "") watching.why("This address names no shared terminal.", "start");
 else watching.begin();
 byId("take").hidden = true;

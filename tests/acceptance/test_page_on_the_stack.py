@@ -1,0 +1,136 @@
+"""A person and the whole product, in a real Chromium: sign in, start, type, and the deadline."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest_asyncio
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from acceptance.local_stack import Stack
+from fakes.page_browser import CHROMIUM, IN_CHROMIUM, screen, shows
+
+pytestmark = IN_CHROMIUM
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        await browser.close()
+
+
+@asynccontextmanager
+async def person(browser: Browser, local: Stack, name: str) -> AsyncIterator[Page]:
+    """Sign somebody in; nothing may be told on the console, by the policy of content or else."""
+    context = await browser.new_context(base_url=local.url, viewport={"width": 1000, "height": 800})
+    page = await context.new_page()
+    problems: list[str] = []
+    page.on("console", lambda said: problems.append(said.text))
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    await page.goto("/console")
+    await page.get_by_role("link", name="Sign in").click()
+    await page.get_by_role("button", name=f"I am {name}").click()
+    await expect(page.get_by_label("Profile")).to_have_value("shell")
+    yield page
+    assert problems == []
+    await context.close()
+
+
+async def start(page: Page, ttl: str) -> None:
+    await page.get_by_label("For how long").fill(ttl)
+    await page.get_by_label("Reason").fill("a test")
+    await page.get_by_role("button", name="Start").click()
+    await expect(page.locator("#lease")).to_have_text("you type", timeout=20_000)
+    await expect(page.get_by_label("Terminal input")).to_be_focused()
+
+
+async def say(page: Page, line: str) -> None:
+    await page.keyboard.type(line)
+    await page.keyboard.press("Enter")
+
+
+async def test_a_shell_in_the_browser(browser: Browser, local: Stack, tmp_path: Path) -> None:
+    async with person(browser, local, "dana") as page:
+        await start(page, "10m")
+        await say(page, "echo he''llo")
+        await shows(page, "\nhello")
+        await say(page, "printf '\\033[1;31mred\\033[0m %s\\n' 'žluťoučký 漢字 👍'")
+        await shows(page, "\nred žluťoučký 漢字 👍")
+        row = next(n for n, line in enumerate(await screen(page)) if line.startswith("red "))
+        cell = await page.evaluate(
+            """(row) => { const c = document.querySelector('#screen').terminal.buffer.active
+            .getLine(row).getCell(0); return [c.getFgColor(), c.isBold() > 0]; }""",
+            row,
+        )
+        assert cell == [1, True]
+
+        await page.set_viewport_size({"width": 700, "height": 600})
+        await page.wait_for_timeout(400)
+        columns, rows = await page.evaluate(
+            "(() => { const t = document.querySelector('#screen').terminal; return [t.cols, t.rows]; })()"
+        )
+        assert columns < 90
+        await say(page, "stty size")
+        await shows(page, f"\n{rows} {columns}")
+
+        await say(page, "yes")
+        await shows(page, "\ny\ny\ny\ny")
+        await page.wait_for_timeout(1_000)
+        began = asyncio.get_running_loop().time()
+        await page.keyboard.press("Control+c")
+        await page.keyboard.type("echo sto''pped\n")
+        await shows(page, "\nstopped")
+        assert asyncio.get_running_loop().time() - began < 3
+        await page.screenshot(path=tmp_path / "shell.png")
+
+        await say(page, "exit 3")
+        await expect(page.locator("#why")).to_contain_text("exit code 3")
+        await expect(page.get_by_role("link", name="Start another")).to_be_visible()
+        await page.get_by_role("link", name="Recording").click()
+        await page.get_by_label("Position").focus()
+        await page.keyboard.press("End")
+        await shows(page, "stopped")
+
+
+async def test_the_deadline_passes_and_the_page_says_why(browser: Browser, local: Stack) -> None:
+    async with person(browser, local, "dana") as page:
+        await start(page, "4s")
+        await expect(page.locator("#countdown")).to_have_text(re.compile(r"ends in 0:0\d"))
+        await expect(page.locator("#why")).to_contain_text("deadline", timeout=15_000)
+        await expect(page.get_by_role("link", name="Start another")).to_be_visible()
+
+
+async def test_another_watches_by_a_link_and_a_reload_loses_nothing(
+    browser: Browser, local: Stack
+) -> None:
+    async with person(browser, local, "dana") as page:
+        await start(page, "10m")
+        await say(page, "for n in 1 2 3; do echo li''ne $n; done")
+        await shows(page, "\nline 3")
+        await page.get_by_role("button", name="Share").click()
+        await page.get_by_role("button", name="Make a link").click()
+        link = page.get_by_label("The link")
+        await expect(link).to_have_value(re.compile("/console/shared#"))
+        address = await link.input_value()
+        await page.reload()
+        await shows(page, "\nline 3")
+
+        async with person(browser, local, "olga") as other:
+            await other.goto(address)
+            await shows(other, "\nline 3")
+            await expect(other.locator("#lease")).to_have_text(re.compile("types"))
+            await other.locator("#screen").click()
+            await other.keyboard.type("nothing")
+            await expect(page.locator("#viewers")).to_have_text("2 watching")
+            await page.locator("#screen").click()
+            await say(page, "echo so''on")
+            await shows(other, "\nsoon")
+            assert "nothing" not in "\n".join(await screen(other))
+
+        await page.get_by_role("button", name="Stop").click()
+        await page.get_by_role("button", name="End it").click()
+        await expect(page.locator("#why")).to_contain_text("Somebody ended")
