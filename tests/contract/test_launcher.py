@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from launcher_rigs import CAPACITY, RIGS, LauncherRig
 
+from contract.launcher_rigs import CAPACITY, RIGS, LauncherRig
 from fakes.terminal_world import launch_of, new_terminal
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
 from gatekeeper.terminals.model import Ending, Terminal

@@ -138,7 +138,8 @@ class Launching:
             raise RunnerRejectedError(msg)
         login = await self._logins.issue(terminal, launched.verifier)
         if isinstance(login, Refusal):
-            raise GatekeeperError(login.code, "; ".join((login.detail, *login.reasons)))
+            detail, later = "; ".join((login.detail, *login.reasons)), login.retry_after is not None
+            raise GatekeeperError(login.code, detail, retryable=later)
         # Known to the store before the runner: whatever ends the terminal ends the login.
         async with self._store.transaction() as unit:
             current = await unit.lock(terminal.id)
