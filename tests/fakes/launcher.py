@@ -6,8 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gatekeeper.kernel import ids
+from gatekeeper.kernel import ids, scram
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
+from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.random import SystemRandom
 from gatekeeper.terminals.errors import RunnerRejectedError, RunnerUnreachableError
 from gatekeeper.terminals.model import Ended, Ending, Size
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from gatekeeper.terminals.ports import BoundLogin, Launch
     from gatekeeper.terminals.reporting import Answer, Told
 
-VERIFIER = "SCRAM-SHA-256$4096:c2FsdA==$c3RvcmVk:c2VydmVy"
+VERIFIER = scram.make_verifier(Secret("canary"), b"s" * scram.SALT_BYTES, 64)
 
 
 @dataclass
