@@ -12,8 +12,8 @@ from gatekeeper.terminals.errors import RunnerRejectedError
 from gatekeeper.terminals.evidence import terminal_event
 from gatekeeper.terminals.jobs.outcomes import FINISHED, TryAgain
 from gatekeeper.terminals.model import Failure, Stage
-from gatekeeper.terminals.moving import fail, tell_ended
-from gatekeeper.terminals.ports import Launch, Move, launcher_of
+from gatekeeper.terminals.moving import fail, launcher_of, tell_ended
+from gatekeeper.terminals.ports import Launch, Move
 from gatekeeper.terminals.settings import LAUNCH_DEADLINE
 
 if TYPE_CHECKING:
