@@ -35,6 +35,13 @@ export function endingInWords(ending, code, signal) {
   return said;
 }
 
+/** Read a close reason: `exit N` or `signal N`, or else nothing that is to be shown. */
+export function reasonInWords(reason) {
+  const [, what, number] = /^(exit|signal) (\d{1,3})$/.exec(reason) || [];
+  if (what === "exit") return endingInWords("exited", Number(number));
+  return what === "signal" ? endingInWords("exited", null, Number(number)) : "";
+}
+
 export function stateInWords(view) {
   if (view.status === "pending") {
     if (view.queuePlace) return `waiting: ${view.queuePlace} before it`;
