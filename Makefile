@@ -36,6 +36,9 @@ $(VENV)/.installed-demo: requirements-demo.lock $(VENV)/.installed
 demo: $(VENV)/.installed ## the tour: a database login that is gone at its TTL, and the proof
 	@$(BIN)/gk demo
 
+demo-terminals: $(VENV)/.installed ## a command in a sandbox, gone at its deadline, and its recording verified
+	@$(BIN)/gk demo terminals
+
 demo-forwardauth: $(VENV)/.installed-demo ## a real nginx asks about five requests: who got what, and why
 	@$(BIN)/python examples/basic/demo.py
 
@@ -73,4 +76,4 @@ lock: ## pin the dependencies anew
 clean: ## remove the virtual environment and all caches
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* .demo
 
-.PHONY: help demo demo-forwardauth up test test-slow check docs bench bench-forwardauth lock clean
+.PHONY: help demo demo-terminals demo-forwardauth up test test-slow check docs bench bench-forwardauth lock clean

@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import signal
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import psycopg
 import pytest
@@ -31,8 +31,23 @@ if TYPE_CHECKING:
 # Programs under test may run in this process, and what they print is theirs alone.
 structlog.configure(logger_factory=structlog.stdlib.LoggerFactory())
 
+LONGEST: Final = (
+    "test_documents.py", "test_crash_points.py", "test_gk_up.py", "test_demo.py",
+    "test_postgresql_hostile_role.py", "test_target_faults.py", "test_ordinary_user.py",
+    "test_completion.py", "test_overload.py", "test_forwardauth_port_served.py",
+    "test_store_faults.py",
+)  # fmt: skip
+"""Files of tests that are run first: a worker that began with one at the end would be waited for.
+Those that strain the machine are not side by side."""
+
 # A shell ignores SIGINT in what it runs in the background, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
 
 
 @pytest.fixture(scope="session")

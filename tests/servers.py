@@ -19,6 +19,12 @@ SETTINGS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Fast, and safe but for a power cut, which no test survives."""
 
+NEWEST: Final = [
+    "18",
+    *(pytest.param(major, marks=pytest.mark.slow) for major in ("15", "16")),
+]
+"""For `target_server`, where a test waits long for what every version does: the others are slow."""
+
 TEMPLATE: Final = "gk_template"
 APPLICATION_PASSWORD: Final = "of-this-run-alone"
 

@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -27,6 +28,7 @@ def how_to(name: str) -> Path:
     return ROOT / "docs" / "how-to" / name
 
 
+@cache
 def gates() -> list[Path]:
     """Return the how-tos that show a whole configuration of forward auth with its cases."""
     return [page for page in TYPED if _is_gate([*map(yaml.safe_load, blocks(page, "yaml"))])]

@@ -8,17 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.local_stack import Stack
+from acceptance.local_stack import Stack, unmeasured
 
+# One shell loads the script and completes one line after the other.
 BASH = """
 source <({program} completion bash)
-COMP_WORDS=({words} ''); COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
-_{program}_completion {program}
-printf '%s\\n' "${{COMPREPLY[@]}}"
+for line in {lines}; do
+    COMP_WORDS=($line ''); COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
+    _{program}_completion {program}
+    printf '%s\\n' "${{COMPREPLY[@]}}" '<end>'
+done
 """
 FISH = """
 {program} completion fish | source
-complete -C '{words} '
+for line in {lines}
+    complete -C "$line "
+    echo '<end>'
+end
 """
 # zsh hands what can stand there to _arguments; we look at what it is handed.
 ZSH = """
@@ -26,8 +32,11 @@ autoload -Uz compinit; compinit -u -d $HOME/dump
 source <({program} completion zsh)
 _arguments() {{ print -r -- "$@" }}
 _files() {{ }}
-words=({words} ''); CURRENT=$#words
-_{program}_completion
+for line in {lines}; do
+    words=(${{=line}} ''); CURRENT=$#words
+    _{program}_completion
+    print -r '<end>'
+done
 """
 SHELLS = {"bash": ["bash", "-c"], "fish": ["fish", "-c"], "zsh": ["zsh", "-f", "-c"]}
 SCRIPTS = {"bash": BASH, "fish": FISH, "zsh": ZSH}
@@ -41,29 +50,39 @@ def shell(request: pytest.FixtureRequest) -> str:
     return name
 
 
-def complete(local: Stack, folder: Path, shell: str, words: str, **more: str) -> str:
-    environment = local.environment("dana") | {
+def complete(local: Stack, folder: Path, shell: str, *lines: str, **more: str) -> list[str]:
+    """Return what each line, all of one program, is completed with."""
+    (program,) = {line.split(maxsplit=1)[0] for line in lines}
+    environment = unmeasured(local.environment("dana")) | {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(folder), **more,
     }  # fmt: skip
+    script = SCRIPTS[shell].format(lines=" ".join(f"'{line}'" for line in lines), program=program)
     done = subprocess.run(
-        [*SHELLS[shell], SCRIPTS[shell].format(words=words, program=words.split(maxsplit=1)[0])],
+        [*SHELLS[shell], script],
         env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.stderr == ""
-    return done.stdout
+    *found, rest = done.stdout.split("<end>\n")
+    assert (len(found), rest) == (len(lines), "")
+    return found
 
 
 def test_commands_are_completed(local: Stack, tmp_path: Path, shell: str) -> None:
-    assert "whoami" in complete(local, tmp_path, shell, "gk")
-    assert "extend" in complete(local, tmp_path, shell, "gk session")
+    commands, of_sessions = complete(local, tmp_path, shell, "gk", "gk session")
+
+    assert "whoami" in commands
+    assert "extend" in of_sessions
 
 
 def test_the_commands_of_forward_auth_are_completed_under_either_name(
     local: Stack, tmp_path: Path, shell: str
 ) -> None:
-    assert "explain" in complete(local, tmp_path, shell, "gk forwardauth")
-    assert "explain" in complete(local, tmp_path, shell, "passctrl")
-    assert "traefik" in complete(local, tmp_path, shell, "passctrl init --proxy")
+    (longer,) = complete(local, tmp_path, shell, "gk forwardauth")
+    shorter, proxies = complete(local, tmp_path, shell, "passctrl", "passctrl init --proxy")
+
+    assert "explain" in longer
+    assert "explain" in shorter
+    assert "traefik" in proxies
 
 
 def test_targets_roles_and_sessions_are_completed_live(
@@ -71,24 +90,28 @@ def test_targets_roles_and_sessions_are_completed_live(
 ) -> None:
     session = local.create()["sessionId"]
 
-    assert "pg-local" in complete(local, tmp_path, shell, "gk session create --target")
-    roles = complete(local, tmp_path, shell, "gk session create -t pg-local --role")
+    targets, roles, live = complete(
+        local, tmp_path, shell,
+        "gk session create --target", "gk session create -t pg-local --role", "gk session revoke",
+    )  # fmt: skip
+    assert "pg-local" in targets
     assert "app_write" in roles
     assert "app_admin" not in roles
-    assert session in complete(local, tmp_path, shell, "gk session revoke")
+    assert session in live
+
     local.gk("dana", "session", "revoke", session)
-    assert session not in complete(local, tmp_path, shell, "gk session revoke")
-    assert session in complete(local, tmp_path, shell, "gk session show")
+    live, known = complete(local, tmp_path, shell, "gk session revoke", "gk session show")
+    assert session not in live
+    assert session in known
 
 
 def test_a_server_that_is_away_is_met_with_silence(
     local: Stack, tmp_path: Path, shell: str
 ) -> None:
-    line = "gk --server http://127.0.0.1:9 session create --target"
+    away = "gk --server http://127.0.0.1:9 session create --target"
+    there = "gk session create --target"
     before = time.monotonic()
 
-    assert "pg-local" not in complete(local, tmp_path, shell, line)
-    assert "pg-local" not in complete(
-        local, tmp_path, shell, "gk session create --target", GATEKEEPER_TOKEN="none"
-    )
+    assert "pg-local" not in complete(local, tmp_path, shell, away)[0]
+    assert "pg-local" not in complete(local, tmp_path, shell, there, GATEKEEPER_TOKEN="none")[0]
     assert time.monotonic() - before < 60

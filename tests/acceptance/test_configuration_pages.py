@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from acceptance.documents import blocks, gates, how_to, lines, write_gate
+from acceptance.local_stack import unmeasured
 from gatekeeper.forwardauth.adapters.language import Language
 
 NOT_TYPED: dict[str, str] = {}
@@ -23,7 +24,10 @@ def test_a_page_is_typed_and_its_configuration_answers_as_it_says(
 ) -> None:
     write_gate(page, tmp_path)
     typed = [line for line in lines(page) if line not in NOT_TYPED]
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = {
+        **unmeasured(os.environ),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
 
     done = subprocess.run(
         ["/bin/bash", "-e", "-c", "\n".join(typed)],

@@ -24,7 +24,7 @@ def processes_of(folder: Path) -> list[str]:
 
 def test_the_tour_shows_the_main_job_and_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
-        [*DEMO], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        [*DEMO], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
@@ -44,6 +44,32 @@ def test_the_tour_shows_the_main_job_and_leaves_nothing(tmp_path: Path) -> None:
     assert processes_of(tmp_path) == []
 
 
+def test_the_tour_of_terminals_shows_what_it_promises_and_leaves_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*DEMO, "terminals"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    for words in (
+        "42 is the answer",
+        "the ticket was used",
+        "No such file or directory",
+        "Read-only file system",
+        "exit code 7",
+        "nothing of it is left, and that is proven",
+        "its time was over",
+        "cleaned (proven gone)",
+        "session.cast, all ",
+        "BROKEN: ",
+        "/console",
+        "No process and no file was left behind",
+    ):
+        assert words in done.stdout, done.stdout
+    assert done.stderr == ""
+    assert list(tmp_path.iterdir()) == []
+    assert processes_of(tmp_path) == []
+
+
 def test_interrupted_half_way_it_leaves_nothing_either(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [*DEMO], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -53,7 +79,7 @@ def test_interrupted_half_way_it_leaves_nothing_either(tmp_path: Path) -> None:
         if "asks for a login" in line:
             break
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=30)
+    said, _ = process.communicate(timeout=60)
 
     assert process.returncode == 130
     assert "Interrupted" in said
@@ -69,8 +95,8 @@ def test_killed_it_leaves_no_process_and_the_next_one_cleans_up(tmp_path: Path) 
         if "Starting the target" in line:
             break
     process.kill()
-    process.communicate(timeout=10)
-    deadline = time.monotonic() + 15
+    process.communicate(timeout=60)
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and processes_of(tmp_path):
         time.sleep(0.1)
 
@@ -82,7 +108,7 @@ def test_killed_it_leaves_no_process_and_the_next_one_cleans_up(tmp_path: Path) 
         if "asks for a login" in line:
             break
     again.send_signal(signal.SIGTERM)
-    again.communicate(timeout=30)
+    again.communicate(timeout=60)
     assert list(tmp_path.iterdir()) == []
 
 

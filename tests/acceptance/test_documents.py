@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
 from acceptance.documents import ROOT, TYPED, blocks, gates, how_to, lines
-from acceptance.local_stack import BROWSER, Stack
+from acceptance.local_stack import BROWSER, Stack, unmeasured
 from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
 from gatekeeper.entrypoints import gk
 from gatekeeper.platform.crypto.signing import SigningKey, public_key
@@ -215,17 +216,18 @@ def test_what_a_document_tells_to_type_does_what_it_says(
     if document.name == "verify-the-evidence.md":
         (tmp_path / "agents.jwk").rename(tmp_path / "agent.jwk")
     environment = {
-        **os.environ, "HOME": str(tmp_path / "home"), "GATEKEEPER_HOME": str(tmp_path / "gk"),
+        **unmeasured(os.environ), "HOME": str(tmp_path / "home"), "GATEKEEPER_HOME": str(tmp_path / "gk"),
         "GATEKEEPER_SERVER": local.url, "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }  # fmt: skip
     if document.name == "first-gate.md":
         stand_ins |= gate()
         environment["PASSCTRL_SERVER__OPERATIONS__PORT"] = str(free_port())
-    before = "gk login\n" if document.name not in LOGINS else ""
+    if document.name not in LOGINS:
+        shutil.copytree(local.home / "people" / "olga", tmp_path / "gk")
     olga = {"BROWSER": f"{sys.executable} {BROWSER} olga %s"}
     done = subprocess.run(
-        ["/bin/bash", "-c", before + script(document, stand_ins)],
+        ["/bin/bash", "-c", script(document, stand_ins)],
         env={**environment, **olga}, cwd=tmp_path, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240, check=False,
     )  # fmt: skip

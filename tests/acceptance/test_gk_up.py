@@ -10,6 +10,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from acceptance.local_stack import GK, Stack, log_in_by_device, running, start, 
 from factories.installation import free_port
 from published.reference import COMMAND_OUTPUTS, ROOT
 
+PATIENCE = 60.0
+"""Seconds that nothing needs when all is well, on a machine that has other things to do."""
+
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
@@ -35,7 +39,7 @@ def rows(dsn: str, query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query.encode()).fetchall()
 
 
-def wait_for_status(stack: Stack, session: str, status: str, seconds: float = 15) -> Any:
+def wait_for_status(stack: Stack, session: str, status: str, seconds: float = PATIENCE) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         view = stack.json("dana", "session", "show", session)
@@ -62,7 +66,7 @@ def test_a_login_works_until_it_is_revoked_and_its_connections_end_with_it(stack
 
 
 def test_a_login_ends_at_its_ttl(stack: Stack) -> None:
-    session = stack.create(ttl="2s")
+    session = stack.create(ttl="4s")
 
     assert rows(session["dsn"], "SELECT count(*) > 0 FROM orders") == [(True,)]
     view = wait_for_status(stack, session["sessionId"], "cleaned")
@@ -117,13 +121,16 @@ def test_a_generated_password_is_given_to_its_requester_alone(stack: Stack) -> N
 
 
 def test_extend_moves_the_end(stack: Stack) -> None:
-    session = stack.create(ttl="3s")
+    """At the target too. That it then lives on: tests/integration/test_session_service.py."""
+    session = stack.create(ttl="1m")
+    end = "SELECT rolvaliduntil FROM pg_roles WHERE rolname = current_user"
+    ((before,),) = rows(session["dsn"], end)
 
     view = stack.json("dana", "session", "extend", session["sessionId"], "--ttl", "10m")
 
     assert view["expiresAt"] > session["expiresAt"]
-    time.sleep(3.5)
-    assert rows(session["dsn"], "SELECT 1") == [(1,)]
+    ((after,),) = rows(session["dsn"], end)
+    assert after - before > timedelta(minutes=8)
 
 
 def test_exec_runs_a_command_with_a_login_that_ends_with_it(stack: Stack, tmp_path: Path) -> None:
@@ -232,11 +239,13 @@ def test_operators_see_targets_well_and_reconciled(stack: Stack) -> None:
 def test_the_evidence_is_whole_and_holds_both_sides(stack: Stack) -> None:
     session = stack.create()["sessionId"]
     stack.gk("dana", "session", "revoke", session)
-    time.sleep(0.5)
+    deadline = time.monotonic() + PATIENCE
+    events: list[Any] = []
+    while len(events) < 4 and time.monotonic() < deadline:
+        lines = stack.gk("olga", "audit", "tail", "--session", session, "--json").stdout
+        events = [json.loads(line) for line in lines.splitlines()]
 
     assert "whole" in stack.gk("olga", "audit", "verify").stdout
-    lines = stack.gk("olga", "audit", "tail", "--session", session, "--json").stdout
-    events = [json.loads(line) for line in lines.splitlines()]
     assert [e["kind"] for e in events] == [
         "session.created", "session.ready", "session.revoked", "session.cleaned",
     ]  # fmt: skip
@@ -292,7 +301,7 @@ def first_change(stack: Stack) -> Any:
         return json.loads(process.stdout.readline())
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=10)
+        process.communicate(timeout=PATIENCE)
 
 
 def published_schema(name: str) -> jsonschema.Draft202012Validator:
@@ -334,7 +343,7 @@ def test_watch_shows_changes_as_they_happen(stack: Stack) -> None:
         first, second = process.stdout.readline(), process.stdout.readline()
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=10)
+        process.communicate(timeout=PATIENCE)
     assert session in first
     assert "pending" in first
     assert "ready" in second
@@ -345,14 +354,25 @@ def test_a_changed_policy_is_taken_and_a_broken_one_is_not(stack: Stack) -> None
     whole = policy.read_text()
     try:
         policy.write_text(whole.replace("roles: [app_read, app_write]", "roles: [app_read]"))
-        time.sleep(1.6)
+        wait_until_writing_is_answered(stack, 4)
         stack.gk("dana", "session", "create", "-t", "pg-local", "-r", "app_write", check=4)
         policy.write_text("grants: [")
         time.sleep(1.6)
         stack.create()
     finally:
         policy.write_text(whole)
-        time.sleep(1.6)
+        wait_until_writing_is_answered(stack, 0)
+
+
+def wait_until_writing_is_answered(stack: Stack, code: int) -> None:
+    asked = [*GK, "policy", "explain", "-t", "pg-local", "-r", "app_write"]
+    deadline = time.monotonic() + PATIENCE
+    answered = None
+    while answered != code:
+        assert time.monotonic() < deadline, answered
+        answered = subprocess.run(
+            asked, env=stack.environment("dana"), capture_output=True, check=False
+        ).returncode
 
 
 def test_killed_processes_come_back_and_what_expired_meanwhile_is_gone(stack: Stack) -> None:
@@ -360,7 +380,7 @@ def test_killed_processes_come_back_and_what_expired_meanwhile_is_gone(stack: St
     for child in children(stack.process.pid):
         if "gatekeeper serve" in child[1] or "gatekeeper\x00serve" in child[1]:
             os.kill(child[0], signal.SIGKILL)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
             if httpx.get(f"{stack.url}/readyz", timeout=2).status_code == 200:
@@ -368,7 +388,7 @@ def test_killed_processes_come_back_and_what_expired_meanwhile_is_gone(stack: St
         except httpx.HTTPError:
             time.sleep(0.2)
 
-    wait_for_status(stack, session["sessionId"], "cleaned", 30)
+    wait_for_status(stack, session["sessionId"], "cleaned")
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(session["dsn"])
 
@@ -391,8 +411,8 @@ def test_killed_as_a_whole_and_started_again_it_goes_on(stack: Stack) -> None:
     session = stack.create(ttl="10m")
     descendants = [pid for pid, _ in children(stack.process.pid)]
     stack.process.kill()
-    stack.process.communicate(timeout=10)
-    deadline = time.monotonic() + 15
+    stack.process.communicate(timeout=PATIENCE)
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and any(Path(f"/proc/{p}/exe").exists() for p in descendants):
         time.sleep(0.1)
 

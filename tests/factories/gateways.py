@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import os
 import socket
-import struct
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,12 +20,14 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, unix_serve
+from websockets.exceptions import ConnectionClosed
 
 from gatekeeper.bootstrap.terminals.gateway import gateway
 from gatekeeper.kernel import ids
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.crypto.keys import TokenKey
 from gatekeeper.platform.postgres.roles import GATEWAY, allow_login
+from gatekeeper.platform.processes.listening import BACKLOG
 from gatekeeper.terminals.gateway.server import Server
 from gatekeeper.terminals.protocol import ticket as tickets
 from gatekeeper.terminals.settings import GatewaySettings
@@ -84,7 +86,7 @@ class Store:
 
     def run(self, statement: str, *values: object) -> list[Any]:
         with psycopg.connect(self.owner, autocommit=True) as connection:
-            cursor = connection.execute(statement, values)  # type: ignore[arg-type]
+            cursor = connection.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
 
     def add(
@@ -169,16 +171,16 @@ class Rig:
             seen.append(connection)
             await (handler or echo)(connection)
 
-        await self.stack.enter_async_context(
-            unix_serve(
-                handle,
-                str(path),
-                subprotocols=["gk.term.v1", "tty"],  # type: ignore[list-item]
-                compression=None,
-                max_size=None,
-                ping_interval=None,
-            )  # fmt: skip
+        spoken: Any = ["gk.term.v1", "tty"]
+        server = unix_serve(
+            handle,
+            str(path),
+            subprotocols=spoken,
+            compression=None,
+            max_size=None,
+            ping_interval=None,
         )
+        await self.stack.enter_async_context(server)
         return f"unix:{path}", seen
 
     async def raw_runner(
@@ -188,12 +190,9 @@ class Rig:
         path = self.folder / f"{os.urandom(4).hex()}.sock"
 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
                 await talk(reader, writer)
-            except (ConnectionError, asyncio.IncompleteReadError):
-                pass
-            finally:
-                writer.close()
+            writer.close()
 
         server = await asyncio.start_unix_server(answer, str(path))
         self.stack.push_async_callback(_closed, server)
@@ -201,9 +200,10 @@ class Rig:
 
     def attach(self, terminal: str, ticket: str, **options: Any) -> connect:
         """Attach as an honest client does."""
+        offered: Any = ["gk.term.v1", f"ticket.{ticket}"]
         return connect(
             f"ws://127.0.0.1:{self.port}/attach/{terminal}",
-            subprotocols=["gk.term.v1", f"ticket.{ticket}"],
+            subprotocols=offered,
             **{"compression": None, "max_size": None, "ping_interval": None, "proxy": None,
                "user_agent_header": None} | options,
         )  # fmt: skip
@@ -219,15 +219,20 @@ class Rig:
         self, terminal: str, ticket: str, *lines: str, rest: bytes = b""
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Send an upgrade by hand."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        self.stack.callback(writer.transport.abort)
+        reader, writer = await self.dial()
         writer.write(upgrade(terminal, ticket, *lines) + rest)
+        return reader, writer
+
+    async def dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.stack.callback(writer.close)
         return reader, writer
 
 
 async def echo(connection: ServerConnection) -> None:
-    async for message in connection:
-        await connection.send(message)
+    with contextlib.suppress(ConnectionClosed):
+        async for message in connection:
+            await connection.send(message)
 
 
 async def _closed(server: asyncio.Server) -> None:
@@ -255,9 +260,8 @@ def upgrade(terminal: str, ticket: str, *lines: str) -> bytes:
 def switched(request: bytes, *lines: str) -> bytes:
     """Answer a gateway's request as a runner does."""
     fields = dict(line.split(": ", 1) for line in request.decode().split("\r\n")[1:] if line)
-    digest = hashlib.sha1(
-        fields["Sec-WebSocket-Key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-    ).digest()
+    text = fields["Sec-WebSocket-Key"].encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+    digest = hashlib.sha1(text, usedforsecurity=False).digest()
     return (
         "\r\n".join(
             [
@@ -273,20 +277,6 @@ def switched(request: bytes, *lines: str) -> bytes:
     ).encode()
 
 
-def frame(payload: bytes, *, opcode: int = 2, fin: bool = True, masked: bool = True) -> bytes:
-    """Write one frame, right or wrong."""
-    first = opcode | (0x80 if fin else 0)
-    mark = 0x80 if masked else 0
-    size = len(payload)
-    if size < 126:
-        head = bytes((first, mark | size))
-    elif size < 65536:
-        head = bytes((first, mark | 126)) + struct.pack(">H", size)
-    else:
-        head = bytes((first, mark | 127)) + struct.pack(">Q", size)
-    return head + (bytes(4) if masked else b"") + payload
-
-
 @asynccontextmanager
 async def rig(store: Store, folder: Path, **settings: Any) -> AsyncIterator[Rig]:
     async with AsyncExitStack() as stack:
@@ -297,7 +287,7 @@ async def rig(store: Store, folder: Path, **settings: Any) -> AsyncIterator[Rig]
         )  # fmt: skip
         application = await stack.enter_async_context(gateway(wanted))
         background = [asyncio.ensure_future(work()) for work in application.background.values()]
-        listening = socket.create_server(("127.0.0.1", 0))
+        listening = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
         port = listening.getsockname()[1]
         stop = asyncio.Event()
         serving = asyncio.create_task(Server(application.gate).serve(listening, stop))
@@ -311,7 +301,7 @@ async def rig(store: Store, folder: Path, **settings: Any) -> AsyncIterator[Rig]
         listening.close()
 
 
-TEST_SECONDS: Final = 30.0
+TEST_SECONDS: Final = 10.0
 
 
 def served(**settings: Any) -> Callable[[Callable[[Rig], Awaitable[None]]], Callable[..., None]]:

@@ -52,6 +52,7 @@ class FakeLauncher:
     fail_next: list[GatekeeperError] = field(default_factory=list)
     lose_answers: int = 0
     gate: asyncio.Event | None = None
+    dies_at_bind: bool = False
     told: dict[str, list[Told]] = field(default_factory=dict)
     """By instance, what is to be reported and was not taken yet."""
     taken: dict[str, int] = field(default_factory=dict)
@@ -108,6 +109,11 @@ class FakeLauncher:
         )
 
     async def bind(self, terminal: TerminalId, instance: str, login: BoundLogin) -> None:
+        if self.dies_at_bind:
+            self.dies_at_bind = False
+            self.die()
+            msg = "the connection was reset"
+            raise RunnerUnreachableError(msg)
         await self._answer()
         self._found(instance).login = login
         self._lose()

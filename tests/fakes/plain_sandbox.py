@@ -62,7 +62,7 @@ class PlainSandboxed:
             cwd=self.wanted.work or "/",
             env={"HOME": "/nonexistent", **self.wanted.environment},
             start_new_session=True,
-            preexec_fn=_own_terminal,
+            preexec_fn=_own_terminal,  # noqa: PLW1509  # as a test may
         )
 
     async def _run(self) -> Exit:

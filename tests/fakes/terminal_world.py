@@ -8,8 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from joserfc import jwt
+from joserfc.jwk import KeySet
+
 from fakes.launcher import FakeLauncher
-from gatekeeper.kernel import policy
+from gatekeeper.kernel import policy as rules
 from gatekeeper.kernel.identity import Principal, PrincipalKind
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.kernel.session import SessionStatus
@@ -23,7 +26,8 @@ from gatekeeper.terminals.adapters.store import END, LAUNCH, PostgresTerminalSto
 from gatekeeper.terminals.adapters.tickets import TicketKeys
 from gatekeeper.terminals.jobs.ending import Terminating
 from gatekeeper.terminals.jobs.launching import Launching
-from gatekeeper.terminals.model import NewTerminal, Size, Terminal
+from gatekeeper.terminals.model import NewTerminal, Size, Terminal, Ticket
+from gatekeeper.terminals.protocol import ticket as protocol
 from gatekeeper.terminals.reporting import Reporting
 from gatekeeper.terminals.service import AttachService, DriveService, Seeing, TerminalService
 from gatekeeper.terminals.settings import ProfileSettings
@@ -47,22 +51,22 @@ PROFILES = {
         ProfileSettings(name="fixed", command=("/bin/date",)),
     )
 }
-GRANT = policy.Grant(
-    name="all", who=policy.Who(groups=frozenset({"eng"})), plane="terminals",
+GRANT = rules.Grant(
+    name="all", who=rules.Who(groups=frozenset({"eng"})), plane="terminals",
     targets=("local",), roles=("shell", "fixed"), max_ttl=timedelta(hours=1),
 )  # fmt: skip
 
 
 @dataclass
 class Policies:
-    policy: policy.Policy = field(
-        default_factory=lambda: policy.Policy(
+    policy: rules.Policy = field(
+        default_factory=lambda: rules.Policy(
             grants=(GRANT,),
-            limits=policy.Limits(sessions_per_principal=200, requests_per_minute=100_000),
+            limits=rules.Limits(sessions_per_principal=200, requests_per_minute=100_000),
         )
     )
 
-    def current(self) -> policy.Policy:
+    def current(self) -> rules.Policy:
         return self.policy
 
 
@@ -129,6 +133,25 @@ class World:
         found: Terminal | None = await eventually(there, seconds)
         assert found is not None, await self.store.get(terminal)
         return found
+
+    def claims(self, given: Any) -> dict[str, Any]:
+        """Verify a ticket with the published keys alone, and return what it says."""
+        assert isinstance(given, Ticket), given
+        keys = KeySet.import_key_set({"keys": self.tickets.jwks()})
+        token = jwt.decode(given.token, keys, algorithms=["RS256"])
+        assert token.header["typ"] == protocol.TYPE
+        return token.claims
+
+    async def claimed(self, said: dict[str, Any]) -> str:
+        """Use a ticket up, as a gateway does."""
+        async with self.pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT outcome FROM gatekeeper.claim_ticket(%s, %s, %s, %s, to_timestamp(%s))",
+                (said["jti"], said["epoch"], said["sid"], said["ins"], said["exp"]),
+            )
+            row = await cursor.fetchone()
+        assert row is not None
+        return str(row[0])
 
     async def report(self, *over: Terminal) -> None:
         """Have the runner report, and hear the answer."""

@@ -86,9 +86,9 @@ class Plane:
     def of(self, instance: str, kind: str) -> list[Any]:
         return [event for event in self.events.get(instance, []) if event.type == kind]
 
-    async def until(self, instance: str, kind: str) -> Any:
+    async def until(self, instance: str, kind: str, count: int = 1) -> Any:
         async with asyncio.timeout(SECONDS):
-            while not (found := self.of(instance, kind)):
+            while len(found := self.of(instance, kind)) < count:
                 self.news.clear()
                 await self.news.wait()
         return found[-1]

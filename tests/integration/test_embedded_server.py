@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 NO_FSYNC: Final = {"fsync": "off"}
-PATIENCE_SECONDS: Final = 10.0
+PATIENCE_SECONDS: Final = 60.0
 
 PARENT: Final = """
 import asyncio, json, sys

@@ -119,7 +119,7 @@ def make_session(api: Api, session: SessionId) -> None:  # noqa: F811
 
     asyncio.run(add())
     with api.client("dana") as client:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while client.call(operations.get_session(session)).status is not SessionStatus.READY:
             assert time.monotonic() < deadline
             time.sleep(0.02)

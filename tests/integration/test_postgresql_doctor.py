@@ -53,11 +53,16 @@ BROKEN = [
 
 
 async def findings(target: Target) -> list[Check]:
-    """Return what is not well; other tests' databases on the same server are not ours."""
+    """Return what is not well; other tests' databases on the same server are not ours.
+
+    Nor is the clock: on a machine that has other things to do, the answer about it takes seconds.
+    """
     return [
         check
         for check in await target.provider.doctor()
-        if check.status is not OK and (not check.name.startswith("database ") or check.name in OURS)
+        if check.status is not OK
+        and check.name != "clock"
+        and (not check.name.startswith("database ") or check.name in OURS)
     ]
 
 

@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
-from runner_rig import Rig
 
+from gatekeeper.terminals.model import Mode
 from gatekeeper.terminals.protocol import term
+from gatekeeper.terminals.runner.screen.emulator import Emulator
+from gatekeeper.wire.runner import (
+    EndOrder,
+    InputOrder,
+    ScreenOrder,
+    WaitOrder,
+)
+from runner_rig import Rig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from gatekeeper.wire.runner import LaunchOrder
+
+COUNT = 200_000
+STREAM = "".join(f"{n}\r\n" for n in range(1, COUNT + 1)).encode()
+"""What `seq 1 COUNT` writes to a terminal."""
 
 
 @pytest.fixture
 async def rig() -> AsyncIterator[Rig]:
     async with Rig() as running:
         yield running
+
+
+def names(order: LaunchOrder, number: str = "o") -> dict[str, str]:
+    return {
+        "id": number,
+        "correlation_id": "cor",
+        "terminal": order.terminal,
+        "instance": order.instance,
+    }
 
 
 async def test_a_shell_runs_and_says_how_it_ended(rig: Rig) -> None:
@@ -27,6 +52,251 @@ async def test_a_shell_runs_and_says_how_it_ended(rig: Rig) -> None:
         exited = await client.until_said(term.Exit)
         assert (exited.ending, exited.code) == ("exited", 3)
         assert await client.until_closed() == (4000, "exit 3")
-    ended = await rig.plane.until(order.instance, "ended")
-    assert ended.ended.exit_code == 3
-    assert "a-2-b" in ended.ended.last_screen
+    ended = (await rig.plane.until(order.instance, "ended")).ended
+    assert (ended.ending, ended.exit_code) == ("exited", 3)
+    assert "a-2-b" in ended.last_screen
+
+
+async def test_a_signal_is_told_as_one(rig: Rig) -> None:
+    order = await rig.launch("/bin/sh", "-c", "kill -TERM $$")
+    ended = (await rig.plane.until(order.instance, "ended")).ended
+
+    assert (ended.exit_code, ended.signal) == (None, 15)
+    async with rig.client(order) as client:
+        assert await client.until_closed() == (4000, "signal 15")
+
+
+async def test_the_first_size_is_the_clients_and_changes_are_passed_on(rig: Rig) -> None:
+    order = await rig.launch("/bin/sh")
+    async with rig.client(order, size=(100, 30)) as client:
+        await client.type("stty size\r")
+        await client.until("30 100")
+        await client.say(term.Resize(90, 20))
+        await client.type("stty size\r")
+        await client.until("20 90")
+        assert client.said[-1] == term.SizeChanged(columns=90, rows=20)
+
+
+async def test_characters_and_colours_pass_as_they_are(rig: Rig) -> None:
+    order = await rig.launch("/bin/cat")
+    async with rig.client(order) as client:
+        await client.type("\x1b[31mlö日本👍\x1b[0m\r")
+        await client.until("lö日本👍")
+    screen = await rig.order(ScreenOrder(**names(order)))
+    assert screen.type == "screen"
+    assert "lö日本👍" in screen.lines[0]
+
+
+async def test_ctrl_c_works_at_once_under_a_flood(rig: Rig) -> None:
+    order = await rig.launch("/bin/sh", "-c", "trap 'echo; echo stopped; exit 4' INT; yes; exit 5")
+    async with rig.client(order) as client:
+        await client.until("y\r\n" * 1_000)
+        began = asyncio.get_running_loop().time()
+        await client.type("\x03")
+        assert await client.until_closed() == (4000, "exit 4")
+        assert asyncio.get_running_loop().time() - began < 2
+    assert "stopped" in client.output[-100:].decode()
+
+
+async def test_a_cable_pulled_in_a_flood_loses_and_repeats_nothing(rig: Rig) -> None:
+    order = await rig.launch("/bin/sh", "-c", f"read go; seq 1 {COUNT}")
+    whole, offset, pulls = b"", 0, 0
+    while True:
+        async with rig.client(order, offset=offset) as client:
+            if not offset:
+                await client.type("\r")
+            while len(client.output) < 300_000 and client.socket.close_code is None:
+                try:
+                    await client.hear()
+                except Exception:  # noqa: BLE001  # closed
+                    break
+                if any(isinstance(said, term.Exit) for said in client.said):
+                    break
+            client.socket.transport.abort()
+            assert not client.screens
+        whole += client.output
+        offset, pulls = client.offset, pulls + 1
+        if any(isinstance(said, term.Exit) for said in client.said):
+            break
+    assert pulls > 3
+    assert whole.removeprefix(b"\r\n") == STREAM
+    assert hashlib.sha256(whole[2:]).digest() == hashlib.sha256(STREAM).digest()
+
+
+async def test_who_joins_late_sees_the_screen_and_what_follows(rig: Rig) -> None:
+    script = r"printf '\033[?1049h\033[2J\033[3;5H\033[32mfile\033[0m \033[?25l'; read x; printf done; sleep 60"
+    order = await rig.launch("/bin/sh", "-c", script)
+    async with rig.client(order) as first:
+        await first.until("file")
+        async with rig.client(order, subject="eve", mode=Mode.READ) as late:
+            while not late.screens:
+                await late.hear()
+            await first.type("\r")
+            await late.until("done")
+            await first.until("done")
+            assert late.output == first.output[late.start :]
+        screen = Emulator(80, 24)
+        screen.feed(late.screens[0].data)
+        assert screen.alternate is not None
+        assert screen.lines()[2] == "    file"
+        assert 25 not in screen.modes
+
+
+async def test_who_only_watches_cannot_type_resize_or_end(rig: Rig) -> None:
+    order = await rig.launch("/bin/cat")
+    async with rig.client(order, mode=Mode.READ, size=(50, 10)) as watcher:
+        await watcher.type("no\r")
+        await watcher.say(term.Resize(40, 9))
+        await watcher.say(term.Take())
+        await watcher.say(term.End())
+        await watcher.say(term.Ping(7))
+        await watcher.until_said(term.Pong)
+        assert {type(said) for said in watcher.said} >= {term.Notice}
+        assert not any(isinstance(said, term.SizeChanged | term.Lease) for said in watcher.said)
+        assert watcher.output == b""
+        async with rig.client(order, subject="eve") as writer:
+            await writer.type("yes\r")
+            await watcher.until("yes")
+
+
+async def test_the_input_passes_from_hand_to_hand(rig: Rig) -> None:
+    order = await rig.launch("/bin/cat")
+    async with (
+        rig.client(order, subject="dana", name="Dana") as dana,
+        rig.client(order, subject="eve", name="Eve") as eve,
+        rig.client(order, subject="olga", name="Olga", mode=Mode.MODERATE) as olga,
+    ):
+        assert (dana.said[0].mine, eve.said[0].mine) == (True, False)  # type: ignore[union-attr]
+        await eve.say(term.Take())
+        await eve.until_said(term.Notice)
+        await olga.say(term.Take())
+        assert await dana.until_said(term.Lease) == term.Lease(holder="Olga", mine=False)
+        assert await olga.until_said(term.Lease) == term.Lease(holder="Olga", mine=True)
+        await dana.type("lost\r")
+        await dana.until_said(term.Notice)
+        await olga.say(term.Release())
+        while not any(said == term.Lease(holder=None, mine=False) for said in eve.said):
+            await eve.hear()
+        await eve.type("found\r")
+        await eve.until("found")
+        assert b"lost" not in eve.output
+    await rig.plane.until(order.instance, "lease", 4)
+    leases = [event.holder for event in rig.plane.of(order.instance, "lease")]
+    assert leases[:4] == ["dana", "olga", None, "eve"]
+
+
+async def test_a_moderator_ends_a_terminal(rig: Rig) -> None:
+    order = await rig.launch("/bin/cat")
+    async with (
+        rig.client(order) as writer,
+        rig.client(order, subject="olga", mode=Mode.MODERATE) as olga,
+    ):
+        await olga.say(term.End())
+        assert await writer.until_closed() == (4401, "revoked")
+        assert (await olga.until_closed())[0] == 4401
+    assert (await rig.plane.until(order.instance, "ended")).ended.ending == "revoked"
+
+
+async def test_a_client_that_never_reads_holds_up_nobody_else(rig: Rig) -> None:
+    order = await rig.launch("/bin/sh", "-c", f"read go; seq 1 {COUNT}; sleep 60")
+    async with rig.client(order) as holder:
+        async with rig.client(order, subject="eve", mode=Mode.READ) as deaf:
+            deaf.acks = False
+            await holder.type("\r")
+            await holder.until(f"\r\n{COUNT}\r\n")
+            await deaf.say(term.Ack(0))
+            while not deaf.screens or f"{COUNT}" not in _drawn(deaf.screens[-1]).lines():
+                await deaf.hear()
+
+
+def _drawn(screen: term.Screen) -> Emulator:
+    emulator = Emulator(80, 24)
+    emulator.feed(screen.data)
+    return emulator
+
+
+async def test_a_holder_that_does_not_acknowledge_pauses_the_command(rig: Rig) -> None:
+    order = await rig.launch("/bin/sh", "-c", "read go; yes")
+    async with rig.client(order) as holder:
+        holder.acks = False
+        await holder.type("\r")
+        while len(holder.output) < term.WINDOW_BYTES:
+            await holder.hear()
+        session = rig.server.runner.host.sessions[0]
+        await asyncio.sleep(0.1)
+        written = session.stream.written
+        assert written < term.WINDOW_BYTES + 2 * 65_536
+        await asyncio.sleep(0.1)
+        assert session.stream.written == written
+        await holder.say(term.Ack(holder.offset))
+        holder.acks = True
+        while len(holder.output) < 2 * term.WINDOW_BYTES:
+            await holder.hear()
+
+
+async def test_a_deadline_passes(rig: Rig) -> None:
+    order = await rig.launch("/bin/cat", seconds_left=0.3)
+    async with rig.client(order) as client:
+        assert 0 < client.said[0].expires_in <= 0.3  # type: ignore[union-attr]
+        assert await client.until_closed() == (4408, "expired")
+
+
+async def test_idle_means_that_nobody_types_and_nothing_is_written(rig: Rig) -> None:
+    busy = await rig.launch(
+        "/bin/sh", "-c", "while :; do echo .; sleep 0.2; done", limits={"idle_seconds": 1}
+    )
+    order = await rig.launch("/bin/cat", limits={"idle_seconds": 1})
+    async with rig.client(order) as client:
+        await client.say(term.Ping(1))
+        assert await client.until_closed() == (4410, "idle")
+    assert rig.server.runner.host.find(busy.terminal, busy.instance).live  # type: ignore[union-attr]
+
+
+async def test_too_much_output_ends_it(rig: Rig) -> None:
+    order = await rig.launch("/usr/bin/yes", limits={"output_bytes": 100_000})
+    ended = (await rig.plane.until(order.instance, "ended")).ended
+
+    assert ended.ending == "output_limit"
+    assert 100_000 < ended.output_bytes < 1_000_000
+
+
+async def test_nothing_is_left_of_a_group_of_processes(rig: Rig) -> None:
+    order = await rig.launch("/bin/sh", "-c", "sleep 987 & sleep 987 & wait")
+    result = await rig.order(EndOrder(**names(order), why="revoked"))
+    assert result.type == "gone"
+    assert (result.existed, result.gone, result.ended and result.ended.ending) == (
+        True,
+        True,
+        "revoked",
+    )
+    again = await rig.order(EndOrder(**names(order), why="expired"))
+    assert again.type == "gone"
+    assert again.ended == result.ended
+
+
+async def test_a_prompt_is_typed_when_the_command_has_begun(rig: Rig) -> None:
+    order = await rig.launch(
+        "/bin/sh", "-c", "echo ready; read a; read b; echo [$a][$b]", prompt="one\ntwo"
+    )
+    async with rig.client(order) as client:
+        await client.until("[one][two]")
+
+
+async def test_programs_type_wait_and_read_the_screen(rig: Rig) -> None:
+    order = await rig.launch(
+        "/bin/sh", "-c", "read a; echo; printf 'got \\033[1m%s\\033[0m done' $a; sleep 60"
+    )
+    waiting = asyncio.create_task(
+        rig.order(WaitOrder(**names(order), text="got 42 done", seconds=10))
+    )
+    await asyncio.sleep(0.1)
+    await rig.order(InputOrder(**names(order), data="42\r"))
+    found = await waiting
+    assert found.type == "done"
+    assert found.found
+    screen = await rig.order(ScreenOrder(**names(order)))
+    assert screen.type == "screen"
+    assert any("got 42 done" in line for line in screen.lines)
+    missing = await rig.order(WaitOrder(**names(order), text="never", seconds=0.2))
+    assert missing.type == "done"
+    assert not missing.found

@@ -295,7 +295,7 @@ def check(configuration: dict[str, Any], asked: list[Asked]) -> None:
         assert said(one) == said(other)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(configurations(), sequences())
 def test_what_is_kept_answers_as_what_is_fresh(
     configuration: dict[str, Any], asked: list[Asked]

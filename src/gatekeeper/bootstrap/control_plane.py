@@ -22,6 +22,7 @@ from gatekeeper.bootstrap.terminals.controlling import (
     control_terminals,
     ticket_keys,
 )
+from gatekeeper.bootstrap.terminals.logins import DatabaseLogins
 from gatekeeper.databases.adapters.agents.gateway import AgentGateway
 from gatekeeper.databases.adapters.agents.http import BODY_LIMITS
 from gatekeeper.databases.adapters.dispatch import handler
@@ -243,7 +244,7 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
                 is_operator=settings.is_operator,
             ),
             tickets=tickets,
-            logins=None,
+            logins=DatabaseLogins(service=service, store=store, watch=watch),
         ),
     )
 

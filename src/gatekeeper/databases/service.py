@@ -12,7 +12,7 @@ from gatekeeper.databases import errors
 from gatekeeper.databases.evidence import PLANE, session_event, target_event
 from gatekeeper.databases.model import Move, Session
 from gatekeeper.kernel import ids, policy
-from gatekeeper.kernel.audit import Actor, AuditKind, timestamp
+from gatekeeper.kernel.audit import SYSTEM, Actor, AuditKind, timestamp
 from gatekeeper.kernel.scram import is_verifier
 from gatekeeper.kernel.session import OPEN, SessionStatus
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from gatekeeper.databases.model import NewSession, SessionFilter, Target
     from gatekeeper.databases.ports import Agents, PolicySource, Sealer, SessionStore, SessionUnit
+    from gatekeeper.kernel.audit import Json
     from gatekeeper.kernel.clock import Clock
     from gatekeeper.kernel.errors import Refusal
     from gatekeeper.kernel.identity import Principal
@@ -103,25 +104,24 @@ class SessionService:
         self, principal: Principal, session: SessionId, correlation_id: str
     ) -> Session | Refusal:
         """End a session now. Ending one that has ended changes nothing and answers the same."""
-        async with self._store.transaction() as unit:
-            found = await unit.lock(session)
-            if found is None or not self._may_see(principal, found):
-                return errors.no_such_session(session)
-            if found.status not in OPEN:
-                return found
-            (revoked,) = await unit.move_all([Move(session=found, to=SessionStatus.REVOKED)])
-            now = await unit.now()
-            await unit.schedule_ends([(revoked, now)])
-            await unit.record(
-                session_event(
-                    AuditKind.SESSION_REVOKED,
-                    revoked,
-                    at=now,
-                    actor=Actor.of(principal),
-                    correlation_id=correlation_id,
-                )
-            )
-            return revoked
+        return await self._revoke(
+            session,
+            actor=Actor.of(principal),
+            correlation_id=correlation_id,
+            may_see=lambda found: self._may_see(principal, found),
+        )
+
+    async def end(
+        self, session: SessionId, correlation_id: str, *, because: str
+    ) -> Session | Refusal:
+        """End a session as nobody's wish but ours, and say why: what it was made for is over."""
+        return await self._revoke(
+            session,
+            actor=SYSTEM,
+            correlation_id=correlation_id,
+            may_see=lambda _found: True,
+            because=because,
+        )
 
     async def extend(
         self, principal: Principal, session: SessionId, ttl: timedelta, correlation_id: str
@@ -178,6 +178,36 @@ class SessionService:
     def target(self, name: str) -> Target | Refusal:
         found = self._targets.get(name)
         return found if found is not None else errors.unknown_target(name, self._targets)
+
+    async def _revoke(
+        self,
+        session: SessionId,
+        *,
+        actor: Actor,
+        correlation_id: str,
+        may_see: Callable[[Session], bool],
+        **said: Json,
+    ) -> Session | Refusal:
+        async with self._store.transaction() as unit:
+            found = await unit.lock(session)
+            if found is None or not may_see(found):
+                return errors.no_such_session(session)
+            if found.status not in OPEN:
+                return found
+            (revoked,) = await unit.move_all([Move(session=found, to=SessionStatus.REVOKED)])
+            now = await unit.now()
+            await unit.schedule_ends([(revoked, now)])
+            await unit.record(
+                session_event(
+                    AuditKind.SESSION_REVOKED,
+                    revoked,
+                    at=now,
+                    actor=actor,
+                    correlation_id=correlation_id,
+                    **said,
+                )
+            )
+            return revoked
 
     async def _count_request(self, principal: Principal) -> Refusal | None:
         """Count what makes an agent work; ending a session is never counted with it."""

@@ -126,6 +126,9 @@ class RunnerSettings(_Settings):
     allow_unsandboxed: bool = False
     """Run also where there is no sandbox; every terminal and log line then says so."""
     bundles: BundleSettings = BundleSettings()
+    database_certificates: Path | None = None
+    """CA certificates (PEM) that terminals' databases are held against where their target's
+    `sslmode` is `verify-ca` or `verify-full`; without it, the machine's."""
     redact: tuple[str, ...] = ()
     """Texts that a recording must not hold, beside the secrets that the runner handed out."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"

@@ -42,7 +42,7 @@ from gatekeeper.wire.problems import Problem
 
 T = TypeVar("T")
 
-PATIENCE: Final = 60.0
+PATIENCE: Final = 180.0
 """Seconds that nothing needs when all is well, on a machine that has other things to do."""
 FAST: Final = {"fsync": "off", "full_page_writes": "off"}
 POLICY: Final = policy(roles="app_read, app_write", sessions=100_000, requests=1_000_000)

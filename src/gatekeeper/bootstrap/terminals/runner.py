@@ -9,6 +9,7 @@ import shutil
 import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import httpx
@@ -134,7 +135,7 @@ def wire_runner(
             wake=lambda: reporter.wake(),  # noqa: PLW0108  # made after this
             timestamp=lambda: int(clock.now().timestamp()),
         ),
-        make_door=make_door,
+        make_door=partial(make_door, roots=settings.database_certificates),
     )
     control_plane = next(iter(planes))
     reporter = Reporter(

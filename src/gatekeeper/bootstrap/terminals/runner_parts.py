@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
 from gatekeeper.terminals.errors import BundleRefusedError
+from gatekeeper.terminals.runner.door import Door as DatabaseDoor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,6 @@ def fetch_from(settings: RunnerSettings) -> Fetch:
     return fetch
 
 
-def make_door(folder: Path) -> Door:
-    """Make the way from a terminal to its database."""
-    del folder
-    raise GatekeeperError(ErrorCode.RUNNER_REJECTED, "this runner has no database logins")
+def make_door(folder: Path, *, roots: Path | None = None) -> Door:
+    """Make the way from a terminal to its database. The sandbox's user gets the folder later."""
+    return DatabaseDoor(folder, os.geteuid(), roots=roots)

@@ -274,7 +274,7 @@ def _tell(report: Report, trust: Trust, check: RecordingCheck | None, *, as_json
 
 def _of_recording(check: RecordingCheck) -> str:
     if check.problem is None:
-        return f"whole: {check.file}, {check.segments} segments of {check.terminal_id}"
+        return f"whole: {check.file}, all {check.segments} segment(s) of {check.terminal_id}"
     return f"BROKEN: {check.file}: {check.problem}"
 
 

@@ -68,7 +68,8 @@ class RemoteKeys:
         self._fetching = asyncio.Lock()
 
     async def find(self, key_id: str) -> Key | None:
-        if self._must_ask(key_id):
+        # Whoever comes while they are being fetched waits for them too.
+        if self._must_ask(key_id) or (self._fetching.locked() and not self._knows(key_id)):
             async with self._fetching:
                 if self._must_ask(key_id):
                     await self._refresh()
@@ -79,9 +80,11 @@ class RemoteKeys:
 
     def _must_ask(self, key_id: str) -> bool:
         now = self._now()
-        known = self._keys is not None and _by_id(self._keys, key_id) is not None
-        wanted = not known or now - self._fetched_at > FRESH_SECONDS
+        wanted = not self._knows(key_id) or now - self._fetched_at > FRESH_SECONDS
         return wanted and now - self._asked_at > self._pause_seconds
+
+    def _knows(self, key_id: str) -> bool:
+        return self._keys is not None and _by_id(self._keys, key_id) is not None
 
     async def _refresh(self) -> None:
         self._asked_at = self._now()

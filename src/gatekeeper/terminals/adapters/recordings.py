@@ -1,17 +1,19 @@
 """The `Recordings` port on the folder that a runner writes to: `<folder>/<terminal>/*.cast`.
 
 Segments are closed one after the other and then never change: a recording is all of them in
-the order of their names, and its chain of hashes has a head for each.
+the order of their numbers, and its chain of hashes has a head for each. The last one may be
+open still; of it whole lines are read.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.errors import ErrorCode, InputError
+from gatekeeper.kernel.terminal.recording import FIRST_HEAD, next_head
+from gatekeeper.terminals.protocol.asciicast import OPEN_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -20,9 +22,7 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.ids import TerminalId
 
 PART_BYTES: Final = 65_536
-GENESIS: Final = bytes(32)
-"""What stands before the first segment."""
-_SEGMENT: Final = re.compile(r"\d{1,12}\.cast", re.ASCII)
+_SEGMENT: Final = re.compile(rf"\d{{1,12}}\.cast({re.escape(OPEN_SUFFIX)})?", re.ASCII)
 
 
 class FolderRecordings:
@@ -33,6 +33,9 @@ class FolderRecordings:
 
     async def read(self, terminal: TerminalId) -> AsyncGenerator[bytes]:
         for segment in await asyncio.to_thread(self._segments, terminal):
+            if segment.name.endswith(OPEN_SUFFIX):
+                yield await asyncio.to_thread(_whole_lines, segment)
+                return
             with await asyncio.to_thread(segment.open, "rb") as file:
                 while part := await asyncio.to_thread(file.read, PART_BYTES):
                     yield part
@@ -42,26 +45,33 @@ class FolderRecordings:
 
     def _segments(self, terminal: TerminalId) -> Sequence[Path]:
         """Raise `InputError` (NOT_FOUND) where there are none."""
-        folder = self._folder / terminal
         try:
-            found = sorted(
-                (path for path in folder.iterdir() if _SEGMENT.fullmatch(path.name)),
-                key=lambda path: int(path.stem),
-            )
+            names = list((self._folder / terminal).iterdir())
         except OSError:
-            found = []
+            names = []
+        found = sorted((p for p in names if _SEGMENT.fullmatch(p.name)), key=_number)
         if not found:
             msg = f"there is no recording of terminal {terminal!r}"
             raise InputError(msg, ErrorCode.NOT_FOUND)
         return found
 
     def _heads(self, terminal: TerminalId) -> Sequence[str]:
-        heads, head = [], GENESIS
+        heads, head = [], FIRST_HEAD
         for segment in self._segments(terminal):
-            digest = hashlib.sha256(head)
-            with segment.open("rb") as file:
-                while part := file.read(PART_BYTES):
-                    digest.update(part)
-            head = digest.digest()
-            heads.append(head.hex())
+            if not segment.name.endswith(OPEN_SUFFIX):
+                head = next_head(head, segment.read_bytes())
+                heads.append(head)
         return heads
+
+
+def _number(segment: Path) -> int:
+    return int(segment.name.partition(".")[0])
+
+
+def _whole_lines(segment: Path) -> bytes:
+    """Read an open segment, which may be closed, and so renamed, just now."""
+    try:
+        data = segment.read_bytes()
+    except FileNotFoundError:
+        data = segment.with_suffix("").read_bytes()
+    return data[: data.rfind(b"\n") + 1]

@@ -87,7 +87,7 @@ class TicketKeys:
         header = {"alg": ticket.ALGORITHM, "typ": ticket.TYPE, "kid": key.key_id}
         return jwt.encode(header, _jwt_claims(claims), key.private)
 
-    def jwks(self) -> Sequence[Any]:
+    def jwks(self) -> list[dict[str, Any]]:
         """Return the public keys: those that sign, did not long ago, or will soon."""
         over = set(self._over(self._now()))
         keys = [key for key in self._dated() if key not in over]

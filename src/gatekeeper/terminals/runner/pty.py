@@ -78,13 +78,13 @@ class Pty:
             left -= len(data)
             self._heard(data)
 
-    def stop(self) -> None:
-        """Leave the loop; the descriptor is its owner's to close."""
+    def close(self) -> None:
         self.pause()
         if self._waiting:
             self._waiting.clear()
             self._loop.remove_writer(self._fd)
         self._over = True
+        os.close(self._fd)
 
     def _read(self) -> None:
         data = self._take(READ_BYTES)

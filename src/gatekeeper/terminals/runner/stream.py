@@ -147,7 +147,8 @@ class Stream:
         holder = self.sharing.holder
         if holder is before:
             return
-        self._ledger.note(LeaseEvent(holder=holder.subject if holder else None))
+        if self.ended is None:
+            self._ledger.note(LeaseEvent(holder=holder.subject if holder else None))
         name = holder.name if holder else None
         for watcher in self.watchers:
             watcher.tell(term.Lease(holder=name, mine=watcher.viewer is holder))
@@ -189,7 +190,7 @@ class Stream:
         pty, self._pty = self._pty, None
         if pty is not None:
             pty.drain()
-            pty.stop()
+            pty.close()
         status = None
         if exited is not None:
             status = exited.code if exited.signal is None else 128 + exited.signal

@@ -27,8 +27,8 @@ class TtyClient(Client):
         self.viewer = sharing.join(
             subject=who.subject, name=who.name, mode=who.mode, acks=False, offset=None
         )
-        self.stream.join(self, who, "tty")
         self.stream.lease_changed(before)
+        self.stream.join(self, who, "tty")
         if start.columns and start.rows:
             self.resize(start.columns, start.rows)
 

@@ -28,6 +28,8 @@ LINGER_SECONDS: Final = 10.0
 """For a client to take in the rest, after the command ended."""
 CLOSE_SECONDS: Final = 3.0
 """For a client that is told to go to read that."""
+DRAW_SECONDS: Final = 2.0
+"""A client that fell behind and does not acknowledge screens gets one this often at most."""
 MAX_TOLD: Final = 1_024
 """Messages that wait for a client; one that lets them pile up is told to come again."""
 
@@ -235,12 +237,14 @@ class Client:
         return has_all or self._loop.time() >= self._over_at
 
     async def _wait(self) -> None:
-        if self._over_at is None:
-            await self._wake.wait()
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(self._over_at):
+        until = self._over_at
+        if self.viewer.drawing:
+            until = self._loop.time() + DRAW_SECONDS
+        try:
+            async with asyncio.timeout_at(until):
                 await self._wake.wait()
+        except TimeoutError:
+            self.viewer.drawing = False
 
     async def _say_goodbye(self) -> None:
         ended = self.stream.ended
@@ -270,8 +274,8 @@ class TermClient(Client):
         )
         self._told.append(self._hello())
         self._told.extend(self.stream.stages)
-        self.stream.join(self, who, "gk.term.v1")
         self.stream.lease_changed(before)
+        self.stream.join(self, who, "gk.term.v1")
         if said.columns and said.rows:
             self.resize(said.columns, said.rows)
 

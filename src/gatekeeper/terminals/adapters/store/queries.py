@@ -69,14 +69,22 @@ SELECT count(*) AS waiting FROM gatekeeper.terminal
 WHERE runner = %(runner)s AND status = 'pending' AND NOT stages ? 'scheduled'
 """
 
-# One requester's n-th waiting terminal stands behind everybody's (n-1)-th.
+# One requester's n-th waiting terminal stands behind everybody's (n-1)-th; among the n-th ones
+# whoever had no turn for the longest time is first, so that those who ask much take turns.
 _QUEUED: Final = """
 WITH waiting AS (
     SELECT t.*, row_number() OVER (PARTITION BY runner, requester ORDER BY created_at, id) AS nth
     FROM gatekeeper.terminal t WHERE status = 'pending' AND NOT stages ? 'scheduled'
-), queued AS (
-    SELECT w.*, row_number() OVER (PARTITION BY runner ORDER BY nth, created_at, id) - 1 AS place
+), ranked AS (
+    SELECT w.*, (
+        SELECT (had.stages->>'scheduled')::timestamptz FROM gatekeeper.terminal had
+        WHERE had.requester = w.requester AND had.stages ? 'scheduled'
+        ORDER BY had.created_at DESC, had.id DESC LIMIT 1) AS last_turn
     FROM waiting w
+), queued AS (
+    SELECT r.*, row_number() OVER (
+        PARTITION BY runner ORDER BY nth, last_turn NULLS FIRST, created_at, id) - 1 AS place
+    FROM ranked r
 )
 SELECT * FROM queued
 """

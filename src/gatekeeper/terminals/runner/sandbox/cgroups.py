@@ -27,6 +27,7 @@ _V2: Final = ("cpu", "memory", "pids")
 CPU_PERIOD_MICROSECONDS: Final = 100_000
 MIN_QUOTA_MICROSECONDS: Final = 1_000
 """The kernel takes no less."""
+SWEEP_SECONDS: Final = 60
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -91,6 +92,13 @@ class Cgroups:
             raise SandboxUnavailableError(message) from error
         return made
 
+    def sweep(self) -> None:
+        """Remove what runners that were killed left behind: old folders that hold no process."""
+        if self.version:
+            for parent in self._parents():
+                with suppress(OSError):
+                    _sweep(parent)
+
     def _parents(self) -> tuple[Path, ...]:
         if self.version == 1:
             return tuple(self._tree / controller / PARENT for controller in _V1)
@@ -102,6 +110,18 @@ class Cgroups:
                 _write(folder, limits)
         else:
             _write(made.folders[0], _limits_v2(wanted))
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the old empty ones; a young one may be about to be filled."""
+    measure = parent / f".now-{os.getpid()}"
+    measure.mkdir()
+    now = measure.stat().st_mtime
+    measure.rmdir()
+    for folder in parent.iterdir():
+        if folder.is_dir() and now - folder.stat().st_mtime > SWEEP_SECONDS:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def _limits_v1(wanted: Wanted) -> tuple[Mapping[str, str], ...]:

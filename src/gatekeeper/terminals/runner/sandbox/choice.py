@@ -33,6 +33,7 @@ def choose(*, allow_unsandboxed: bool) -> Sandbox:
     """Return the best tier that works. Raises `SandboxUnavailableError` where none may be used."""
     let_children_hear_signals()
     cgroups, owners = Cgroups(), Owners()
+    cgroups.sweep()
     reasons = []
     for tier in _tiers(cgroups, owners):
         why_not = _try(tier)

@@ -89,6 +89,7 @@ def plan_for(wanted: Wanted, owner: Owner, places: Places) -> dict[str, Any]:
     hold = wanted.processes if owner.own else None
     return {
         "mounts": places.mounts(),
+        "remove": None if owner.own else str(places.home),
         "uid": owner.uid if owner.own else None,
         "limits": list(limits.limits(wanted).items()),
         "folder": str(places.home),

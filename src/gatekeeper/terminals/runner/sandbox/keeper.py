@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import resource
+import shutil
 import signal
 import sys
 import termios
@@ -68,11 +69,12 @@ def main() -> None:
     _call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     if os.getppid() != int(sys.argv[1]):
         sys.exit(1)
-    signal.signal(signal.SIGTERM, lambda *_: _give_up())
+    signal.signal(signal.SIGTERM, lambda *_: _give_up(None))
     text = sys.stdin.buffer.read(MAX_PLAN_BYTES)
     if not text:
         sys.exit(1)
     plan = json.loads(text)
+    signal.signal(signal.SIGTERM, lambda *_: _give_up(plan["remove"]))
     if plan["mounts"]:
         _mount(plan["mounts"])
     child = os.fork()
@@ -210,9 +212,11 @@ def _signal(pids: list[int] | set[int], number: int) -> None:
             os.kill(pid, number)
 
 
-def _give_up() -> None:
+def _give_up(home: str | None) -> None:
     """Do what is left to do when the runner is gone, or says so."""
     end_all()
+    if home is not None:
+        shutil.rmtree(home, ignore_errors=True)
     os._exit(1)
 
 

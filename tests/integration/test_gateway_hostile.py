@@ -1,0 +1,376 @@
+"""Clients and runners that mean no good, or are broken: each ends alone, and costs little."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from factories.gateways import Rig, claims, served, sign, switched, upgrade
+from factories.websocket_frames import frame
+
+TICKET: Final = "aaa.bbb.ccc"
+TERMINAL: Final = "trm_" + "a" * 20
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def all_of(reader: asyncio.StreamReader) -> bytes:
+    """Read to the end; a reset is one too."""
+    said = b""
+    try:
+        while more := await reader.read(65_536):
+            said += more
+    except ConnectionResetError:
+        pass
+    return said
+
+
+async def said_to(here: Rig, request: bytes) -> int:
+    """Send bytes; return the status of the answer, 0 for none."""
+    reader, writer = await here.dial()
+    writer.write(request)
+    answer = await all_of(reader)
+    writer.close()
+    if not answer:
+        return 0
+    body = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert body["status"] == int(answer[9:12])
+    return int(answer[9:12])
+
+
+def without(line: str) -> bytes:
+    return b"\r\n".join(
+        one for one in upgrade(TERMINAL, TICKET).split(b"\r\n") if not one.startswith(line.encode())
+    )
+
+
+GOOD: Final = upgrade(TERMINAL, TICKET)
+REQUESTS: Final[list[tuple[bytes, int]]] = [
+    (GOOD, 401),
+    (GOOD.replace(b"\r\n", b"\n"), 400),
+    (GOOD.replace(b"Host: ", b"Host : "), 400),
+    (GOOD.replace(b"Host: gateway", b"Host: gateway\r\n folded"), 400),
+    (GOOD.replace(b"Host: gateway", b"Host: gate\x00way"), 400),
+    (GOOD.replace(b"Host: gateway", b"Host: gateway\rX: y"), 400),
+    (GOOD.replace(b"Host: gateway", b"Host: gateway\r\nHost: other"), 400),
+    (upgrade(TERMINAL, TICKET, "Origin: https://a", "origin: https://b"), 400),
+    (upgrade(TERMINAL, TICKET, "Sec-WebSocket-Protocol: tty"), 400),
+    (upgrade(TERMINAL, TICKET, "Content-Length: 0"), 400),
+    (upgrade(TERMINAL, TICKET, "Transfer-Encoding: chunked"), 400),
+    (upgrade(TERMINAL, TICKET, "Expect: 100-continue"), 400),
+    (upgrade(TERMINAL, TICKET, *(f"X-{n}: y" for n in range(100))), 431),
+    (upgrade(TERMINAL, TICKET, "X: " + "y" * 17_000), 431),
+    (upgrade(TERMINAL, "a.b." + "c" * 5_000), 401),
+    (upgrade("x" * 3_000, TICKET), 414),
+    (upgrade(f"{TERMINAL}?ticket=x", TICKET), 404),
+    (upgrade(f"../attach/{TERMINAL}", TICKET), 404),
+    (GOOD.replace(b"GET", b"POST"), 405),
+    (GOOD.replace(b"HTTP/1.1", b"HTTP/1.0"), 400),
+    (GOOD.replace(b"HTTP/1.1", b"HTTP/2.0"), 400),
+    (GOOD.replace(b"GET /", b"GET  /"), 400),
+    (GOOD.replace(b"GET /", b"GET http://gateway/"), 400),
+    (GOOD.replace(b"Version: 13", b"Version: 12"), 426),
+    (GOOD.replace(b"dGhlIHNhbXBsZSBub25jZQ==", b"dGhlIHNhbXBsZSBub25jZR=="), 400),
+    (GOOD.replace(b"Connection: Upgrade", b"Connection: close"), 426),
+    (GOOD.replace(b"gk.term.v1, ", b"chat, "), 400),
+    (GOOD.replace(f", ticket.{TICKET}".encode(), b""), 401),
+    (GOOD.replace(b"gk.term.v1,", b"gk.term.v1, ticket.x.y.z,"), 401),
+    (without("Host"), 400),
+    (without("Upgrade"), 426),
+    (without("Sec-WebSocket-Key"), 400),
+    (without("Sec-WebSocket-Protocol"), 401),
+    (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + os.urandom(500), 400),
+    (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    (b"\r\n" + GOOD, 400),
+]
+
+
+@served()
+async def test_each_request_that_is_no_upgrade_is_told_so(here: Rig) -> None:
+    for request, status in REQUESTS:
+        assert await said_to(here, request) == status, request[:200]
+    assert not here.application.gate.opening
+    assert here.fetched in ([], [1])
+
+
+@served(head_seconds=0.4)
+async def test_slow_heads_end_and_a_client_of_single_bytes_is_served(here: Rig) -> None:
+    address, _ = await here.runner()
+    terminal, instance = here.store.add(address)
+    silent, _ = await here.dial()
+    slow, trickle = await here.dial()
+    trickle.write(b"GET / HTTP/1.1\r\nX: ")
+    began = time.monotonic()
+    assert await all_of(silent) == b""
+    assert (await all_of(slow)).startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - began < 1.5
+    reader, writer = await here.dial()
+    everything = upgrade(terminal, sign(claims(terminal, instance))) + frame(b"\x00hello")
+    for byte in everything:
+        writer.write(bytes((byte,)))
+        await asyncio.sleep(0)
+    await reader.readuntil(b"\r\n\r\n")
+    assert await reader.readexactly(8) == b"\x82\x06\x00hello"
+
+
+@served()
+async def test_what_comes_behind_both_heads_is_passed_on_first(here: Rig) -> None:
+    async def greets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await reader.readuntil(b"\r\n\r\n")
+        writer.write(switched(request) + frame(b"welcome", masked=False))
+        writer.write(await reader.readexactly(len(frame(b"early"))))
+        await writer.drain()
+        await reader.read()
+
+    terminal, instance = here.store.add(await here.raw_runner(greets))
+    reader, _ = await here.raw(terminal, sign(claims(terminal, instance)), rest=frame(b"early"))
+    await reader.readuntil(b"\r\n\r\n")
+    assert await reader.readexactly(9) == frame(b"welcome", masked=False)
+    with pytest.raises(asyncio.IncompleteReadError):  # the echo is masked: it is no runner's frame
+        await reader.readexactly(200)
+
+
+VIOLATIONS: Final[list[tuple[bytes, int]]] = [
+    (frame(b"unmasked", masked=False), 1002),
+    (frame(b"x", opcode=9, fin=False), 1002),
+    (frame(b"x" * 126, opcode=9), 1002),
+    (frame(b"x", opcode=8), 1002),
+    (frame(b"x", opcode=3), 1002),
+    (frame(b"x", opcode=0x42), 1002),
+    (frame(b"x", opcode=0), 1002),
+    (frame(b"x", fin=False) + frame(b"y"), 1002),
+    (b"\x82\xfe\x00\x05" + bytes(9), 1002),
+    (b"\x82\xff" + bytes(6) + b"\xff\xff" + bytes(4), 1002),
+    (b"\x82\xff" + b"\xff" * 8 + bytes(4), 1009),
+    (b"\x82\xff" + (131_073).to_bytes(8) + bytes(4), 1009),
+    (frame(b"x" * 70_000, fin=False) + frame(b"x" * 70_000, opcode=0), 1009),
+]
+
+
+@served()
+async def test_frames_that_no_client_sends_end_it_before_they_reach_a_runner(here: Rig) -> None:
+    address, seen = await here.runner()
+    for sent, code in VIOLATIONS:
+        terminal, instance = here.store.add(address)
+        reader, writer = await here.raw(terminal, sign(claims(terminal, instance)))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(sent)
+        head = await reader.readexactly(4)
+        assert head[0] == 0x88, sent[:20]
+        assert int.from_bytes(head[2:]) == code, sent[:20]
+        writer.close()
+        await seen[-1].wait_closed()
+        assert seen[-1].close_code == 1006
+    assert here.application.gate.counters.closes == {"client violation": len(VIOLATIONS)}
+
+
+def says(answer: bytes | None) -> Talk:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if answer is None:
+            writer.transport.abort()
+        else:
+            writer.write(answer)
+            await writer.drain()
+
+    return talk
+
+
+def switches(*, change: Callable[[bytes], bytes], then: bytes = b"") -> Talk:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(change(switched(await reader.readuntil(b"\r\n\r\n"))) + then)
+        await writer.drain()
+        await reader.read()
+
+    return talk
+
+
+RUNNERS: Final[list[tuple[Talk, int]]] = [
+    (says(None), 503),
+    (says(b""), 503),
+    (says(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"), 502),
+    (says(b"HTTP/1.1 404 Not Found\r\n\r\n"), 502),
+    (says(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), 502),
+    (says(os.urandom(20_000)), 502),
+    (says(b"HTTP/1.1 101 x\r\n" + b"a: b\r\n" * 5_000), 502),
+    (switches(change=lambda said: said.replace(b"Accept: ", b"Accept: x")), 502),
+    (switches(change=lambda said: said.replace(b"gk.term.v1", b"tty")), 502),
+    (
+        switches(
+            change=lambda said: said.replace(
+                b"Upgrade: websocket",
+                b"Upgrade: websocket\r\nSec-WebSocket-Extensions: permessage-deflate",
+            )
+        ),
+        502,
+    ),
+    (switches(change=lambda said: said.replace(b"101 S", b"100 S")), 502),
+    (switches(change=lambda said: said.replace(b"\r\n", b"\n")), 502),
+]
+
+
+@served()
+async def test_a_runner_that_does_not_switch_is_told_of_and_uses_no_ticket_up(here: Rig) -> None:
+    for talk, status in RUNNERS:
+        terminal, instance = here.store.add(await here.raw_runner(talk))
+        with pytest.raises(InvalidStatus) as refused:
+            await here.attach(terminal, sign(claims(terminal, instance)))
+        assert refused.value.response.status_code == status
+    for address in ("unix:/nowhere", "tcp:127.0.0.1:1", "tcp:nowhere", "ftp:x"):
+        terminal, instance = here.store.add(address)
+        with pytest.raises(InvalidStatus) as refused:
+            await here.attach(terminal, sign(claims(terminal, instance)))
+        assert refused.value.response.status_code == 503
+    assert here.store.used() == 0
+
+
+@served()
+async def test_a_runner_that_speaks_nonsense_ends_its_client_and_no_other(here: Rig) -> None:
+    address, _ = await here.runner()
+    other, _ = await here.open(address)
+    same: Callable[[bytes], bytes] = bytes
+    for nonsense, code in (
+        (frame(b"masked"), 1011),
+        (b"\xff" * 100, 1011),
+        (b"\x82\x7f" + b"\x7f" * 8, 1011),
+        (frame(b"good", masked=False) + b"\x83\x00", 1011),
+        (frame(b"x", opcode=8, masked=False), 1011),
+    ):
+        runner = await here.raw_runner(switches(change=same, then=nonsense))
+        terminal, instance = here.store.add(runner)
+        reader, _ = await here.raw(terminal, sign(claims(terminal, instance)))
+        await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readexactly(4)
+        assert (head[0], int.from_bytes(head[2:])) == (0x88, code), nonsense[:20]
+    await other.send(b"not mine")
+    assert await other.recv() == b"not mine"
+
+
+@served()
+async def test_a_client_that_never_reads_stalls_its_runner_and_holds_little(here: Rig) -> None:
+    written = 0
+
+    async def floods(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        writer.write(switched(await reader.readuntil(b"\r\n\r\n")))
+        block = frame(b"y" * 60_000, masked=False)
+        while True:
+            writer.write(block)
+            await writer.drain()
+            written += len(block)
+
+    terminal, instance = here.store.add(await here.raw_runner(floods))
+    _, writer = await here.raw(terminal, sign(claims(terminal, instance)))
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await asyncio.sleep(0.3)
+    (session,) = here.application.gate.sessions.of(terminal)
+    held: Any = session
+    before, buffered = written, held.client.get_write_buffer_size()
+    await asyncio.sleep(0.2)
+    assert written == before
+    assert 0 < buffered <= 65_536 + 262_144  # the mark, and one read over it
+    # A revocation ends it all the same, though it takes nothing any more.
+    here.store.move(terminal, "revoked")
+    began = time.monotonic()
+    while len(here.application.gate.sessions):
+        await asyncio.sleep(0.02)
+    assert time.monotonic() - began < 3.0
+
+
+@served()
+async def test_a_flood_arrives_whole_at_a_slow_reader(here: Rig) -> None:
+    total = 6_000_000
+
+    async def floods(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(switched(await reader.readuntil(b"\r\n\r\n")))
+        for number in range(total // 60_000):
+            writer.write(frame(number.to_bytes(4) * 15_000, masked=False))
+            await writer.drain()
+        await reader.read()
+
+    client, _ = await here.open(await here.raw_runner(floods))
+    for number in range(total // 60_000):
+        assert await client.recv() == number.to_bytes(4) * 15_000
+        if number % 20 == 0:
+            await asyncio.sleep(0.02)
+    counters = here.application.gate.counters
+    assert counters.down_stalled > 0
+    assert counters.down_bytes >= total
+
+
+@served(ping_seconds=0.2)
+async def test_a_runner_that_never_reads_stalls_its_client(here: Rig) -> None:
+    async def stalls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(switched(await reader.readuntil(b"\r\n\r\n")))
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await gone.wait()
+
+    gone = asyncio.Event()
+    terminal, instance = here.store.add(await here.raw_runner(stalls))
+    reader, writer = await here.raw(terminal, sign(claims(terminal, instance)))
+    await reader.readuntil(b"\r\n\r\n")
+    for _ in range(500):
+        writer.write(frame(b"z" * 60_000))
+    await asyncio.sleep(0.3)
+    (session,) = here.application.gate.sessions.of(terminal)
+    held: Any = session
+    assert held.runner.get_write_buffer_size() <= 65_536 + 262_144
+    writer.transport.abort()
+    while len(here.application.gate.sessions):
+        await asyncio.sleep(0.02)
+    gone.set()
+
+
+@served()
+async def test_a_client_that_resets_leaves_no_session(here: Rig) -> None:
+    address, seen = await here.runner()
+    for _ in range(5):
+        terminal, instance = here.store.add(address)
+        reader, writer = await here.raw(terminal, sign(claims(terminal, instance)))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(frame(b"half")[:3])
+        writer.transport.abort()
+    while len(here.application.gate.sessions):
+        await asyncio.sleep(0.01)
+    for connection in seen:
+        await connection.wait_closed()
+    assert here.application.gate.counters.closes == {"client": 5}
+
+
+@served()
+async def test_a_client_that_ends_its_sending_still_hears_the_end(here: Rig) -> None:
+    async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(switched(await reader.readuntil(b"\r\n\r\n")))
+        heard = await reader.read()
+        writer.write(frame(b"%d" % len(heard), masked=False) + b"\x88\x02\x03\xe8")
+        await writer.drain()
+
+    terminal, instance = here.store.add(await here.raw_runner(answers))
+    reader, writer = await here.raw(terminal, sign(claims(terminal, instance)))
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(frame(b"last words"))
+    writer.write_eof()
+    assert await all_of(reader) == frame(b"16", masked=False) + b"\x88\x02\x03\xe8"
+
+
+@served()
+async def test_a_thousand_bad_tickets_at_once_leave_a_gateway_that_serves(here: Rig) -> None:
+    address, _ = await here.runner()
+    client, _ = await here.open(address)
+    terminal, instance = here.store.add(address)
+    from factories.gateways import KEY  # noqa: PLC0415
+
+    good = sign(claims(terminal, instance), KEY)
+    forged = good[:-20] + "A" * 20
+    statuses = await asyncio.gather(
+        *(said_to(here, upgrade(terminal, forged)) for _ in range(1_000))
+    )
+    assert set(statuses) == {401}
+    await client.send(b"still here")
+    assert await client.recv() == b"still here"
+    async with here.attach(terminal, good):
+        assert here.store.used() == 2

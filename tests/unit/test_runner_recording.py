@@ -1,0 +1,118 @@
+"""Recordings: secrets taken out, times that do not drift, segments in a chain."""
+
+from __future__ import annotations
+
+import io
+import json
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatekeeper.kernel.terminal.recording import (
+    Header,
+    check_segments,
+    encode_header,
+    read_recording,
+)
+from gatekeeper.terminals.protocol.asciicast import CastWriter, segment_name
+from gatekeeper.terminals.protocol.redaction import REDACTED, Redactor
+from gatekeeper.terminals.runner import recording as files
+from gatekeeper.terminals.runner.recording import SegmentFiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def cut(text: str, at: list[int]) -> list[str]:
+    places = sorted({0, len(text), *(n % (len(text) + 1) for n in at)})
+    return [text[a:b] for a, b in pairwise(places)]
+
+
+SECRETS = ["abab", "ababcd", "babbab", "cccc"]
+
+
+@given(st.text("abcd", max_size=40), st.lists(st.integers(0, 1000)))
+def test_a_text_in_pieces_is_redacted_as_the_whole_is(text: str, at: list[int]) -> None:
+    pieces, whole = Redactor(SECRETS), Redactor(SECRETS)
+
+    told = "".join(map(pieces.feed, cut(text, at))) + pieces.flush()
+
+    assert told == whole.feed(text) + whole.flush()
+    rest = told.replace(REDACTED, "|")
+    assert not any(secret in rest for secret in SECRETS)
+
+
+def test_a_secret_cut_by_every_border_is_not_told() -> None:
+    redactor = Redactor(["hunter2"])
+
+    told = "".join(map(redactor.feed, "so hunter2 it is")) + redactor.flush()
+
+    assert told == f"so {REDACTED} it is"
+
+
+def test_what_is_too_short_to_be_a_secret_stays() -> None:
+    assert Redactor(["ab"]).feed("cabbage") == "cabbage"
+
+
+def test_a_secret_that_becomes_known_later_is_taken_out_from_there_on() -> None:
+    redactor = Redactor()
+    assert redactor.feed("pass") == "pass"
+    redactor.add(["pass"])
+
+    assert redactor.feed("pass ") == f"{REDACTED} "
+
+
+@given(st.lists(st.floats(0, 10), max_size=200))
+def test_rounded_times_do_not_drift(steps: list[float]) -> None:
+    writer, at, told = CastWriter(), 0.0, 0.0
+    for step in steps:
+        at += step
+        told += json.loads(writer.event(at, "o", ""))[0]
+        assert abs(told - at) <= 0.00051
+
+
+@given(st.text(), st.lists(st.integers(0, 1000)))
+def test_a_character_is_never_cut(text: str, at: list[int]) -> None:
+    data, writer = text.encode(errors="replace"), CastWriter()
+    places = sorted({0, len(data), *(n % (len(data) + 1) for n in at)})
+
+    told = "".join(writer.decode(data[a:b]) for a, b in pairwise(places)) + writer.rest()
+
+    assert told == data.decode()
+
+
+def test_segments_are_chained_and_every_change_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MAX_SEGMENT_BYTES", 200)
+    writer, cast = (
+        SegmentFiles(tmp_path, encode_header(Header(columns=80, rows=24, timestamp=1))),
+        CastWriter(),
+    )
+    closed = [writer.write(cast.event(n, "o", "x" * 40), float(n)) for n in range(9)]
+    segments = [one for one in (*closed, writer.close()) if one is not None]
+
+    assert [one.number for one in segments] == list(range(1, len(segments) + 1))
+    assert len(segments) > 2
+    data = b"".join((tmp_path / segment_name(one.number)).read_bytes() for one in segments)
+    assert check_segments(io.BytesIO(data), segments) is None
+    _, events = read_recording(io.BytesIO(data))
+    assert "".join(event.data for event in events) == "x" * 360
+    for place in (0, len(data) // 2, len(data) - 1):
+        changed = bytearray(data)
+        changed[place] ^= 1
+        assert check_segments(io.BytesIO(bytes(changed)), segments) is not None
+    assert writer.total == len(data)
+
+
+def test_an_old_segment_is_closed_though_it_is_small(tmp_path: Path) -> None:
+    writer = SegmentFiles(tmp_path, b"{}\n")
+    assert writer.write(b"1\n", 0.0) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["000001.cast.open"]
+    assert writer.write(b"2\n", 61.0) is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["000001.cast"]
+    assert writer.close() is None
