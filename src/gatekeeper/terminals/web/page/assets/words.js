@@ -12,7 +12,7 @@ const STAGES = {
 
 const ENDINGS = {
   exited: "The command ended",
-  expired: "Its time was over",
+  expired: "Its time was over: the terminal reached its deadline",
   idle: "Nothing was typed and nothing was written for too long",
   revoked: "Somebody ended it",
   output_limit: "It wrote more than a terminal may",
