@@ -1,6 +1,7 @@
 """A terminal with a database login in a real runner and a real sandbox, and what it records."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -47,8 +48,8 @@ async def test_psql_is_connected_what_is_typed_early_is_kept_and_no_recording_ha
     await admin.execute(sql.SQL("GRANT CONNECT ON DATABASE postgres TO {}").format(user))
     try:
         async with rig.client(order) as client:
-            await client.type("psql -XAtc 'SELECT session_user, 6*7'\n")
-            await client.type("cat /run/gatekeeper/pgpass; echo no-$((1+1))-more\n")
+            await client.write("psql -XAtc 'SELECT session_user, 6*7'\n")
+            await client.write("cat /run/gatekeeper/pgpass; echo no-$((1+1))-more\n")
             done = await rig.order(bind_order(order, server_18))
             assert done.type == "done", done
             await client.until(f"{USER}|42")
@@ -80,7 +81,7 @@ async def test_a_terminal_that_never_gets_its_login_runs_nothing_and_can_be_ende
 
 
 async def end(rig: Rig, client: Client, order: LaunchOrder) -> None:
-    wanted = {"terminal": order.terminal, "instance": order.instance}
+    wanted: dict[str, Any] = {"terminal": order.terminal, "instance": order.instance}
     gone = await rig.order(EndOrder(id="end", correlation_id="cor", why="revoked", **wanted))
     assert gone.type == "gone"
     assert gone.gone

@@ -6,7 +6,6 @@ Real processes under `gk up`, which starts again what is killed.
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Final, Literal
 
@@ -23,7 +22,6 @@ from acceptance.faults.terminal_stacks import (
     mark,
     nothing_left,
     offered,
-    stack_in,
 )
 from gatekeeper.wire import terminals as wire
 
@@ -34,10 +32,9 @@ DATABASE: Final = {"target": "pg-local", "role": "app_read"}
 HEARD: Final = "what-was-typed"
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TerminalStack]:
-    with stack_in(tmp_path_factory.mktemp("terminals")) as made:
-        yield made
+@pytest.fixture(name="stack")
+def _stack(terminal_stack: TerminalStack) -> TerminalStack:
+    return terminal_stack
 
 
 def echoing(number: str) -> tuple[str, ...]:
@@ -70,12 +67,10 @@ async def kill(stack: TerminalStack, victim: Victim) -> None:
 
 async def crash_the_store(stack: TerminalStack) -> None:
     """Kill one process of PostgreSQL: its postmaster throws all others out, and recovers."""
-    before = stack.rows("SELECT pg_postmaster_start_time(), pg_backend_pid()")
     backend = stack.rows(
         "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'"
     )
-    assert before
-    os.kill(host_pid(stack, backend[0][0]), signal.SIGKILL)
+    os.kill(backend[0][0], signal.SIGKILL)
 
     async def recovered() -> bool:
         with suppress(Exception):
@@ -84,10 +79,6 @@ async def crash_the_store(stack: TerminalStack) -> None:
 
     await asyncio.sleep(0.2)
     await eventually(recovered)
-
-
-def host_pid(_stack: TerminalStack, pid: int) -> int:
-    return pid
 
 
 async def login_gone(stack: TerminalStack, terminal: str) -> None:

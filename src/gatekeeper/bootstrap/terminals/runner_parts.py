@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from gatekeeper.terminals.model import Stage
 from gatekeeper.terminals.runner import bundles
 from gatekeeper.terminals.runner.door import Door as DatabaseDoor
 
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from gatekeeper.terminals.model import Bundle
+    from gatekeeper.terminals.model import Bundle, Stage
     from gatekeeper.terminals.runner.parts import Door, Fetch
     from gatekeeper.terminals.settings import RunnerSettings
 
@@ -27,17 +26,15 @@ def fetch_from(settings: RunnerSettings) -> Fetch:
         *,
         into: Path,
         progress: Callable[[str], None],
-        fetched: Callable[[], None],
-        verified: Callable[[], None],
+        reached: Callable[[Stage], None],
     ) -> None:
-        told = {Stage.FETCHED: fetched, Stage.VERIFIED: verified}
         await bundles.fetch(
             bundle,
             settings=settings.bundles,
             cache=cache,
             progress=progress,
             into=into,
-            reached=lambda stage: told[stage](),
+            reached=reached,
         )
 
     return fetch

@@ -15,7 +15,7 @@ from gatekeeper.terminals.model import Bundle, Ending
 from gatekeeper.terminals.ports import BoundLogin
 from gatekeeper.terminals.runner.equipment import Place
 from gatekeeper.terminals.runner.programs import screen_result, wait_for_text
-from gatekeeper.terminals.runner.session import Session
+from gatekeeper.terminals.runner.session import LINGER_SECONDS, Session
 from gatekeeper.wire import runner as wire
 
 if TYPE_CHECKING:
@@ -28,11 +28,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("gatekeeper.runner")
 
-LINGER_SECONDS: Final = 30.0
-"""After its end a terminal's clients, also those who lost their cable, may get the rest."""
 MAX_REMEMBERED: Final = 100_000
 """Ended terminals, of which it is known that they are never started again."""
-STOP_SECONDS: Final = 15.0
+STOP_SECONDS: Final = 20.0
 
 _WHY: Final = {
     "expired": Ending.EXPIRED,

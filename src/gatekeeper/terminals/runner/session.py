@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from gatekeeper.kernel.errors import GatekeeperError
 from gatekeeper.kernel.terminal.recording import Header, encode_header
 from gatekeeper.terminals.errors import BundleRefusedError
 from gatekeeper.terminals.model import Ended, Ending, Stage
@@ -37,7 +36,9 @@ LOOK_SECONDS: Final = 1.0
 """How often idleness is looked at, and the screen taken in."""
 PROMPT_SECONDS: Final = 1.0
 """After the command began, when it writes nothing first."""
-END_SECONDS: Final = 10.0
+LINGER_SECONDS: Final = 30.0
+"""After its end clients, also those who lost their cable, may get the rest."""
+END_SECONDS: Final = 15.0
 """For everything inside to be gone; what is left then is told of."""
 
 
@@ -139,8 +140,8 @@ class Session:
         except BundleRefusedError as error:
             self.stream.say(f"The bundle is refused: {error.detail}")
             self.end_soon(Ending.BUNDLE_REFUSED)
-        except (GatekeeperError, OSError) as error:
-            log.warning("a terminal could not be started", error=type(error).__name__)
+        except Exception:
+            log.exception("a terminal could not be started", terminal=self.order.terminal)
             self.stream.say("The command could not be started.")
             self.end_soon(Ending.LAUNCH_FAILED)
         else:
@@ -154,12 +155,10 @@ class Session:
                 self._bundle,
                 into=self._place.work,
                 progress=self.stream.say,
-                fetched=lambda: self.reached(Stage.FETCHED),
-                verified=lambda: self.reached(Stage.VERIFIED),
+                reached=self.reached,
             )
         if self._door is not None:
             await self._bound.wait()
-            self.recording.hide(secret.reveal() for secret in self._door.secrets())
 
     async def _begin(self) -> None:
         order, limits = self.order, self.order.limits
@@ -218,11 +217,11 @@ class Session:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._end_sandbox()
-        await self.stream.finish(self._exit)
+        await self._safely(self._end_sandbox())
+        await self._safely(self.stream.finish(self._exit))
         if self._door is not None:
-            await self._door.close()
-        await asyncio.to_thread(self._place.clear)
+            await self._safely(self._door.close())
+        await self._safely(asyncio.to_thread(self._place.clear))
         exited = self._exit if ending in {Ending.EXITED, Ending.INSTALL_FAILED} else None
         ended = Ended(
             ending=ending,
@@ -236,7 +235,15 @@ class Session:
         self.ended = _view(ended)
         self.ledger.note(EndedEvent(ended=self.ended))
         self.stream.over(ended)
+        self._loop.call_later(LINGER_SECONDS, self.stream.sharing.ring.clear)
         log.info("terminal ended", terminal=self.order.terminal, ending=ending.value)
+
+    async def _safely(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do one part of an end: whatever fails, the others are done, and the end is told."""
+        try:
+            await work
+        except Exception:
+            log.exception("a terminal's end has a fault", terminal=self.order.terminal)
 
     async def _end_sandbox(self) -> None:
         if self._sandboxed is None:
@@ -249,7 +256,7 @@ class Session:
             self.left = self._sandboxed.left() or ("what is inside did not end in time",)
 
     def _recorder(self) -> Recording:
-        order = self.order
+        order, secrets = self.order, self._door.secrets() if self._door else ()
         header = encode_header(
             Header(
                 columns=order.columns,
@@ -260,9 +267,9 @@ class Session:
         )
         return Recording(
             SegmentFiles(self._place.recording, header),
-            secrets=self._equipment.redact,
+            secrets=(*self._equipment.redact, *(secret.reveal() for secret in secrets)),
             closed=self._segment_closed,
-            failed=lambda _error: self._recording_failed(),
+            failed=lambda: self.end_soon(Ending.RECORDING_FAILED),
             resumed=lambda: self.stream.read_on(),  # noqa: PLW0108  # made after this
         )
 
@@ -270,10 +277,6 @@ class Session:
         self.ledger.note(
             SegmentEvent(number=segment.number, head=segment.head, bytes=segment.bytes)
         )
-
-    def _recording_failed(self) -> None:
-        log.error("a recording cannot be written", terminal=self.order.terminal)
-        self.end_soon(Ending.RECORDING_FAILED)
 
 
 def _view(ended: Ended) -> EndedView:

@@ -40,8 +40,7 @@ class TermClient(Client):
         said = term.read_client(message)
         match said:
             case term.Input(data):
-                if not self.type(data):
-                    self.tell(term.Notice(text="Somebody else has the input."))
+                self.type(data)
             case term.Ack(offset):
                 if not self.stream.sharing.ack(self.viewer, offset):
                     msg = "what was never sent is not acknowledged"
@@ -73,14 +72,14 @@ class TermClient(Client):
         match said:
             case term.Take():
                 if not sharing.take(self.viewer):
-                    self.tell(term.Notice(text="You may not take the input."))
+                    self.notice("You may not take the input.")
             case term.Release():
                 sharing.release(self.viewer)
             case term.End():
                 if self.stream.may_end(self.viewer):
                     self.session.end_soon(Ending.REVOKED)
                 else:
-                    self.tell(term.Notice(text="You may not end the terminal."))
+                    self.notice("You may not end the terminal.")
         self.stream.lease_changed(before)
 
     def _hello(self) -> term.Hello:

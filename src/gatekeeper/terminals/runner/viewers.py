@@ -7,7 +7,9 @@ import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from gatekeeper.terminals.model import Ending
+import structlog
+
+from gatekeeper.terminals.model import Ending, Mode
 from gatekeeper.terminals.protocol import term
 from gatekeeper.terminals.protocol.closing import CloseCode
 from gatekeeper.terminals.protocol.sharing import Send
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from gatekeeper.terminals.runner.session import Session
     from gatekeeper.terminals.runner.sockets import Socket
 
+log = structlog.get_logger("gatekeeper.runner")
+
 FIRST_SECONDS: Final = 10.0
 """For a client to say that it attaches."""
 LINGER_SECONDS: Final = 10.0
@@ -30,6 +34,7 @@ CLOSE_SECONDS: Final = 3.0
 """For a client that is told to go to read that."""
 DRAW_SECONDS: Final = 2.0
 """A client that fell behind and does not acknowledge screens gets one this often at most."""
+NOTICE_SECONDS: Final = 1.0
 MAX_TOLD: Final = 1_024
 """Messages that wait for a client; one that lets them pile up is told to come again."""
 
@@ -57,22 +62,32 @@ class Client:
         self._closing: tuple[CloseCode, str] | None = None
         self._loop = asyncio.get_running_loop()
         self._over_at: float | None = None
+        self._notice_at, self._noticed = 0.0, ""
         self._writing: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Serve the client until it goes, or is told to."""
+        if await self._begun():
+            try:
+                await self._serve()
+            finally:
+                self.stream.leave(self)
+
+    async def _begun(self) -> bool:
         try:
             async with asyncio.timeout(FIRST_SECONDS):
                 await self.begin()
-        except (term.TermError, ValueError) as error:
+        except ValueError as error:  # what neither protocol knows
             await self.socket.close(CloseCode.PROTOCOL_ERROR, str(error))
-            return
         except TimeoutError:
             await self.socket.close(CloseCode.PROTOCOL_ERROR, "nothing was said in time")
-            return
         except Gone:
-            return
-        self.wake()
+            return False
+        else:
+            return True
+        return False
+
+    async def _serve(self) -> None:
         reading = asyncio.create_task(self._read(), name="reads a client")
         self._writing = writing = asyncio.create_task(self._write(), name="writes to a client")
         if self._closing is not None:
@@ -81,11 +96,10 @@ class Client:
             self.over()
         try:
             await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
-            if reading.done() and not writing.done() and self._closing is not None:
+            if not writing.done() and self._closing is not None:
                 await asyncio.wait({writing}, timeout=CLOSE_SECONDS)
         finally:
-            self.stream.leave(self)
-            await _cancel(reading, writing)
+            await _end(reading, writing)
 
     def wake(self) -> None:
         self._wake.set()
@@ -125,14 +139,23 @@ class Client:
     def encode_screen(self, look: Look) -> bytes | str:
         raise NotImplementedError
 
-    def type(self, data: bytes) -> bool:
-        """Type what a client sent, if it may; False when it holds no lease."""
+    def type(self, data: bytes) -> None:
+        """Type what a client sent, if it may."""
+        may_ever = self.viewer.mode is not Mode.READ
         before = self.stream.sharing.holder
         allowed = self.stream.sharing.may_write(self.viewer)
         self.stream.lease_changed(before)
-        if allowed and not self.stream.type(data):
-            self.tell(term.Notice(text="The command does not read its input; some was dropped."))
-        return allowed
+        if not allowed:
+            self.notice("Somebody else has the input." if may_ever else "You only watch.")
+        elif not self.stream.type(data):
+            self.notice("The command does not read its input; some was dropped.")
+
+    def notice(self, text: str) -> None:
+        """Say why something was not done; once in a while is enough."""
+        now = self._loop.time()
+        if now >= self._notice_at or text != self._noticed:
+            self._notice_at, self._noticed = now + NOTICE_SECONDS, text
+            self.tell(term.Notice(text=text))
 
     def resize(self, columns: int, rows: int) -> None:
         if self.stream.sharing.holder is self.viewer:
@@ -217,10 +240,12 @@ class Client:
         await self.socket.close(_CLOSES.get(ended.ending, CloseCode.ENDED), _words(ended))
 
 
-async def _cancel(*tasks: asyncio.Task[None]) -> None:
+async def _end(*tasks: asyncio.Task[None]) -> None:
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            log.error("a client could not be served", exc_info=result)
 
 
 def _words(ended: Ended) -> str:
