@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import stat
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -376,26 +375,6 @@ async def test_a_recording_is_the_output_and_is_held_by_the_heads_that_were_told
     assert [event.data for event in events if event.code == "r"] == ["90x20"]
     assert [event.data for event in events if event.code == "x"] == ["0"]
     assert not [event for event in events if event.code == "i"]
-
-
-async def test_a_slow_disk_slows_the_command_and_loses_nothing(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write = recording.SegmentFiles.write
-
-    def slowly(self: recording.SegmentFiles, lines: bytes, at: float) -> Segment | None:
-        time.sleep(0.05)
-        return write(self, lines, at)
-
-    monkeypatch.setattr(recording, "HIGH_WATER_BYTES", 65_536)
-    monkeypatch.setattr(recording.SegmentFiles, "write", slowly)
-    order = await rig.launch("/bin/sh", "-c", "printf a; sleep 0.3; seq 1 100000")
-    ended = (await rig.plane.until(order.instance, "ended")).ended
-    _, events = read_recording(io.BytesIO(b"".join(rig.recording(order))))
-    output = "".join(event.data for event in events if event.code == "o")
-
-    assert (ended.ending, ended.exit_code) == ("exited", 0)
-    assert output == "a" + "".join(f"{n}\r\n" for n in range(1, 100_001))
 
 
 async def test_input_is_recorded_only_where_that_is_asked_for(rig: Rig) -> None:
