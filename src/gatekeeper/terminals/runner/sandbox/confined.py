@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gatekeeper.terminals.runner.sandbox import limits, root
 from gatekeeper.terminals.runner.sandbox.held import Held
 from gatekeeper.terminals.runner.sandbox.interface import DOORS, HOME, WORK
-from gatekeeper.terminals.runner.sandbox.owners import MOUNT_POINTS, hand_over
+from gatekeeper.terminals.runner.sandbox.owners import MOUNT_POINTS
 from gatekeeper.terminals.runner.sandbox.pty import open_pty
 from gatekeeper.terminals.runner.sandbox.steps import init_arguments
 
@@ -108,9 +108,6 @@ def spawn(
     confine: Confine,
 ) -> Held:
     """Start a keeper, bound it, and hand it its plan. `confine` adds to the plan."""
-    for folder in (wanted.doors, wanted.work):
-        if folder is not None:
-            hand_over(folder, owner.uid)
     with ExitStack() as stack:
         pty = open_pty(columns=wanted.columns, rows=wanted.rows, owner=owner.uid)
         stack.callback(os.close, pty.slave)

@@ -79,6 +79,8 @@ class Held:
 
     def on_step(self, heard: Callable[[int], None]) -> None:
         self._status.on_step = heard
+        for done in range(self.steps_done):
+            heard(done + 1)
 
     async def started(self) -> None:
         """Wait until what is inside says so. Raises when it ended before that."""
