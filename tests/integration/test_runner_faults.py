@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from runner_rig import Client, Rig, fresh, random
@@ -378,6 +379,19 @@ async def test_a_runner_that_stops_tells_clients_and_the_control_plane(rig: Rig)
         assert (await client.until_closed())[0] == 1012
     assert rig.plane.of(order.instance, "ended")[-1].ended.ending == "runner_lost"
     await rig.start()
+
+
+async def test_it_says_what_it_holds_and_counts(rig: Rig) -> None:
+    order = await rig.launch("/bin/sh", "-c", "echo x; exit 1")
+    await rig.launch("/bin/cat")
+    await rig.plane.until(order.instance, "ended")
+    transport = httpx.AsyncHTTPTransport(uds=rig.path)
+    async with httpx.AsyncClient(transport=transport, base_url="http://runner") as client:
+        ready = (await client.get("/readyz")).json()
+        metrics = (await client.get("/metrics")).text
+    assert (ready["sandbox"], ready["terminals"], ready["capacity"]) == ("none", 1, 100)
+    for line in ("terminals 1.0", "launches_total 2.0", 'ends_total{ending="exited"} 1.0'):
+        assert f"gatekeeper_runner_{line}\n" in metrics
 
 
 # Recordings.

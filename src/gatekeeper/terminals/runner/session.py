@@ -234,6 +234,7 @@ class Session:
             output_bytes=self.stream.written,
         )
         self.ended = _view(ended)
+        self._equipment.counters.ended(ended)
         self.ledger.note(EndedEvent(ended=self.ended))
         self.stream.over(ended)
         self._loop.call_later(LINGER_SECONDS, self.stream.sharing.ring.clear)
