@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 3
 # A run that hangs ends with the stacks of what hung: a test by `faulthandler_timeout` in
 # pyproject.toml, everything else by this.
-LIMIT ?= 25m
+LIMIT ?= 30m
 # Hundreds of processes import the same modules: compiled once, though the user wants no caches.
 QUICKLY := PYTHONDONTWRITEBYTECODE=
 .DEFAULT_GOAL := help
