@@ -88,7 +88,7 @@ async def test_a_shell_in_the_browser(browser: Browser, local: Stack, tmp_path: 
         await page.screenshot(path=tmp_path / "shell.png")
 
         await say(page, "exit 3")
-        await expect(page.locator("#why")).to_contain_text("exit code 3")
+        await expect(page.locator("#why")).to_contain_text("exit code 3", timeout=20_000)
         await expect(page.get_by_role("link", name="Start another")).to_be_visible()
         await page.get_by_role("link", name="Recording").click()
         await page.get_by_label("Position").focus()
