@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from runner_rig import Client, Rig, fresh, random
+from runner_rig import names as rig_names
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gatekeeper.kernel.terminal.recording import Segment, check_segments, read_recording
@@ -17,7 +19,6 @@ from gatekeeper.terminals.model import Mode
 from gatekeeper.terminals.protocol import term
 from gatekeeper.terminals.runner import recording
 from gatekeeper.wire.runner import BundleOrder, EndOrder
-from runner_rig import Client, Rig, fresh, random
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -33,10 +34,8 @@ async def rig() -> AsyncIterator[Rig]:
         yield running
 
 
-def ending(order: LaunchOrder, why: str = "revoked") -> EndOrder:
-    return EndOrder(
-        id="e", correlation_id="cor", terminal=order.terminal, instance=order.instance, why=why
-    )
+def ending(order: LaunchOrder) -> EndOrder:
+    return EndOrder(**rig_names(order), why="revoked")
 
 
 # What a client may send that no client sends.
@@ -55,7 +54,7 @@ async def test_nonsense_closes_its_own_socket_only(rig: Rig) -> None:
             async with rig.client(order, subject="eve") as bad:
                 await bad.socket.send(message)
                 assert (await bad.until_closed())[0] == 1002, message[:20]
-        await good.type("still here\r")
+        await good.write("still here\r")
         await good.until("still here")
 
 
@@ -109,7 +108,7 @@ async def test_input_that_nobody_reads_is_dropped_and_told_of(rig: Rig) -> None:
     async with rig.client(order) as client:
         await client.until("ready")
         for _ in range(8):
-            await client.type("x" * 65_000)
+            await client.write("x" * 65_000)
         await client.until_said(term.Notice)
         await client.say(term.Ping(1))
         await client.until_said(term.Pong)
@@ -357,7 +356,7 @@ async def test_a_recording_is_the_output_and_is_held_by_the_heads_that_were_told
             "/bin/sh", "-c", "read a; seq 1 100000; printf 'my hun'; sleep 0.1; echo 'ter2! 日本'"
         )
         async with rig.client(order) as client:
-            await client.type("secret\r")
+            await client.write("secret\r")
             await client.say(term.Resize(90, 20))
             await client.until_closed()
         ended = (await rig.plane.until(order.instance, "ended")).ended
@@ -381,7 +380,7 @@ async def test_a_recording_is_the_output_and_is_held_by_the_heads_that_were_told
 async def test_input_is_recorded_only_where_that_is_asked_for(rig: Rig) -> None:
     order = await rig.launch("/bin/sh", "-c", "read a", record_input=True)
     async with rig.client(order) as client:
-        await client.type("typed\r")
+        await client.write("typed\r")
         await client.until_closed()
     await rig.plane.until(order.instance, "ended")
     _, events = read_recording(io.BytesIO(b"".join(rig.recording(order))))
@@ -398,7 +397,7 @@ async def test_what_cannot_be_recorded_does_not_go_on(
     order = await rig.launch("/bin/cat")
     monkeypatch.setattr(recording.SegmentFiles, "write", full)
     async with rig.client(order) as client:
-        await client.type("x\r")
+        await client.write("x\r")
         assert (await client.until_closed())[1] == "recording_failed"
     assert (await rig.plane.until(order.instance, "ended")).ended.ending == "recording_failed"
 
@@ -411,7 +410,7 @@ async def test_files_and_socket_are_its_owners_alone(rig: Rig) -> None:
         rig.settings.attach_key_file,
         *(rig.settings.recordings / order.terminal).iterdir(),
     ]
-    assert stat.S_IMODE(os.stat(rig.path).st_mode) == 0o600
+    assert stat.S_IMODE(Path(rig.path).stat().st_mode) == 0o600  # noqa: ASYNC240
     for path in paths:
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
     assert list((rig.settings.folder / "work").iterdir()) == []
@@ -426,5 +425,5 @@ async def test_a_thousand_clients_with_bad_attachments_cost_nobody_the_terminal(
         }
     async with rig.client(order) as client:
         assert isinstance(client, Client)
-        await client.type("alive\r")
+        await client.write("alive\r")
         await client.until("alive")

@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import Popen
-from typing import Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import psycopg
 import pytest
@@ -29,6 +28,9 @@ from gatekeeper.platform.crypto.keys import TokenKey
 from gatekeeper.platform.oidc.development import AUDIENCE, PREFIX
 from gatekeeper.wire import terminals as wire
 
+if TYPE_CHECKING:
+    import subprocess
+
 T = TypeVar("T")
 Role = Literal["control-plane", "agent", "runner", "gateway"]
 
@@ -44,7 +46,7 @@ class TerminalStack:
     folder: Path
     url: str
     gateway_port: int
-    process: "Popen[str]"
+    process: "subprocess.Popen[str]"
 
     def token(self, person: str = "dana", *groups: str) -> Secret:
         key = TokenKey.load_or_create(self.folder / "keys" / "development-issuer.jwk")

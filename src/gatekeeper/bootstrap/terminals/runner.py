@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,11 +30,11 @@ from gatekeeper.platform.crypto.signing import SigningKey, public_key
 from gatekeeper.platform.http.app import make_app
 from gatekeeper.platform.random import SystemRandom
 from gatekeeper.platform.tasks import Supervisor
+from gatekeeper.terminals.runner.equipment import Equipment
 from gatekeeper.terminals.runner.host import Host
 from gatekeeper.terminals.runner.orders import Orders
 from gatekeeper.terminals.runner.reports import Reporter
 from gatekeeper.terminals.runner.sandbox import choose
-from gatekeeper.terminals.runner.session import Equipment
 from gatekeeper.terminals.runner.web import (
     MAX_MESSAGE_BYTES,
     ORDERS_PATH,
@@ -44,7 +45,7 @@ from gatekeeper.terminals.runner.web import (
 from gatekeeper.terminals.settings import RunnerSettings  # noqa: TC001  # had from here
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -198,6 +199,18 @@ class RunnerServer(uvicorn.Server):
         super().__init__(config)
         self.runner = runner
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at a signal, and end as what was told to, not as what was killed."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self.runner.host.stop()
         await super().shutdown(sockets)
@@ -224,13 +237,15 @@ def _listen(path: Path) -> socket.socket:
     if len(os.fsencode(path)) > _MAX_PATH_BYTES:
         msg = f"{path}: a socket's path has at most {_MAX_PATH_BYTES} bytes; choose another folder"
         raise InputError(msg)
-    path.unlink(missing_ok=True)
+    draft = path.with_suffix(".new")
+    draft.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
-        listening.bind(str(path))
+        listening.bind(str(draft))
     finally:
         os.umask(before)
     listening.listen(1024)
+    draft.replace(path)  # whoever finds it is heard
     listening.setblocking(False)  # noqa: FBT003  # its only way
     return listening

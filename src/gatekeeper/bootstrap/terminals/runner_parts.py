@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from gatekeeper.terminals.model import Bundle
+    from gatekeeper.terminals.model import Bundle, Stage
     from gatekeeper.terminals.runner.parts import Door, Fetch
     from gatekeeper.terminals.settings import RunnerSettings
 
@@ -26,10 +26,9 @@ def fetch_from(settings: RunnerSettings) -> Fetch:
         *,
         into: Path,
         progress: Callable[[str], None],
-        fetched: Callable[[], None],
-        verified: Callable[[], None],
+        reached: Callable[[Stage], None],
     ) -> None:
-        del bundle, into, progress, fetched, verified
+        del bundle, into, progress, reached
         msg = "this runner fetches no bundles"
         raise BundleRefusedError(msg)
 

@@ -53,7 +53,7 @@ app.command()(download)
 @app.command()
 def create(
     command: Command = None,
-    profile: Profile = None,
+    terminal_profile: Profile = None,
     ttl: Ttl = None,
     reason: Reason = "",
     target: Target = None,
@@ -80,7 +80,7 @@ def create(
     Example:  gk terminal create --bundle https://example.com/tool.tar.gz --sha256 4f2a... -- ./tool
     """
     wanted = Wanted(
-        profile=profile,
+        profile=terminal_profile,
         command=command or (),
         ttl=ttl,
         reason=reason,
@@ -189,7 +189,7 @@ def attach(
             outcome = follow(client, terminal, mode, console=console, take=take)
         if outcome.closed is None and console.typed_at:
             note(f"it goes on: gk terminal attach {terminal}")
-        sys.exit(result(client, terminal, outcome))
+        sys.exit(result(client, terminal, outcome, console))
 
 
 @app.command()

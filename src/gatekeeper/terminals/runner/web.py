@@ -17,8 +17,9 @@ from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.kernel.ids import TERMINAL_ID
 from gatekeeper.platform.http.problems import STATUS, granted
 from gatekeeper.terminals.protocol import attachment, term, ttyd
+from gatekeeper.terminals.runner.sockets import Socket
+from gatekeeper.terminals.runner.term_client import TermClient
 from gatekeeper.terminals.runner.tty_client import TtyClient
-from gatekeeper.terminals.runner.viewers import Socket, TermClient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
