@@ -60,10 +60,11 @@ class Client(asyncio.Protocol):
         if not self.waiting.done():
             self.waiting.set_exception(exc or ConnectionResetError())
 
-    async def receive(self, size: int) -> None:
+    def receive(self, size: int) -> asyncio.Future[None]:
+        """Wait for so many bytes more. Called before they are asked for."""
         self._wanted = self.got + size
         self.waiting = asyncio.get_running_loop().create_future()
-        await self.waiting
+        return self.waiting
 
     async def echo(self) -> None:
         waiting = self.receive(_PONG_BYTES)
