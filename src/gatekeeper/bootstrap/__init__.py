@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from gatekeeper.bootstrap.terminals.gateway import serve_gateway
     from gatekeeper.bootstrap.terminals.gateway_login import prepare_gateway_login
     from gatekeeper.bootstrap.terminals.runner import run_runner
+    from gatekeeper.bootstrap.terminals.sandboxes import report_sandboxes
     from gatekeeper.terminals.settings import RunnerSettings
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "prepare_gateway_login",
     "prepare_sample_target",
     "prepare_store",
+    "report_sandboxes",
     "run_runner",
     "run_tables",
     "serve_forwardauth",
@@ -96,6 +98,7 @@ _HOMES: Final = {
     "prepare_gateway_login": "terminals.gateway_login",
     "serve_gateway": "terminals.gateway",
     "run_runner": "terminals.runner",
+    "report_sandboxes": "terminals.sandboxes",
     "RunnerSettings": "terminals.runner",
 }
 
