@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from gatekeeper.terminals.errors import SandboxUnavailableError
 from gatekeeper.terminals.runner.sandbox import limits, root, seccomp
+from gatekeeper.terminals.runner.sandbox.folders import watched_work
 from gatekeeper.terminals.runner.sandbox.held import Held
 from gatekeeper.terminals.runner.sandbox.interface import DOORS, HOME, WORK
 from gatekeeper.terminals.runner.sandbox.owners import MOUNT_POINTS, make_mount_points
@@ -103,6 +104,7 @@ class Bubblewrap:
                 status=status,
                 owner=owner,
                 cgroup=cgroup,
+                watched=watched_work(wanted),
             )
             on_failure.pop_all()
             return held
@@ -165,7 +167,7 @@ class Bubblewrap:
             *_writable(wanted.disk_bytes),
             *("--ro-bind", str(doors), DOORS),
             *(() if work is None else ("--bind", str(work), WORK)),
-            *("--remount-ro", "/", "--chdir", HOME, "--clearenv"),
+            *("--remount-ro", "/", "--chdir", WORK if work else HOME, "--clearenv"),
             *_environment(wanted),
             *("--seccomp", str(inherited[-1])),
         ], inherited

@@ -75,7 +75,7 @@ class Sandboxed(Protocol):
 
     @property
     def complaint(self) -> str:
-        """What the sandbox itself wrote: why it could not start, where it could not."""
+        """What the sandbox itself has to say: why it did not start, or was ended from outside."""
         ...
 
     def on_step(self, heard: Callable[[int], None]) -> None:
