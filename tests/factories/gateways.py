@@ -291,14 +291,16 @@ async def rig(store: Store, folder: Path, **settings: Any) -> AsyncIterator[Rig]
         port = listening.getsockname()[1]
         stop = asyncio.Event()
         serving = asyncio.create_task(Server(application.gate).serve(listening, stop))
-        async with AsyncExitStack() as inner:
-            yield Rig(store, application, port, folder, stop, fetched, serving, inner)
+        try:
+            async with AsyncExitStack() as inner:
+                yield Rig(store, application, port, folder, stop, fetched, serving, inner)
+        finally:
             stop.set()
             await serving
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
-        listening.close()
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            listening.close()
 
 
 TEST_SECONDS: Final = 10.0

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 NAME: Final = "gatekeeper-gateway"
 MAX_CONNECTIONS: Final = 4
 """To the store, of one process, beside the one that listens."""
+WAIT_SECONDS: Final = 2.0
+"""For a connection to the store: a client may as well try another gateway then."""
 REFETCH_SECONDS: Final = 5.0
 """However many tickets with unknown keys arrive, the control plane is asked this often at most."""
 
@@ -64,7 +66,7 @@ async def application(config: Path) -> AsyncIterator[Application]:
 async def gateway(settings: GatewaySettings) -> AsyncIterator[Application]:
     loop = asyncio.get_running_loop()
     clock, random, counters = SystemClock(), SystemRandom(), Counters()
-    pool = Pool(settings.store_dsn, name=NAME, max_size=MAX_CONNECTIONS)
+    pool = Pool(settings.store_dsn, name=NAME, max_size=MAX_CONNECTIONS, wait_seconds=WAIT_SECONDS)
     directory = Directory(pool, now=loop.time)
     keys = RemoteKeys(settings.issuer, settings.keys_url, pause_seconds=REFETCH_SECONDS)
     admission = Admission(

@@ -57,12 +57,20 @@ class Pool:
     Raises `InputError` for a connection string that cannot be read.
     """
 
-    def __init__(self, dsn: Secret, *, name: str, min_size: int = 1, max_size: int = 16) -> None:
+    def __init__(
+        self,
+        dsn: Secret,
+        *,
+        name: str,
+        min_size: int = 1,
+        max_size: int = 16,
+        wait_seconds: float = WAIT_SECONDS,
+    ) -> None:
         self._pool = AsyncConnectionPool(
             readable(dsn),
             min_size=min_size,
             max_size=max_size,
-            timeout=WAIT_SECONDS,
+            timeout=wait_seconds,
             open=False,
             name=name,
             check=check_when_heard,

@@ -167,7 +167,7 @@ class Bubblewrap:
             *_writable(wanted.disk_bytes),
             *("--ro-bind", str(doors), DOORS),
             *(() if work is None else ("--bind", str(work), WORK)),
-            *("--remount-ro", "/", "--chdir", HOME, "--clearenv"),
+            *("--remount-ro", "/", "--chdir", WORK if work else HOME, "--clearenv"),
             *_environment(wanted),
             *("--seccomp", str(inherited[-1])),
         ], inherited

@@ -92,7 +92,7 @@ def plan_for(wanted: Wanted, owner: Owner, places: Places) -> dict[str, Any]:
         "remove": None if owner.own else str(places.home),
         "uid": owner.uid if owner.own else None,
         "limits": list(limits.limits(wanted).items()),
-        "folder": str(places.home),
+        "folder": str(places.work or places.home),
         "command": init_arguments(wanted.steps, processes=hold),
         "environment": places.environment(),
         "landlock": None,

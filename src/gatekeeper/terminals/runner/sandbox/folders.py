@@ -33,7 +33,7 @@ class Measured:
 
 
 def measure(folder: Path) -> Measured:
-    """Add up what files take on the disk. A link is not followed, two names count once."""
+    """Add up what files take on the disk, links not followed; a file of two names counts once."""
     found, open_, seen = Measured(), [os.fspath(folder)], set[int]()
     while open_ and found.whole:
         path = open_.pop()
