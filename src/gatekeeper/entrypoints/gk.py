@@ -40,6 +40,9 @@ COMMANDS: Final = {
     "serve": Lazy("operate.serve:app", "Run one process of Gatekeeper."),
     "migrate": Lazy("operate.migrate:migrate", "Bring the store's tables up to date."),
     "key": Lazy("operate.key:key", "Make a signing key; print its public half."),
+    "rotate-tickets": Lazy(
+        "operate.rotate_tickets:rotate_tickets", "Make the next key that tickets are signed with."
+    ),
     "completion": Lazy("cli.completion:completion", "Print a completion script for a shell."),
 }
 
