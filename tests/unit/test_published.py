@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, get_args
 
 import jsonschema
@@ -21,6 +22,8 @@ from gatekeeper.kernel.errors import ErrorCode
 from gatekeeper.platform.http.problems import STATUS
 from gatekeeper.platform.telemetry.metrics import Metrics
 from gatekeeper.terminals.gateway.counting import Counters
+from gatekeeper.terminals.runner.counting import Counters as RunnerCounters
+from gatekeeper.terminals.runner.metrics import RunnerMetrics
 from published.compatibility import METHODS, breaking_api_changes, changed_output, narrowed_input
 from published.reference import (
     COMMAND_OUTPUTS,
@@ -172,9 +175,12 @@ def test_the_configurations_in_the_documents_fit_the_published_schema() -> None:
 
 def test_every_metric_is_documented_and_no_other() -> None:
     told = set(re.findall(r"^\| `(gatekeeper_\w+)`", _page("metrics.md"), re.MULTILINE))
+    host = SimpleNamespace(sessions=(), capacity=1)
+    runner = RunnerMetrics(host, RunnerCounters(), lambda: 0.0)  # type: ignore[arg-type]
     kept = {
         f"{family.name}_total" if family.type == "counter" else family.name
-        for family in (*Metrics().registry.collect(), *Counters().collect())
+        for source in (Metrics().registry, Counters(), runner)
+        for family in source.collect()
     }
 
     assert told == kept | {"gatekeeper_gateway_workers"}
