@@ -131,6 +131,7 @@ COMMANDS_TELL: Final[Mapping[str, tuple[AuditKind, ...] | str]] = {
     "audit export": (K.EVIDENCE_EXPORTED,),
     "audit verify": (K.EVIDENCE_EXPORTED,),
     "reconcile": (K.TARGET_RECONCILED,),
+    "doctor": "starts an empty sandbox of each kind for an instant; has no store",
     "migrate": (K.STORE_MIGRATED,),
     "key": "a file is made; `control_plane.started` names every key that is in use",
     "rotate-tickets": "a file is made; its public half is published for everybody",

@@ -115,6 +115,8 @@ def imported(*arguments: str) -> set[str]:
         (["--help"], {"httpx", "pydantic", "ssl", "importlib_metadata"}),
         (["--version"], {"httpx", "ssl"}),
         (["session", "--help"], set()),
+        (["shell", "--help"], {"websockets", "tty"}),
+        (["terminal", "list", "--help"], {"websockets", "tty"}),
         (["--server", "http://127.0.0.1:9", "session", "list"], {"webbrowser"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
