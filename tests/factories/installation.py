@@ -36,6 +36,7 @@ apiVersion: gatekeeper/v1
 kind: Policy
 grants:
   - {{name: eng, who: {{groups: [eng]}}, plane: databases, targets: ["*"], roles: [{roles}], maxTtl: 1h}}
+  - {{name: terminals, who: {{groups: [eng]}}, plane: terminals, targets: ["*"], roles: [shell], maxTtl: 1h}}
 limits: {{sessionsPerPrincipal: {sessions}, requestsPerMinute: {requests}}}
 """
 
@@ -75,6 +76,19 @@ def target_settings(
         "database": database,
         "sslmode": "disable",
         "min_ttl_seconds": 1,
+    }
+
+
+def terminal_settings(folder: Path, runner: str, public_key: str) -> dict[str, Any]:
+    """Return the settings of terminals at one runner."""
+    return {
+        "gateway_url": "ws://127.0.0.1:2",
+        "runners": {"local": {"address": runner, "public_key": public_key, "capacity": 1_000}},
+        "profiles": [
+            {"name": "shell", "any_command": True, "bundles": True},
+            {"name": "closed"},
+        ],
+        "recordings": str(folder / "recordings"),
     }
 
 

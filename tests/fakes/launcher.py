@@ -6,8 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gatekeeper.kernel import ids
+from gatekeeper.kernel import ids, scram
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
+from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.random import SystemRandom
 from gatekeeper.terminals.errors import RunnerRejectedError, RunnerUnreachableError
 from gatekeeper.terminals.model import Ended, Ending, Size
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from gatekeeper.terminals.ports import BoundLogin, Launch
     from gatekeeper.terminals.reporting import Answer, Told
 
-VERIFIER = "SCRAM-SHA-256$4096:c2FsdA==$c3RvcmVk:c2VydmVy"
+VERIFIER = scram.make_verifier(Secret("canary"), b"s" * scram.SALT_BYTES, 64)
 
 
 @dataclass
@@ -115,24 +116,26 @@ class FakeLauncher:
             msg = "the connection was reset"
             raise RunnerUnreachableError(msg)
         await self._answer()
-        self._found(instance).login = login
+        self._found(terminal, instance).login = login
         self._lose()
 
     async def send_input(self, terminal: TerminalId, instance: str, data: str) -> None:
         await self._answer()
-        found = self._found(instance)
+        found = self._found(terminal, instance)
         found.typed += data
         self.write(instance, *data.splitlines())  # what is typed is echoed
 
     async def screen(self, terminal: TerminalId, instance: str) -> tuple[Sequence[str], Size]:
         await self._answer()
-        return tuple(self._found(instance).lines), self._found(instance).launch.terminal.size
+        found = self._found(terminal, instance)
+        size = found.launch.terminal.size
+        return tuple(line[: size.columns] for line in found.lines[-size.rows :]), size
 
     async def wait_for_text(
         self, terminal: TerminalId, instance: str, pattern: str, seconds: float
     ) -> bool:
         await self._answer()
-        found = self._found(instance)
+        found = self._found(terminal, instance)
         try:
             async with asyncio.timeout(seconds):
                 while not any(pattern in line for line in found.lines):
@@ -196,9 +199,9 @@ class FakeLauncher:
             self.told[instance] = self.told.get(instance, [])[new:]
             self.taken[instance] = last
 
-    def _found(self, instance: str) -> FakeTerminal:
+    def _found(self, terminal: TerminalId, instance: str) -> FakeTerminal:
         found = self.live.get(instance)
-        if found is None:
+        if found is None or found.launch.terminal.id != terminal:
             msg = "there is no such terminal here"
             raise GatekeeperError(ErrorCode.NOT_FOUND, msg)
         return found

@@ -29,7 +29,8 @@ async def until(check: Callable[[], Any], seconds: float = 8.0) -> None:
 async def screen(page: Page) -> list[str]:
     """Read the lines that are to be seen, and those above, as xterm.js has them."""
     text: list[str] = await page.evaluate(
-        """() => { const b = document.querySelector('#screen').terminal.buffer.active;
+        """() => { const b = document.querySelector('#screen').terminal?.buffer.active;
+        if (!b) return [];
         return Array.from({length: b.length}, (_, n) => b.getLine(n).translateToString(true)); }"""
     )
     return text

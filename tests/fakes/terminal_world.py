@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
 from fakes.launcher import FakeLauncher
+from gatekeeper.kernel import ids
 from gatekeeper.kernel import policy as rules
 from gatekeeper.kernel.identity import Principal, PrincipalKind
 from gatekeeper.kernel.secret import Secret
@@ -27,6 +28,7 @@ from gatekeeper.terminals.adapters.tickets import TicketKeys
 from gatekeeper.terminals.jobs.ending import Terminating
 from gatekeeper.terminals.jobs.launching import Launching
 from gatekeeper.terminals.model import NewTerminal, Size, Terminal, Ticket
+from gatekeeper.terminals.ports import Launch
 from gatekeeper.terminals.protocol import ticket as protocol
 from gatekeeper.terminals.reporting import Reporting
 from gatekeeper.terminals.service import AttachService, DriveService, Seeing, TerminalService
@@ -220,3 +222,23 @@ async def eventually(ask: Callable[[], Awaitable[Any]], seconds: float = 10) -> 
         while not (found := await ask()) and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
     return found
+
+
+def new_terminal(**changes: Any) -> Terminal:
+    """Make a terminal that runs a shell, for a launcher without a store."""
+    now = datetime.now(UTC)  # noqa: TID251  # the store's clock
+    made = Terminal(
+        id=ids.terminal_id(SystemRandom().bytes(ids.RANDOM_BYTES)),
+        instance=ids.instance_id(SystemRandom().bytes(ids.RANDOM_BYTES)),
+        status=SessionStatus.PENDING, requester=DANA.key, requester_email=None, principal=DANA,
+        runner="local", profile="shell", command=("/bin/sh",), shell=False, prompt=None,
+        bundle=None, database=None, database_session=None, size=Size(), reason="", grant="all",
+        ttl=timedelta(minutes=5), max_ttl=timedelta(hours=1), correlation_id="cor_contract",
+        created_at=now, ready_at=None, expires_at=None, ended_at=None, cleaned_at=None,
+        stages={}, ended=None, error=None,
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def launch_of(terminal: Terminal) -> Launch:
+    return Launch(terminal=terminal, profile=PROFILES["shell"], seconds_left=300.0)

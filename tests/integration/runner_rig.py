@@ -20,7 +20,7 @@ from gatekeeper.bootstrap.terminals import runner as wiring
 from gatekeeper.bootstrap.terminals.attach_key import attach_key
 from gatekeeper.kernel import ids
 from gatekeeper.platform.clock import SystemClock
-from gatekeeper.platform.crypto.envelope import ReplayGuard, open_envelope, seal
+from gatekeeper.platform.crypto.envelope import Opened, ReplayGuard, open_envelope, seal
 from gatekeeper.platform.crypto.signing import SigningKey, public_jwk
 from gatekeeper.platform.random import SystemRandom
 from gatekeeper.terminals.model import Mode
@@ -40,8 +40,6 @@ from gatekeeper.wire.runner import (
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from gatekeeper.platform.crypto.envelope import Opened
-
 PLANE = Ed25519PrivateKey.from_private_bytes(b"p" * 32)
 MEBIBYTE = 1_048_576
 SECONDS = 20.0
@@ -52,6 +50,16 @@ random, clock = SystemRandom(), SystemClock()
 def fresh(kind: str) -> str:
     drawn = random.bytes(ids.RANDOM_BYTES)
     return ids.terminal_id(drawn) if kind == "terminal" else ids.instance_id(drawn)
+
+
+def names(order: LaunchOrder) -> dict[str, Any]:
+    """Return what every order about a terminal says."""
+    return {
+        "id": "order",
+        "correlation_id": "cor",
+        "terminal": order.terminal,
+        "instance": order.instance,
+    }
 
 
 class Plane:
@@ -74,14 +82,14 @@ class Plane:
             now=clock.now(),
             seen=ReplayGuard(),
         )
-        assert not hasattr(opened, "detail"), opened
-        report = RunnerReport.model_validate_json(opened.payload)  # type: ignore[union-attr]
+        assert isinstance(opened, Opened), opened
+        report = RunnerReport.model_validate_json(opened.payload)
         if self.away:
             return httpx.Response(503)
         self.reports.append(report)
         taken = {one.instance: self._take(one) for one in report.terminals}
         self.news.set()
-        return httpx.Response(200, text=self._answer(opened, taken))  # type: ignore[arg-type]
+        return httpx.Response(200, text=self._answer(opened, taken))
 
     def of(self, instance: str, kind: str) -> list[Any]:
         return [event for event in self.events.get(instance, []) if event.type == kind]
@@ -130,7 +138,7 @@ class Client:
     async def say(self, message: term.FromClient) -> None:
         await self.socket.send(term.encode_client(message))
 
-    async def type(self, text: str) -> None:
+    async def write(self, text: str) -> None:
         await self.say(term.Input(text.encode()))
 
     async def hear(self) -> term.FromRunner:
@@ -158,7 +166,7 @@ class Client:
             await self.hear()
         return self.output.decode(errors="replace")
 
-    async def until_said(self, kind: type[Any]) -> Any:
+    async def until_said(self, kind: type) -> Any:
         while not (found := [said for said in self.said if isinstance(said, kind)]):
             await self.hear()
         return found[-1]
@@ -285,7 +293,8 @@ class Rig:
             seen=ReplayGuard(),
             in_reply_to=message,
         )
-        return RESULT.validate_json(opened.payload)  # type: ignore[union-attr]
+        assert isinstance(opened, Opened), opened
+        return RESULT.validate_json(opened.payload)
 
     async def launch(self, *command: str, **changes: Any) -> LaunchOrder:
         order = self.launch_order(*command, **changes)
@@ -318,7 +327,7 @@ class Rig:
         return unix_connect(
             self.path,
             f"ws://runner/terminals/{order.terminal}",
-            subprotocols=[protocol],  # type: ignore[list-item]
+            subprotocols=[protocol],
             additional_headers={attachment.HEADER: header or self.header(order, **changes)},
             compression=None,
             max_size=None,

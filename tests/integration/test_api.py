@@ -15,6 +15,7 @@ from joserfc.jwk import RSAKey
 
 from factories.installation import (
     AGENT,
+    CONTROL_PLANE,
     ISSUER,
     PUBLIC_URL,
     agent_settings,
@@ -25,9 +26,11 @@ from factories.installation import (
     request,
     serving,
     target_settings,
+    terminal_settings,
     token,
 )
 from fakes.ci_issuer import PROJECT, CiIssuer
+from fakes.runner_app import FakeRunner
 from gatekeeper import bootstrap
 from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, load_settings
 from gatekeeper.client import operations
@@ -53,6 +56,7 @@ class Api:
     folder: Path
     store_dsn: str
     ci: CiIssuer | None = None
+    runner: FakeRunner | None = None
 
     @property
     def settings_file(self) -> Path:
@@ -80,8 +84,10 @@ def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
         (folder / "policy.yaml").write_text(POLICY)
         write_toml(folder / "agent.toml", agent_settings(keys, agent_dsn))
         agent_app = bootstrap.agent_app(load_settings(AgentSettings, folder / "agent.toml", {}))
+        runner = FakeRunner(folder, plane=CONTROL_PLANE, plane_key=keys.control_plane_public)
         with (
             serving(agent_app) as agent,
+            serving(runner.app) as runner_url,
             CiIssuer(TokenKey(RSAKey.generate_key(2048))).serving() as ci,
         ):
             workloads = {
@@ -94,6 +100,7 @@ def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
                     folder,
                     store.reveal(),
                     workload_issuers=[workloads],
+                    terminals=terminal_settings(folder, runner_url, runner.public_key),
                     agents={AGENT: {"url": agent, "public_key": keys.agent_public}},
                     targets=[
                         target_settings(server_18),
@@ -104,7 +111,7 @@ def api(server_18: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> 
             settings = load_settings(ControlPlaneSettings, folder / "cp.toml", {})
             app = bootstrap.control_plane_app(settings, stop=lambda: None)
             with serving(app) as url:
-                yield Api(url, issuer_key(folder), agent, app, agent_app, folder, owner, ci)
+                yield Api(url, issuer_key(folder), agent, app, agent_app, folder, owner, ci, runner)
 
 
 body = request

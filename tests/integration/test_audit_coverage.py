@@ -20,7 +20,9 @@ from test_api import POLICY, Api, api, body
 
 from factories.installation import PUBLIC_URL
 from fakes.ci_issuer import PROJECT
+from fakes.runner_app import FakeRunner
 from gatekeeper.bootstrap.control_plane import LANES
+from gatekeeper.bootstrap.terminals.controlling import LANES as TERMINAL_LANES
 from gatekeeper.client import operations
 from gatekeeper.client.api import ApiError, Client
 from gatekeeper.client.evidence import Trust, verify_lines
@@ -28,9 +30,12 @@ from gatekeeper.entrypoints.gk import COMMANDS, load
 from gatekeeper.kernel import ids
 from gatekeeper.kernel.audit import AuditKind
 from gatekeeper.kernel.secret import Secret
+from gatekeeper.platform.console import cookies
 from gatekeeper.platform.crypto.signing import SigningKey
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
-from gatekeeper.wire import jobs
+from gatekeeper.terminals.errors import RunnerRejectedError
+from gatekeeper.wire import jobs, terminals
+from gatekeeper.wire import runner as runner_wire
 from gatekeeper.wire import sessions as wire
 
 __all__ = ["api"]
@@ -52,6 +57,22 @@ ROUTES: Final[Mapping[str, tuple[AuditKind, ...] | str]] = {
     "POST /dev-issuer/device": "an issuer's logins are its own to record",
     "POST /dev-issuer/authorize": "an issuer's logins are its own to record",
     "POST /auth/token": (K.TOKEN_EXCHANGED, K.TOKEN_REFUSED),
+    "POST /terminals": (K.TERMINAL_CREATED, K.TERMINAL_DENIED),
+    "DELETE /terminals/{terminal_id}": (K.TERMINAL_REVOKED,),
+    "POST /terminals/{terminal_id}/attach": (K.TERMINAL_TICKET_ISSUED,),
+    "POST /terminals/{terminal_id}/share": (K.TERMINAL_SHARED,),
+    "POST /shares/open": (K.TERMINAL_TICKET_ISSUED,),
+    "POST /terminals/{terminal_id}/input": (K.TERMINAL_INPUT_SENT,),
+    "POST /terminals/{terminal_id}/wait": "looks at the screen, and changes nothing",
+    "GET /terminals/{terminal_id}/recording": (K.TERMINAL_RECORDING_READ,),
+    "POST /runners/report": (
+        K.TERMINAL_ATTACHED,
+        K.TERMINAL_LEASE_PASSED,
+        K.TERMINAL_RECORDED,
+        K.TERMINAL_ENDED,
+    ),
+    "POST /console/token": (K.CONSOLE_SIGNED_IN,),
+    "POST /console/sign-out": (K.CONSOLE_SIGNED_OUT,),
     "POST /jobs": "the agent's; the control plane that signed the job records it, see JOBS",
 }
 
@@ -68,6 +89,8 @@ QUEUED: Final[Mapping[str, tuple[AuditKind, ...]]] = {
     "issue": (K.SESSION_READY, K.SESSION_FAILED),
     "end": (K.SESSION_EXPIRED, K.SESSION_CLEANED, K.SESSION_CLEANUP_FAILED),
     "cleanup": (K.TARGET_CLEANED,),
+    "launch": (K.TERMINAL_LOGIN_BOUND, K.TERMINAL_READY, K.TERMINAL_FAILED),
+    "terminate": (K.TERMINAL_EXPIRED, K.TERMINAL_CLEANED, K.TERMINAL_CLEANUP_FAILED),
 }
 
 READS: Final = "reads"
@@ -114,6 +137,8 @@ COMMANDS_TELL: Final[Mapping[str, tuple[AuditKind, ...] | str]] = {
     "demo": (K.STORE_MIGRATED, K.CONTROL_PLANE_STARTED),
     "serve control-plane": (K.CONTROL_PLANE_STARTED, K.POLICY_LOADED, K.POLICY_REJECTED),
     "serve agent": "keeps nothing; what it does, its control plane records",
+    "serve runner": (K.TERMINAL_ATTACHED, K.TERMINAL_RECORDED, K.TERMINAL_ENDED),
+    "serve gateway": "keeps nothing; whom it lets in, the runner reports",
     "forwardauth init": OWN_FILES,
     "forwardauth serve": "decides and changes nothing; has no store, and logs each decision",
     "forwardauth check": READS,
@@ -139,7 +164,7 @@ def test_every_job_is_listed() -> None:
     known = jobs.JOB.json_schema()["discriminator"]["mapping"]
 
     assert set(known) == set(JOBS)
-    assert set(LANES) == set(QUEUED)
+    assert set(LANES) | set(TERMINAL_LANES) == set(QUEUED)
 
 
 def test_every_command_is_listed() -> None:
@@ -169,6 +194,11 @@ class Stage:
     client: Client
     api: Api
     owner: str
+
+    @property
+    def runner(self) -> FakeRunner:
+        assert self.api.runner is not None
+        return self.api.runner
 
 
 @pytest.fixture(scope="module")
@@ -290,13 +320,105 @@ def _change_the_policy(stage: Stage) -> None:
             time.sleep(0.2)
 
 
-ACTIONS: Final[Mapping[str, Callable[[Stage], None]]] = {
+def _terminal(stage: Stage, **changes: Any) -> str:
+    wanted = terminals.CreateTerminal.model_validate({"ttl": "5m", "reason": "why", **changes})
+    key = f"coverage-{time.monotonic_ns()}"
+    operation = operations.create_terminal(wanted, idempotency_key=key, wait=20)
+    return stage.client.call(operation).terminal_id
+
+
+def _create_terminals(stage: Stage) -> None:
+    """One with a database login, one that fails, one that ends at its time, and one denied."""
+    _terminal(stage, database={"target": "pg", "role": "app_read"})
+    stage.runner.launcher.fail_next = [RunnerRejectedError("not here")]
+    _terminal(stage)
+    _terminal(stage, ttl="1s")
+    with pytest.raises(ApiError):
+        _terminal(stage, profile="closed")
+
+
+def _stop_terminals(stage: Stage) -> None:
+    """The first end cannot be proven at once."""
+    terminal = _terminal(stage)
+    launcher = stage.runner.launcher
+    (stuck,) = (n for n, t in launcher.live.items() if t.launch.terminal.id == terminal)
+    launcher.stuck.add(stuck)
+    stage.client.call(operations.stop_terminal(terminal))
+    deadline = time.monotonic() + SECONDS
+    while stage.client.call(operations.get_terminal(terminal)).error is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    launcher.stuck.clear()
+
+
+def _attach(stage: Stage) -> None:
+    stage.client.call(operations.attach_terminal(_terminal(stage), terminals.AttachRequest()))
+
+
+def _share(stage: Stage) -> terminals.ShareView:
+    body = terminals.ShareTerminal(minutes=1)
+    return stage.client.call(operations.share_terminal(_terminal(stage), body))
+
+
+def _open_share(stage: Stage) -> None:
+    secret = _share(stage).url.partition("#")[2]
+    stage.client.call(operations.open_share(terminals.OpenShare(secret=secret)))
+
+
+def _send_input(stage: Stage) -> None:
+    stage.client.call(operations.send_input(_terminal(stage), terminals.SendInput(data="x")))
+
+
+def _read_recording(stage: Stage) -> None:
+    terminal = _terminal(stage)
+    folder = stage.api.folder / "recordings" / terminal
+    folder.mkdir(parents=True)
+    (folder / "000001.cast").write_text("{}\n")
+    stage.client.call(operations.terminal_recording(terminal))
+
+
+def _report(stage: Stage) -> None:
+    stage.runner.tell(
+        stage.api.url,
+        _terminal(stage),
+        runner_wire.AttachedEvent(subject="s", mode="write", protocol="tty"),
+        runner_wire.LeaseEvent(holder="s"),
+        runner_wire.SegmentEvent(number=1, head="a" * 64, bytes=1),
+        runner_wire.EndedEvent(ended=runner_wire.EndedView(ending="exited", exit_code=0)),
+    )
+
+
+def _sign_in(stage: Stage) -> str:
+    token = stage.api.token("olga", "eng", "operators").reveal()
+    headers = {"Authorization": f"Bearer {token}", "Origin": PUBLIC_URL}
+    answer = stage.client._http.post("/console/token", headers=headers)
+    assert answer.status_code == 204, answer.text
+    return answer.headers["set-cookie"].partition(";")[0]
+
+
+def _sign_out(stage: Stage) -> None:
+    headers = {"Cookie": _sign_in(stage), "Origin": PUBLIC_URL, cookies.HEADER: "1"}
+    answer = stage.client._http.post("/console/sign-out", headers=headers)
+    assert answer.status_code == 204, answer.text
+
+
+ACTIONS: Final[Mapping[str, Callable[[Stage], object]]] = {
     "POST /sessions": _create,
     "POST /sessions/{session_id}/revoke": _revoke,
     "POST /sessions/{session_id}/extend": _extend,
     "POST /reconcile": _reconcile,
     "GET /audit/export": _export,
     "POST /auth/token": _exchange,
+    "POST /terminals": _create_terminals,
+    "DELETE /terminals/{terminal_id}": _stop_terminals,
+    "POST /terminals/{terminal_id}/attach": _attach,
+    "POST /terminals/{terminal_id}/share": _share,
+    "POST /shares/open": _open_share,
+    "POST /terminals/{terminal_id}/input": _send_input,
+    "GET /terminals/{terminal_id}/recording": _read_recording,
+    "POST /runners/report": _report,
+    "POST /console/token": _sign_in,
+    "POST /console/sign-out": _sign_out,
     "a session expires": _expire,
     "a login is overdue": _be_overdue,
     "a session cannot be cleaned": _fail_to_clean,
@@ -338,7 +460,7 @@ def test_every_command_that_changes_something_has_its_events_in_the_chain(
 ) -> None:
     listed = {
         kind
-        for kinds in (*COMMANDS_TELL.values(), *QUEUED.values())
+        for kinds in (*COMMANDS_TELL.values(), *QUEUED.values(), *ROUTES.values())
         if not isinstance(kinds, str)
         for kind in kinds
     }

@@ -193,10 +193,9 @@ async def test_the_page_says_why_it_closed(
     async def play(client: Attached) -> None:
         await client.greet()
         await client.write(b"last words")
-        if code == 4000:
-            await client.say(term.Exit(ending="exited", code=3))
-        await client.hear()
-        await client.close(code, "why")
+        while not client.typed:
+            await client.hear()
+        await client.close(code, "exit 3" if code == 4000 else "why")
 
     stack.terminals.play = play
     await opened(page)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
-import os
 import stat
+import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from runner_rig import Client, Rig, fresh, random
+from runner_rig import names as rig_names
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gatekeeper.kernel.terminal.recording import Segment, check_segments, read_recording
 from gatekeeper.terminals.model import Mode
 from gatekeeper.terminals.protocol import term
 from gatekeeper.terminals.runner import recording
+from gatekeeper.terminals.settings import BundleSettings
 from gatekeeper.wire.runner import BundleOrder, EndOrder
-from runner_rig import Client, Rig, fresh, random
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -33,10 +38,8 @@ async def rig() -> AsyncIterator[Rig]:
         yield running
 
 
-def ending(order: LaunchOrder, why: str = "revoked") -> EndOrder:
-    return EndOrder(
-        id="e", correlation_id="cor", terminal=order.terminal, instance=order.instance, why=why
-    )
+def ending(order: LaunchOrder) -> EndOrder:
+    return EndOrder(**rig_names(order), why="revoked")
 
 
 # What a client may send that no client sends.
@@ -55,7 +58,7 @@ async def test_nonsense_closes_its_own_socket_only(rig: Rig) -> None:
             async with rig.client(order, subject="eve") as bad:
                 await bad.socket.send(message)
                 assert (await bad.until_closed())[0] == 1002, message[:20]
-        await good.type("still here\r")
+        await good.write("still here\r")
         await good.until("still here")
 
 
@@ -109,7 +112,7 @@ async def test_input_that_nobody_reads_is_dropped_and_told_of(rig: Rig) -> None:
     async with rig.client(order) as client:
         await client.until("ready")
         for _ in range(8):
-            await client.type("x" * 65_000)
+            await client.write("x" * 65_000)
         await client.until_said(term.Notice)
         await client.say(term.Ping(1))
         await client.until_said(term.Pong)
@@ -287,6 +290,43 @@ async def test_a_bundle_that_is_refused_says_so_in_the_terminal(rig: Rig) -> Non
     assert "refused" in ended.last_screen
 
 
+async def test_a_bundle_is_fetched_installed_in_view_and_run() -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("install.sh", "echo installing; echo yes > installed")
+        file.writestr("run.sh", "echo it is installed: $(cat installed); exit 4")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        data = archive.getvalue()
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/zip\r\nContent-Length: {len(data)}"
+        writer.write(head.encode() + b"\r\nConnection: close\r\n\r\n" + data)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    allowed = BundleSettings(allowed_hosts=(f"127.0.0.1:{port}",), allow_http_on_loopback=True)
+    async with server, Rig(bundles=allowed) as rig:
+        bundle = BundleOrder(
+            url=f"http://127.0.0.1:{port}/cli.zip",
+            sha256=hashlib.sha256(archive.getvalue()).hexdigest(),
+            install=("/bin/sh", "install.sh"),
+        )
+        order = await rig.launch("/bin/sh", "run.sh", bundle=bundle)
+        async with rig.client(order) as client:
+            assert await client.until_closed() == (4000, "exit 4")
+        ended = (await rig.plane.until(order.instance, "ended")).ended
+        stages = [event.stage for event in rig.plane.of(order.instance, "stage")]
+        assert stages == ["started", "fetched", "verified", "installed", "first_byte"]
+        assert "installing" in ended.last_screen
+        assert "it is installed: yes" in ended.last_screen
+
+        failing = bundle.model_copy(update={"install": ("/bin/sh", "-c", "exit 9")})
+        order = await rig.launch("/bin/sh", "run.sh", bundle=failing)
+        ended = (await rig.plane.until(order.instance, "ended")).ended
+        assert (ended.ending, ended.exit_code) == ("install_failed", 9)
+
+
 # Reports.
 
 
@@ -341,6 +381,19 @@ async def test_a_runner_that_stops_tells_clients_and_the_control_plane(rig: Rig)
     await rig.start()
 
 
+async def test_it_says_what_it_holds_and_counts(rig: Rig) -> None:
+    order = await rig.launch("/bin/sh", "-c", "echo x; exit 1")
+    await rig.launch("/bin/cat")
+    await rig.plane.until(order.instance, "ended")
+    transport = httpx.AsyncHTTPTransport(uds=rig.path)
+    async with httpx.AsyncClient(transport=transport, base_url="http://runner") as client:
+        ready = (await client.get("/readyz")).json()
+        metrics = (await client.get("/metrics")).text
+    assert (ready["sandbox"], ready["terminals"], ready["capacity"]) == ("none", 1, 100)
+    for line in ("terminals 1.0", "launches_total 2.0", 'ends_total{ending="exited"} 1.0'):
+        assert f"gatekeeper_runner_{line}\n" in metrics
+
+
 # Recordings.
 
 
@@ -357,7 +410,7 @@ async def test_a_recording_is_the_output_and_is_held_by_the_heads_that_were_told
             "/bin/sh", "-c", "read a; seq 1 100000; printf 'my hun'; sleep 0.1; echo 'ter2! 日本'"
         )
         async with rig.client(order) as client:
-            await client.type("secret\r")
+            await client.write("secret\r")
             await client.say(term.Resize(90, 20))
             await client.until_closed()
         ended = (await rig.plane.until(order.instance, "ended")).ended
@@ -381,7 +434,7 @@ async def test_a_recording_is_the_output_and_is_held_by_the_heads_that_were_told
 async def test_input_is_recorded_only_where_that_is_asked_for(rig: Rig) -> None:
     order = await rig.launch("/bin/sh", "-c", "read a", record_input=True)
     async with rig.client(order) as client:
-        await client.type("typed\r")
+        await client.write("typed\r")
         await client.until_closed()
     await rig.plane.until(order.instance, "ended")
     _, events = read_recording(io.BytesIO(b"".join(rig.recording(order))))
@@ -398,7 +451,7 @@ async def test_what_cannot_be_recorded_does_not_go_on(
     order = await rig.launch("/bin/cat")
     monkeypatch.setattr(recording.SegmentFiles, "write", full)
     async with rig.client(order) as client:
-        await client.type("x\r")
+        await client.write("x\r")
         assert (await client.until_closed())[1] == "recording_failed"
     assert (await rig.plane.until(order.instance, "ended")).ended.ending == "recording_failed"
 
@@ -411,7 +464,7 @@ async def test_files_and_socket_are_its_owners_alone(rig: Rig) -> None:
         rig.settings.attach_key_file,
         *(rig.settings.recordings / order.terminal).iterdir(),
     ]
-    assert stat.S_IMODE(os.stat(rig.path).st_mode) == 0o600
+    assert stat.S_IMODE(Path(rig.path).stat().st_mode) == 0o600  # noqa: ASYNC240
     for path in paths:
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
     assert list((rig.settings.folder / "work").iterdir()) == []
@@ -426,5 +479,5 @@ async def test_a_thousand_clients_with_bad_attachments_cost_nobody_the_terminal(
         }
     async with rig.client(order) as client:
         assert isinstance(client, Client)
-        await client.type("alive\r")
+        await client.write("alive\r")
         await client.until("alive")

@@ -7,6 +7,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
+from runner_rig import Rig, names
 
 from gatekeeper.terminals.model import Mode
 from gatekeeper.terminals.protocol import term
@@ -17,12 +18,10 @@ from gatekeeper.wire.runner import (
     ScreenOrder,
     WaitOrder,
 )
-from runner_rig import Rig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from gatekeeper.wire.runner import LaunchOrder
 
 COUNT = 200_000
 STREAM = "".join(f"{n}\r\n" for n in range(1, COUNT + 1)).encode()
@@ -35,19 +34,10 @@ async def rig() -> AsyncIterator[Rig]:
         yield running
 
 
-def names(order: LaunchOrder, number: str = "o") -> dict[str, str]:
-    return {
-        "id": number,
-        "correlation_id": "cor",
-        "terminal": order.terminal,
-        "instance": order.instance,
-    }
-
-
 async def test_a_shell_runs_and_says_how_it_ended(rig: Rig) -> None:
     order = await rig.launch("/bin/sh")
     async with rig.client(order) as client:
-        await client.type("echo a-$((1+1))-b; exit 3\r")
+        await client.write("echo a-$((1+1))-b; exit 3\r")
         await client.until("a-2-b")
         exited = await client.until_said(term.Exit)
         assert (exited.ending, exited.code) == ("exited", 3)
@@ -69,10 +59,10 @@ async def test_a_signal_is_told_as_one(rig: Rig) -> None:
 async def test_the_first_size_is_the_clients_and_changes_are_passed_on(rig: Rig) -> None:
     order = await rig.launch("/bin/sh")
     async with rig.client(order, size=(100, 30)) as client:
-        await client.type("stty size\r")
+        await client.write("stty size\r")
         await client.until("30 100")
         await client.say(term.Resize(90, 20))
-        await client.type("stty size\r")
+        await client.write("stty size\r")
         await client.until("20 90")
         assert client.said[-1] == term.SizeChanged(columns=90, rows=20)
 
@@ -80,7 +70,7 @@ async def test_the_first_size_is_the_clients_and_changes_are_passed_on(rig: Rig)
 async def test_characters_and_colours_pass_as_they_are(rig: Rig) -> None:
     order = await rig.launch("/bin/cat")
     async with rig.client(order) as client:
-        await client.type("\x1b[31mlö日本👍\x1b[0m\r")
+        await client.write("\x1b[31mlö日本👍\x1b[0m\r")
         await client.until("lö日本👍")
     screen = await rig.order(ScreenOrder(**names(order)))
     assert screen.type == "screen"
@@ -92,7 +82,7 @@ async def test_ctrl_c_works_at_once_under_a_flood(rig: Rig) -> None:
     async with rig.client(order) as client:
         await client.until("y\r\n" * 1_000)
         began = asyncio.get_running_loop().time()
-        await client.type("\x03")
+        await client.write("\x03")
         assert await client.until_closed() == (4000, "exit 4")
         assert asyncio.get_running_loop().time() - began < 2
     assert "stopped" in client.output[-100:].decode()
@@ -104,7 +94,7 @@ async def test_a_cable_pulled_in_a_flood_loses_and_repeats_nothing(rig: Rig) -> 
     while True:
         async with rig.client(order, offset=offset) as client:
             if not offset:
-                await client.type("\r")
+                await client.write("\r")
             while len(client.output) < 300_000 and client.socket.close_code is None:
                 try:
                     await client.hear()
@@ -131,7 +121,7 @@ async def test_who_joins_late_sees_the_screen_and_what_follows(rig: Rig) -> None
         async with rig.client(order, subject="eve", mode=Mode.READ) as late:
             while not late.screens:
                 await late.hear()
-            await first.type("\r")
+            await first.write("\r")
             await late.until("done")
             await first.until("done")
             assert late.output == first.output[late.start :]
@@ -145,7 +135,7 @@ async def test_who_joins_late_sees_the_screen_and_what_follows(rig: Rig) -> None
 async def test_who_only_watches_cannot_type_resize_or_end(rig: Rig) -> None:
     order = await rig.launch("/bin/cat")
     async with rig.client(order, mode=Mode.READ, size=(50, 10)) as watcher:
-        await watcher.type("no\r")
+        await watcher.write("no\r")
         await watcher.say(term.Resize(40, 9))
         await watcher.say(term.Take())
         await watcher.say(term.End())
@@ -155,7 +145,7 @@ async def test_who_only_watches_cannot_type_resize_or_end(rig: Rig) -> None:
         assert not any(isinstance(said, term.SizeChanged | term.Lease) for said in watcher.said)
         assert watcher.output == b""
         async with rig.client(order, subject="eve") as writer:
-            await writer.type("yes\r")
+            await writer.write("yes\r")
             await watcher.until("yes")
 
 
@@ -172,12 +162,12 @@ async def test_the_input_passes_from_hand_to_hand(rig: Rig) -> None:
         await olga.say(term.Take())
         assert await dana.until_said(term.Lease) == term.Lease(holder="Olga", mine=False)
         assert await olga.until_said(term.Lease) == term.Lease(holder="Olga", mine=True)
-        await dana.type("lost\r")
+        await dana.write("lost\r")
         await dana.until_said(term.Notice)
         await olga.say(term.Release())
         while not any(said == term.Lease(holder=None, mine=False) for said in eve.said):
             await eve.hear()
-        await eve.type("found\r")
+        await eve.write("found\r")
         await eve.until("found")
         assert b"lost" not in eve.output
     await rig.plane.until(order.instance, "lease", 4)
@@ -199,14 +189,16 @@ async def test_a_moderator_ends_a_terminal(rig: Rig) -> None:
 
 async def test_a_client_that_never_reads_holds_up_nobody_else(rig: Rig) -> None:
     order = await rig.launch("/bin/sh", "-c", f"read go; seq 1 {COUNT}; sleep 60")
-    async with rig.client(order) as holder:
-        async with rig.client(order, subject="eve", mode=Mode.READ) as deaf:
-            deaf.acks = False
-            await holder.type("\r")
-            await holder.until(f"\r\n{COUNT}\r\n")
-            await deaf.say(term.Ack(0))
-            while not deaf.screens or f"{COUNT}" not in _drawn(deaf.screens[-1]).lines():
-                await deaf.hear()
+    async with (
+        rig.client(order) as holder,
+        rig.client(order, subject="eve", mode=Mode.READ) as deaf,
+    ):
+        deaf.acks = False
+        await holder.write("\r")
+        await holder.until(f"\r\n{COUNT}\r\n")
+        await deaf.say(term.Ack(0))
+        while not deaf.screens or f"{COUNT}" not in _drawn(deaf.screens[-1]).lines():
+            await deaf.hear()
 
 
 def _drawn(screen: term.Screen) -> Emulator:
@@ -219,7 +211,7 @@ async def test_a_holder_that_does_not_acknowledge_pauses_the_command(rig: Rig) -
     order = await rig.launch("/bin/sh", "-c", "read go; yes")
     async with rig.client(order) as holder:
         holder.acks = False
-        await holder.type("\r")
+        await holder.write("\r")
         while len(holder.output) < term.WINDOW_BYTES:
             await holder.hear()
         session = rig.server.runner.host.sessions[0]

@@ -19,11 +19,15 @@ from gatekeeper.forwardauth.config import Configuration, RuleDocument
 from gatekeeper.forwardauth.config.recorded import Cases, Question
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.policy.format import PolicyFile
+from gatekeeper.terminals.settings import RunnerOfPlane, TerminalSettings
 from gatekeeper.wire import audit, forwardauth, jobs, problems, sessions, terminals
 from published import configuration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+_KEY: Final = '{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}'
+"""Of RFC 8037, appendix A.2."""
 
 ROOT: Final = Path(__file__).parents[2]
 REFERENCE: Final = ROOT / "docs" / "reference"
@@ -109,7 +113,7 @@ def pages() -> dict[str, str]:
 
 
 def openapi() -> dict[str, Any]:
-    """Describe the API of a control plane as it is set up by default."""
+    """Describe the API of a control plane that has everything."""
     with tempfile.TemporaryDirectory() as folder:
         policy = Path(folder) / "policy.yaml"
         policy.write_text("apiVersion: gatekeeper/v1\nkind: Policy\n")
@@ -119,6 +123,11 @@ def openapi() -> dict[str, Any]:
                 public_url="http://127.0.0.1:4000",
                 key_folder=Path(folder),
                 policy=policy,
+                terminals=TerminalSettings(
+                    gateway_url="ws://127.0.0.1:4002",
+                    runners={"local": RunnerOfPlane(address="unix:/runner", public_key=_KEY)},
+                    recordings=Path(folder),
+                ),
             ),
             stop=lambda: None,
         )

@@ -69,7 +69,7 @@ stream = st.lists(st.sampled_from(ORDINARY + HOSTILE) | st.text(max_size=6), max
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(stream)
 def test_a_snapshot_draws_the_same_on_any_terminal(data: str) -> None:
     screen, other = (
@@ -84,7 +84,7 @@ def test_a_snapshot_draws_the_same_on_any_terminal(data: str) -> None:
     assert drawn[:3] == expected[:3]  # type: ignore[index]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(stream)
 def test_a_snapshot_has_nothing_that_a_terminal_would_answer_or_obey(data: str) -> None:
     text = snapshot(shown(data)).decode()
@@ -92,7 +92,7 @@ def test_a_snapshot_has_nothing_that_a_terminal_would_answer_or_obey(data: str) 
     assert SAFE.sub("", text) == ""
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.binary(max_size=60) | stream.map(lambda text: text.encode(errors="replace")), st.data())
 def test_pieces_show_what_the_whole_shows(data: bytes, draw: st.DataObject) -> None:
     at = draw.draw(st.integers(0, len(data)))
@@ -116,7 +116,7 @@ PLAIN = [piece for piece in ORDINARY if piece in {
 }]  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(st.sampled_from(PLAIN), max_size=12).map("".join))
 def test_another_terminal_shows_the_same(data: str) -> None:
     """pyte is held against it where both know what to do: it knows no half of a wide

@@ -72,8 +72,10 @@ class Following:
             case Output(offset, data):
                 return Told(self._next(offset, data))
             case Screen(offset, data):
+                missed = None if self.offset is None else offset - self.offset
                 self.offset = self._acked = offset
-                return Told(data, answer=(Ack(offset),))
+                note = f"{missed} bytes passed unseen; the recording has them" if missed else None
+                return Told(data, answer=(Ack(offset),), note=note)
             case Hello():
                 return self._begun(message)
             case Lease():

@@ -21,6 +21,8 @@ _BEGUN: Final = re.compile(
 )  # fmt: skip
 _ASKS: Final = re.compile(rb"\x1b(?:[\]PX^_].*|\[[0-?]*[ -/]*[cntq]|Z)", re.DOTALL)
 _CLIPBOARD: Final = re.compile(rb"\x1b\]52;.*", re.DOTALL)
+_RETURNS: Final = re.compile(rb"\r*\n\r*")
+"""Those beside a line feed move nothing."""
 _MODE: Final = re.compile(rb"\x1b\[\?([0-9;]{1,64})([hl])")
 _UNDO: Final = {
     b"1049": b"l", b"1047": b"l", b"47": b"l", b"25": b"h", b"7": b"h", b"1": b"l", b"5": b"l",
@@ -64,16 +66,24 @@ def every(_sequence: bytes) -> bool:
 
 
 class Text:
-    """Makes text of a terminal's output: no sequences, lines that end as lines of a file do."""
+    """Makes text of a terminal's output: no sequences, lines that end as lines of a file do.
+
+    A carriage return that begins a line anew stays: progress bars write over themselves by it.
+    """
 
     def __init__(self) -> None:
         self._sieve = Sieve(every)
         self._held = b""
+        self._begins_line = True
 
     def feed(self, data: bytes) -> bytes:
         data = self._held + self._sieve.feed(data)
-        self._held = b"\r" if data.endswith(b"\r") else b""
-        return data[: len(data) - len(self._held)].replace(b"\r\n", b"\n")
+        self._held = data[len(data.rstrip(b"\r")) :]
+        text = _RETURNS.sub(b"\n", data[: len(data) - len(self._held)])
+        if self._begins_line:
+            text = text.lstrip(b"\r")
+        self._begins_line = text.endswith(b"\n") if text else self._begins_line
+        return text
 
 
 class Modes:

@@ -1,4 +1,6 @@
-"""Moves of a terminal that more than one place makes, each with its job and its evidence."""
+"""Steps that more than one place takes: moves of a terminal, each with its job and its evidence,
+and the way to whoever holds it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.audit import SYSTEM, AuditKind
 from gatekeeper.kernel.session import SessionStatus
+from gatekeeper.terminals.errors import RunnerUnreachableError
 from gatekeeper.terminals.evidence import terminal_event, told
 from gatekeeper.terminals.model import Ended, Ending
 from gatekeeper.terminals.ports import Move
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gatekeeper.terminals.model import Failure, Terminal
-    from gatekeeper.terminals.ports import TerminalUnit
+    from gatekeeper.terminals.ports import Launcher, TerminalUnit
 
 
 _TOLD: Final[Mapping[Ending, tuple[SessionStatus, AuditKind]]] = MappingProxyType(
@@ -56,3 +59,12 @@ async def tell_ended(unit: TerminalUnit, terminal: Terminal, ended: Ended) -> Te
     await unit.schedule_end(moved, now)
     await unit.record(terminal_event(kind, moved, at=now, actor=SYSTEM, ended=told(ended)))
     return moved
+
+
+def launcher_of(launchers: Mapping[str, Launcher], terminal: Terminal) -> Launcher:
+    """Find who holds a terminal. Raises `RunnerUnreachableError` when it was taken away."""
+    found = launchers.get(terminal.runner)
+    if found is None:
+        msg = f"runner {terminal.runner!r} is no longer configured; add it again"
+        raise RunnerUnreachableError(msg)
+    return found

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from gatekeeper.terminals.errors import RunnerUnreachableError
-
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
@@ -136,15 +134,6 @@ class Launcher(Protocol):
         ...
 
     async def close(self) -> None: ...
-
-
-def launcher_of(launchers: Mapping[str, Launcher], terminal: Terminal) -> Launcher:
-    """Find who holds a terminal. Raises `RunnerUnreachableError` when it was taken away."""
-    found = launchers.get(terminal.runner)
-    if found is None:
-        msg = f"runner {terminal.runner!r} is no longer configured; add it again"
-        raise RunnerUnreachableError(msg)
-    return found
 
 
 class Recordings(Protocol):

@@ -1,4 +1,4 @@
-"""A target that the tests of faults share, on a server of its own."""
+"""What the tests of faults share: a target on a server of its own, and a stack with terminals."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from acceptance.faults.stacks import PreparedTarget, prepared_target
+from acceptance.faults.terminal_stacks import TerminalStack, stack_in
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +16,9 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreparedTarget]
         yield prepared
     finally:
         asyncio.run(prepared.server.stop())
+
+
+@pytest.fixture(scope="session")
+def terminal_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TerminalStack]:
+    with stack_in(tmp_path_factory.mktemp("terminals")) as stack:
+        yield stack

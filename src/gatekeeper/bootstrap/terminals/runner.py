@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,11 +30,13 @@ from gatekeeper.platform.crypto.signing import SigningKey, public_key
 from gatekeeper.platform.http.app import make_app
 from gatekeeper.platform.random import SystemRandom
 from gatekeeper.platform.tasks import Supervisor
+from gatekeeper.terminals.runner.counting import Counters
+from gatekeeper.terminals.runner.equipment import Equipment
 from gatekeeper.terminals.runner.host import Host
+from gatekeeper.terminals.runner.metrics import RunnerMetrics
 from gatekeeper.terminals.runner.orders import Orders
 from gatekeeper.terminals.runner.reports import Reporter
 from gatekeeper.terminals.runner.sandbox import choose
-from gatekeeper.terminals.runner.session import Equipment
 from gatekeeper.terminals.runner.web import (
     MAX_MESSAGE_BYTES,
     ORDERS_PATH,
@@ -44,7 +47,7 @@ from gatekeeper.terminals.runner.web import (
 from gatekeeper.terminals.settings import RunnerSettings  # noqa: TC001  # had from here
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -122,7 +125,7 @@ def wire_runner(
     key = SigningKey.load(settings.key_file).private
     planes = {name: public_key(jwk) for name, jwk in settings.control_planes.items()}
     clock, random, seen = SystemClock(), SystemRandom(), ReplayGuard()
-    path = settings.folder / SOCKET
+    path, counters = settings.folder / SOCKET, Counters()
     host = Host(
         folder=settings.folder,
         recordings=settings.recordings,
@@ -131,6 +134,7 @@ def wire_runner(
         equipment=Equipment(
             sandbox=sandbox,
             fetch=fetch_from(settings),
+            counters=counters,
             redact=settings.redact,
             wake=lambda: reporter.wake(),  # noqa: PLW0108  # made after this
             timestamp=lambda: int(clock.now().timestamp()),
@@ -169,7 +173,8 @@ def wire_runner(
         lifespan=_reporting(reporter, host),
         body_limits={ORDERS_PATH: MAX_ENVELOPE_CHARS["job"]},
     )
-    http.include_router(order_routes(orders, host))
+    metrics = RunnerMetrics(host, counters, lambda: reporter.answered_ago)
+    http.include_router(order_routes(orders, host, metrics))
     return Runner(app=RunnerApp(http, door), host=host, reporter=reporter, socket=path)
 
 
@@ -198,6 +203,18 @@ class RunnerServer(uvicorn.Server):
         super().__init__(config)
         self.runner = runner
 
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at a signal, and end as what was told to, not as what was killed."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self.runner.host.stop()
         await super().shutdown(sockets)
@@ -224,13 +241,15 @@ def _listen(path: Path) -> socket.socket:
     if len(os.fsencode(path)) > _MAX_PATH_BYTES:
         msg = f"{path}: a socket's path has at most {_MAX_PATH_BYTES} bytes; choose another folder"
         raise InputError(msg)
-    path.unlink(missing_ok=True)
+    draft = path.with_suffix(".new")
+    draft.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
-        listening.bind(str(path))
+        listening.bind(str(draft))
     finally:
         os.umask(before)
     listening.listen(1024)
+    draft.replace(path)  # whoever finds it is heard
     listening.setblocking(False)  # noqa: FBT003  # its only way
     return listening

@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from gatekeeper.terminals.errors import BundleRefusedError
+from gatekeeper.terminals.runner.bundles import fetch
 from gatekeeper.terminals.runner.door import Door as DatabaseDoor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from gatekeeper.terminals.model import Bundle
+    from gatekeeper.terminals.model import Bundle, Stage
     from gatekeeper.terminals.runner.parts import Door, Fetch
     from gatekeeper.terminals.settings import RunnerSettings
 
 
+CACHE: Final = "cache"
+"""Of a runner's folder: bundles by their hash."""
+
+
 def fetch_from(settings: RunnerSettings) -> Fetch:
     """Make what fetches bundles from where the settings allow."""
-    del settings
 
-    async def fetch(
+    async def fetch_bundle(
         bundle: Bundle,
         *,
         into: Path,
         progress: Callable[[str], None],
-        fetched: Callable[[], None],
-        verified: Callable[[], None],
+        reached: Callable[[Stage], None],
     ) -> None:
-        del bundle, into, progress, fetched, verified
-        msg = "this runner fetches no bundles"
-        raise BundleRefusedError(msg)
+        await fetch(
+            bundle,
+            settings=settings.bundles,
+            cache=settings.folder / CACHE,
+            progress=progress,
+            into=into,
+            reached=reached,
+        )
 
-    return fetch
+    return fetch_bundle
 
 
 def make_door(folder: Path, *, roots: Path | None = None) -> Door:

@@ -29,6 +29,12 @@ ENDS_US: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OVER_SECONDS: Final = 5.0
 """How long after the last word of a terminal its state may still be on its way."""
 LOOK_SECONDS: Final = 0.1
+LIVE: Final = frozenset({"pending", "ready"})
+GONE: Final = frozenset(
+    {ErrorCode.STATE_CONFLICT, ErrorCode.NOT_FOUND, ErrorCode.TICKET_REFUSED,
+     ErrorCode.SERVICE_UNAVAILABLE, ErrorCode.RUNNER_UNREACHABLE}
+)  # fmt: skip
+"""Refusals to attach that may mean that there is nothing left to attach to."""
 
 WORDS: Final = {
     "expired": "its time was over",
@@ -65,6 +71,8 @@ class Outcome:
     closed: Closed | None = None
     """None: we left, by a key or by `signal`."""
     signal: int | None = None
+    error: GatekeeperError | None = None
+    """Why it could not be attached to, at first or again."""
 
 
 class Signals:
@@ -105,7 +113,7 @@ def _leave(number: int, _frame: object) -> None:
 def follow(
     client: Client, terminal: str, mode: Mode, *, console: Console, take: bool = False
 ) -> Outcome:
-    """Attach, and follow until it is over or somebody leaves. Raises `GatekeeperError`."""
+    """Attach, and follow until it is over or somebody leaves."""
     return asyncio.run(_follow(client, terminal, mode, console, take=take))
 
 
@@ -132,14 +140,21 @@ async def _follow(
     console.listen(None if mode is Mode.READ else attaching.outbox, stop)
     try:
         return Outcome(following, await task)
+    except GatekeeperError as error:
+        return Outcome(following, error=error)
     except asyncio.CancelledError:
         return Outcome(following, signal=next((n for n in left if n is not None), None))
     finally:
         console.deafen()
 
 
-def result(client: Client, terminal: str, outcome: Outcome) -> int:
-    """Say how it ended, unless its command did so well; return what gk exits with."""
+def result(client: Client, terminal: str, outcome: Outcome, console: Console) -> int:
+    """Say how it ended, unless its command did so well; return what gk exits with.
+
+    Raises `GatekeeperError` when it is there and cannot be attached to.
+    """
+    if outcome.error is not None:
+        return _unattached(client, terminal, outcome, console)
     if outcome.closed is None:
         return Exit.OK if outcome.signal is None else 128 + outcome.signal
     said = outcome.following.exit
@@ -154,6 +169,23 @@ def result(client: Client, terminal: str, outcome: Outcome) -> int:
         note(f"{words}: {outcome.closed.reason}" if outcome.closed.reason else words)
         return Exit.ERROR
     return over(wait_until_over(client, terminal))
+
+
+def _unattached(client: Client, terminal: str, outcome: Outcome, console: Console) -> int:
+    """Tell of a terminal that may have ended while nobody was attached."""
+    assert outcome.error is not None  # noqa: S101  # asked by the caller
+    if outcome.error.code not in GONE:
+        raise outcome.error
+    view = wait_until_over(client, terminal)
+    if view.status in LIVE:
+        raise outcome.error
+    return show_missed(client, view, console, outcome.following.offset or 0)
+
+
+def show_missed(client: Client, view: TerminalView, console: Console, offset: int = 0) -> int:
+    """Show what was written while nobody could look, and how it ended."""
+    asyncio.run(_draw_missed(client, view, console, offset))
+    return over(view)
 
 
 def over(view: TerminalView) -> int:
@@ -176,17 +208,12 @@ def wait_until_over(client: Client, terminal: str) -> TerminalView:
     deadline = time.monotonic() + OVER_SECONDS
     while True:
         view = client.call(operations.get_terminal(terminal))
-        if view.status not in {"pending", "ready"} or time.monotonic() > deadline:
+        if view.status not in LIVE or time.monotonic() > deadline:
             return view
         time.sleep(LOOK_SECONDS)
 
 
-def is_over(error: GatekeeperError) -> bool:
-    """Whether a refusal to attach may mean that there is nothing left to attach to."""
-    return error.code in {ErrorCode.STATE_CONFLICT, ErrorCode.NOT_FOUND, ErrorCode.TICKET_REFUSED}
-
-
-async def draw_missed(client: Client, view: TerminalView, console: Console, offset: int) -> None:
+async def _draw_missed(client: Client, view: TerminalView, console: Console, offset: int) -> None:
     """Draw what a terminal wrote before anybody could look: from its recording, or its screen."""
     try:
         with opened(client, view.terminal_id) as (_, events):

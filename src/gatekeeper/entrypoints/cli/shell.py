@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,7 +40,7 @@ Raw = Annotated[
 
 def shell(
     command: Command = None,
-    profile: Profile = None,
+    terminal_profile: Profile = None,
     ttl: Ttl = None,
     reason: Reason = "",
     target: Target = None,
@@ -73,7 +72,7 @@ def shell(
 
     console = Console(detach=None if no_detach else DETACH, raw=raw)
     wanted = Wanted(
-        profile=profile,
+        profile=terminal_profile,
         command=command or (),
         ttl=ttl,
         reason=reason,
@@ -109,29 +108,14 @@ def _inside(client: Client, view: TerminalView, console: Console) -> tuple[int, 
     from gatekeeper.entrypoints.cli import attached  # noqa: PLC0415  # asyncio is slow
     from gatekeeper.kernel.terminal.term import Mode  # noqa: PLC0415  # as above
 
-    if view.status != "ready":
-        return _was_quick(client, view, console), True
-    try:
-        with console:
-            outcome = attached.follow(client, view.terminal_id, Mode.WRITE, console=console)
-    except GatekeeperError as error:
-        if not attached.is_over(error):
-            raise
-        view = attached.wait_until_over(client, view.terminal_id)
-        if view.status in {"pending", "ready"}:
-            raise
-        return _was_quick(client, view, console), True
-    return attached.result(client, view.terminal_id, outcome), outcome.closed is not None
-
-
-def _was_quick(client: Client, view: TerminalView, console: Console) -> int:
-    """Show what a command wrote that had ended before anybody could look."""
-    from gatekeeper.entrypoints.cli import attached  # noqa: PLC0415  # asyncio is slow
-
     if view.status == "failed" and view.error is not None:
         fail(f"{view.terminal_id}: {view.error.message} ({view.error.code})", Exit.ERROR)
-    asyncio.run(attached.draw_missed(client, view, console, 0))
-    return attached.over(view)
+    if view.status != "ready":
+        return attached.show_missed(client, view, console), True
+    with console:
+        outcome = attached.follow(client, view.terminal_id, Mode.WRITE, console=console)
+    code = attached.result(client, view.terminal_id, outcome, console)
+    return code, outcome.closed is not None or outcome.error is not None
 
 
 def _end(client: Client, view: TerminalView) -> None:

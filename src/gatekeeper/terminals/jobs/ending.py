@@ -10,7 +10,8 @@ from gatekeeper.kernel.session import ENDING, SessionStatus
 from gatekeeper.terminals.evidence import terminal_event, told
 from gatekeeper.terminals.jobs.outcomes import FINISHED, TryAgain
 from gatekeeper.terminals.model import Ended, Ending, Failure
-from gatekeeper.terminals.ports import Gone, Move, launcher_of
+from gatekeeper.terminals.moving import launcher_of
+from gatekeeper.terminals.ports import Gone, Move
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -12,8 +12,8 @@ from gatekeeper.terminals.errors import RunnerRejectedError
 from gatekeeper.terminals.evidence import terminal_event
 from gatekeeper.terminals.jobs.outcomes import FINISHED, TryAgain
 from gatekeeper.terminals.model import Failure, Stage
-from gatekeeper.terminals.moving import fail, tell_ended
-from gatekeeper.terminals.ports import Launch, Move, launcher_of
+from gatekeeper.terminals.moving import fail, launcher_of, tell_ended
+from gatekeeper.terminals.ports import Launch, Move
 from gatekeeper.terminals.settings import LAUNCH_DEADLINE
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ class Launching:
             raise RunnerRejectedError(msg)
         login = await self._logins.issue(terminal, launched.verifier)
         if isinstance(login, Refusal):
-            raise GatekeeperError(login.code, "; ".join((login.detail, *login.reasons)))
+            detail, later = "; ".join((login.detail, *login.reasons)), login.retry_after is not None
+            raise GatekeeperError(login.code, detail, retryable=later)
         # Known to the store before the runner: whatever ends the terminal ends the login.
         async with self._store.transaction() as unit:
             current = await unit.lock(terminal.id)

@@ -13,25 +13,24 @@ from gatekeeper.kernel.ids import SessionId
 from gatekeeper.terminals.errors import RunnerRejectedError
 from gatekeeper.terminals.model import Bundle, Ending
 from gatekeeper.terminals.ports import BoundLogin
+from gatekeeper.terminals.runner.equipment import Place
 from gatekeeper.terminals.runner.programs import screen_result, wait_for_text
-from gatekeeper.terminals.runner.session import Place, Session
+from gatekeeper.terminals.runner.session import LINGER_SECONDS, Session
 from gatekeeper.wire import runner as wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from gatekeeper.terminals.runner.equipment import Equipment
     from gatekeeper.terminals.runner.parts import Door
-    from gatekeeper.terminals.runner.session import Equipment
 
 
 log = structlog.get_logger("gatekeeper.runner")
 
-LINGER_SECONDS: Final = 30.0
-"""After its end a terminal's clients, also those who lost their cable, may get the rest."""
 MAX_REMEMBERED: Final = 100_000
 """Ended terminals, of which it is known that they are never started again."""
-STOP_SECONDS: Final = 15.0
+STOP_SECONDS: Final = 20.0
 
 _WHY: Final = {
     "expired": Ending.EXPIRED,
@@ -158,6 +157,7 @@ class Host:
             log.exception("a terminal could not be started", terminal=order.terminal)
             msg = "the sandbox could not be started"
             raise GatekeeperError(ErrorCode.SANDBOX_UNAVAILABLE, msg, retryable=True) from error
+        self._equipment.counters.launches += 1
         log.info("terminal launched", terminal=order.terminal, sandbox=session.sandbox)
         return self._launched(session, already=False)
 

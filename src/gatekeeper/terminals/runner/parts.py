@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gatekeeper.kernel.secret import Secret
-    from gatekeeper.terminals.model import Bundle
+    from gatekeeper.terminals.model import Bundle, Stage
     from gatekeeper.terminals.ports import BoundLogin
 
 
@@ -38,6 +38,5 @@ class Fetch(Protocol):
         *,
         into: Path,
         progress: Callable[[str], None],
-        fetched: Callable[[], None],
-        verified: Callable[[], None],
+        reached: Callable[[Stage], None],
     ) -> None: ...

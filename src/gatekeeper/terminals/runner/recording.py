@@ -11,6 +11,8 @@ import os
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from gatekeeper.kernel.terminal.recording import FIRST_HEAD, Segment
 from gatekeeper.terminals.protocol.asciicast import (
     MAX_SEGMENT_BYTES,
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gatekeeper.kernel.terminal.recording import Code
+
+log = structlog.get_logger("gatekeeper.runner")
 
 WRITE_EVERY_SECONDS: Final = 0.25
 HIGH_WATER_BYTES: Final = 4_194_304
@@ -103,7 +107,7 @@ class Recording:
         *,
         secrets: Iterable[str],
         closed: Callable[[Segment], None],
-        failed: Callable[[OSError], None],
+        failed: Callable[[], object],
         resumed: Callable[[], None],
     ) -> None:
         self._files = files
@@ -176,19 +180,21 @@ class Recording:
                 await self._write()
             await self._write()
             self._tell(await asyncio.to_thread(self._finish))
-        except OSError as error:
+        except Exception as error:
+            log.exception("a recording cannot be written", error=type(error).__name__)
             self.failed = True
             self._events.clear()
-            self._failed(error)
+            self._waiting = 0
+            self._failed()
 
     async def _write(self) -> None:
         events, self._events = self._events, []
-        was_full, written = self.full, self._waiting
+        written = self._waiting
         if not events:
             return
         self._tell(await asyncio.to_thread(self._lines, events))
         self._waiting -= written
-        if was_full and not self.full:
+        if not self.full:  # it may have been in between
             self._resumed()
 
     def _lines(self, events: list[tuple[float, Code, bytes]]) -> list[Segment]:

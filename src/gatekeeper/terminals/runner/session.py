@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from gatekeeper.kernel.errors import GatekeeperError
 from gatekeeper.kernel.terminal.recording import Header, encode_header
 from gatekeeper.terminals.errors import BundleRefusedError
 from gatekeeper.terminals.model import Ended, Ending, Stage
+from gatekeeper.terminals.runner.equipment import environment, steps
 from gatekeeper.terminals.runner.ledger import Ledger
 from gatekeeper.terminals.runner.pty import Pty
 from gatekeeper.terminals.runner.recording import Recording, SegmentFiles
@@ -22,14 +20,14 @@ from gatekeeper.wire.runner import EndedEvent, EndedView, SegmentEvent
 from gatekeeper.wire.terminals import MAX_SCREEN_CHARS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from pathlib import Path
+    from collections.abc import Coroutine
 
     from gatekeeper.kernel.terminal.recording import Segment
     from gatekeeper.terminals.model import Bundle
     from gatekeeper.terminals.ports import BoundLogin
-    from gatekeeper.terminals.runner.parts import Door, Fetch
-    from gatekeeper.terminals.runner.sandbox import Exit, Sandbox, Sandboxed
+    from gatekeeper.terminals.runner.equipment import Equipment, Place
+    from gatekeeper.terminals.runner.parts import Door
+    from gatekeeper.terminals.runner.sandbox import Exit, Sandboxed
     from gatekeeper.wire.runner import LaunchOrder
 
 log = structlog.get_logger("gatekeeper.runner")
@@ -38,42 +36,10 @@ LOOK_SECONDS: Final = 1.0
 """How often idleness is looked at, and the screen taken in."""
 PROMPT_SECONDS: Final = 1.0
 """After the command began, when it writes nothing first."""
-END_SECONDS: Final = 10.0
+LINGER_SECONDS: Final = 30.0
+"""After its end clients, also those who lost their cable, may get the rest."""
+END_SECONDS: Final = 15.0
 """For everything inside to be gone; what is left then is told of."""
-PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a terminal has its things on this machine."""
-
-    doors: Path
-    work: Path
-    """Where its bundle is unpacked."""
-    recording: Path
-
-    def make(self) -> None:
-        self.doors.mkdir(mode=0o700, parents=True)
-        # Made once: that it is there says, also after a restart, that the terminal was here.
-        self.recording.mkdir(mode=0o700)
-
-    def clear(self) -> None:
-        for folder in (self.doors, self.work):
-            shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(self.doors.parent, ignore_errors=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Equipment:
-    """What every terminal of a runner uses."""
-
-    sandbox: Sandbox
-    fetch: Fetch
-    redact: tuple[str, ...]
-    wake: Callable[[], None]
-    """Called when there is something to report."""
-    timestamp: Callable[[], int]
-    """Seconds of the Unix clock, for recordings."""
 
 
 class Session:
@@ -109,6 +75,7 @@ class Session:
             first_byte=lambda: self.reached(Stage.FIRST_BYTE),
             ledger=self.ledger,
         )
+        self._steps = steps(order, bundle)
         self._bound = asyncio.Event()
         self._sandboxed: Sandboxed | None = None
         self._exit: Exit | None = None
@@ -173,12 +140,12 @@ class Session:
         except BundleRefusedError as error:
             self.stream.say(f"The bundle is refused: {error.detail}")
             self.end_soon(Ending.BUNDLE_REFUSED)
-        except (GatekeeperError, OSError) as error:
-            log.warning("a terminal could not be started", error=type(error).__name__)
+        except Exception:
+            log.exception("a terminal could not be started", terminal=self.order.terminal)
             self.stream.say("The command could not be started.")
             self.end_soon(Ending.LAUNCH_FAILED)
         else:
-            last = len(self._steps()) - 1
+            last = len(self._steps) - 1
             installed = self._exit.step >= last
             self.end_soon(Ending.EXITED if installed else Ending.INSTALL_FAILED)
 
@@ -188,12 +155,10 @@ class Session:
                 self._bundle,
                 into=self._place.work,
                 progress=self.stream.say,
-                fetched=lambda: self.reached(Stage.FETCHED),
-                verified=lambda: self.reached(Stage.VERIFIED),
+                reached=self.reached,
             )
         if self._door is not None:
             await self._bound.wait()
-            self.recording.hide(secret.reveal() for secret in self._door.secrets())
 
     async def _begin(self) -> None:
         order, limits = self.order, self.order.limits
@@ -201,8 +166,8 @@ class Session:
         self._sandboxed = await self._equipment.sandbox.start(
             Wanted(
                 terminal=order.terminal,
-                steps=self._steps(),
-                environment=self._environment(),
+                steps=self._steps,
+                environment=environment(self._door),
                 columns=size.columns,
                 rows=size.rows,
                 network=order.network,
@@ -214,33 +179,18 @@ class Session:
                 doors=self._place.doors,
             )
         )
-        self.stream.open(Pty(self._sandboxed.terminal_fd, self._loop, self.stream.heard))
         self._sandboxed.on_step(self._step_done)
-        if len(self._steps()) == 1:
+        if len(self._steps) == 1:
             self._command_began()
-
-    def _steps(self) -> tuple[tuple[str, ...], ...]:
-        order = self.order
-        command = ("/bin/sh", "-c", *order.command) if order.shell else order.command
-        install = self._bundle.install if self._bundle else ()
-        return (install, command) if install else (command,)
-
-    def _environment(self) -> dict[str, str]:
-        door = self._door.environment() if self._door else {}
-        return {
-            "PATH": PATH,
-            "TERM": "xterm-256color",
-            "COLORTERM": "truecolor",
-            "LANG": "C.UTF-8",
-            **door,
-        }
+        self.stream.open(Pty(self._sandboxed.terminal_fd, self._loop, self.stream.heard))
 
     def _step_done(self, done: int) -> None:
-        if done == len(self._steps()) - 1:
+        if done == len(self._steps) - 1:
             self.reached(Stage.INSTALLED)
             self._command_began()
 
     def _command_began(self) -> None:
+        self.stream.expecting = True
         if self.order.prompt:
             self._run("prompt", self._type_prompt(self.order.prompt))
 
@@ -262,18 +212,17 @@ class Session:
                 self.end_soon(Ending.IDLE)
                 return
             await asyncio.sleep(min(LOOK_SECONDS, self.deadline - now))
-            if self.stream.screen.behind:
-                await self.stream.screen.catch_up()
+            await self.stream.screen.catch_up()
 
     async def _end(self, ending: Ending) -> None:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._end_sandbox()
-        await self.stream.finish(self._exit)
+        await self._safely(self._end_sandbox())
+        await self._safely(self.stream.finish(self._exit))
         if self._door is not None:
-            await self._door.close()
-        await asyncio.to_thread(self._place.clear)
+            await self._safely(self._door.close())
+        await self._safely(asyncio.to_thread(self._place.clear))
         exited = self._exit if ending in {Ending.EXITED, Ending.INSTALL_FAILED} else None
         ended = Ended(
             ending=ending,
@@ -285,9 +234,18 @@ class Session:
             output_bytes=self.stream.written,
         )
         self.ended = _view(ended)
+        self._equipment.counters.ended(ended)
         self.ledger.note(EndedEvent(ended=self.ended))
         self.stream.over(ended)
+        self._loop.call_later(LINGER_SECONDS, self.stream.sharing.ring.clear)
         log.info("terminal ended", terminal=self.order.terminal, ending=ending.value)
+
+    async def _safely(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do one part of an end: whatever fails, the others are done, and the end is told."""
+        try:
+            await work
+        except Exception:
+            log.exception("a terminal's end has a fault", terminal=self.order.terminal)
 
     async def _end_sandbox(self) -> None:
         if self._sandboxed is None:
@@ -300,7 +258,7 @@ class Session:
             self.left = self._sandboxed.left() or ("what is inside did not end in time",)
 
     def _recorder(self) -> Recording:
-        order = self.order
+        order, secrets = self.order, self._door.secrets() if self._door else ()
         header = encode_header(
             Header(
                 columns=order.columns,
@@ -311,9 +269,9 @@ class Session:
         )
         return Recording(
             SegmentFiles(self._place.recording, header),
-            secrets=self._equipment.redact,
+            secrets=(*self._equipment.redact, *(secret.reveal() for secret in secrets)),
             closed=self._segment_closed,
-            failed=lambda _error: self._recording_failed(),
+            failed=lambda: self.end_soon(Ending.RECORDING_FAILED),
             resumed=lambda: self.stream.read_on(),  # noqa: PLW0108  # made after this
         )
 
@@ -321,10 +279,6 @@ class Session:
         self.ledger.note(
             SegmentEvent(number=segment.number, head=segment.head, bytes=segment.bytes)
         )
-
-    def _recording_failed(self) -> None:
-        log.error("a recording cannot be written", terminal=self.order.terminal)
-        self.end_soon(Ending.RECORDING_FAILED)
 
 
 def _view(ended: Ended) -> EndedView:

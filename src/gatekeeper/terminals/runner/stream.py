@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gatekeeper.terminals.model import Mode, Size
 from gatekeeper.terminals.protocol import term
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
         def close_soon(self, code: CloseCode, reason: str) -> None: ...
 
 
+MAX_EARLY_BYTES: Final = 65_536
+"""Typed before there is a command: while a bundle is fetched, or a database login is made."""
+
+
 class Stream:
     """Passes output on, and input in. All of it runs on the loop, and none of it waits."""
 
@@ -65,7 +69,10 @@ class Stream:
         self._loop = asyncio.get_running_loop()
         self.active_at = self._loop.time()
         self._pty: Pty | None = None
-        self._seen_output = False
+        self._early: bytearray | None = bytearray()
+        """Typed while the command is not there yet."""
+        self.expecting = False
+        """The command has begun, and has written nothing yet."""
         self._listeners: set[Callable[[bytes], None]] = set()
         self.stages: list[term.StageReached] = []
 
@@ -74,7 +81,11 @@ class Stream:
         return self.sharing.ring.end
 
     def open(self, pty: Pty) -> None:
+        """Begin; what was typed before the command was there is typed now."""
         self._pty = pty
+        early, self._early = self._early, None
+        if early:
+            pty.write(bytes(early))
         self.read_on()
 
     def read_on(self) -> None:
@@ -88,8 +99,8 @@ class Stream:
 
     def heard(self, data: bytes) -> None:
         """Take what the terminal wrote."""
-        if not self._seen_output:
-            self._seen_output = True
+        if self.expecting:
+            self.expecting = False
             self._first_byte()
         self.active_at = self._loop.time()
         self._pass_on(data)
@@ -105,11 +116,19 @@ class Stream:
 
     def type(self, data: bytes) -> bool:
         """Type; False when the command does not read, and nothing was taken."""
-        if self._pty is None or not self._pty.write(data):
+        if not self._take_input(data):
             return False
         self.active_at = self._loop.time()
         if self._record_input:
             self._recording.note("i", data)
+        return True
+
+    def _take_input(self, data: bytes) -> bool:
+        if self._pty is not None:
+            return self._pty.write(data)
+        if self._early is None or len(self._early) + len(data) > MAX_EARLY_BYTES:
+            return False
+        self._early += data
         return True
 
     def resize(self, columns: int, rows: int) -> None:

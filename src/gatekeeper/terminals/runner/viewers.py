@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from gatekeeper.terminals.model import Ending
+import structlog
+
+from gatekeeper.terminals.model import Ending, Mode
 from gatekeeper.terminals.protocol import term
-from gatekeeper.terminals.protocol.closing import CloseCode, reason_bytes
+from gatekeeper.terminals.protocol.closing import CloseCode
 from gatekeeper.terminals.protocol.sharing import Send
+from gatekeeper.terminals.runner.sockets import Gone
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
-
     from gatekeeper.terminals.model import Ended
     from gatekeeper.terminals.protocol.attachment import Attachment
     from gatekeeper.terminals.protocol.sharing import Viewer
-    from gatekeeper.terminals.protocol.term import FromClient, Said
+    from gatekeeper.terminals.protocol.term import Said
     from gatekeeper.terminals.runner.screen import Look
     from gatekeeper.terminals.runner.session import Session
+    from gatekeeper.terminals.runner.sockets import Socket
+
+log = structlog.get_logger("gatekeeper.runner")
 
 FIRST_SECONDS: Final = 10.0
 """For a client to say that it attaches."""
@@ -30,6 +34,7 @@ CLOSE_SECONDS: Final = 3.0
 """For a client that is told to go to read that."""
 DRAW_SECONDS: Final = 2.0
 """A client that fell behind and does not acknowledge screens gets one this often at most."""
+NOTICE_SECONDS: Final = 1.0
 MAX_TOLD: Final = 1_024
 """Messages that wait for a client; one that lets them pile up is told to come again."""
 
@@ -39,46 +44,6 @@ _CLOSES: Final = {
     Ending.REVOKED: CloseCode.REVOKED,
     Ending.RUNNER_LOST: CloseCode.DRAINING,
 }
-
-
-class Gone(Exception):  # noqa: N818  # nothing went wrong
-    """The client is not there any more."""
-
-
-class Socket:
-    """One WebSocket, as its ASGI server hands it over."""
-
-    def __init__(
-        self,
-        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
-        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
-    ) -> None:
-        self._receive = receive
-        self._send = send
-
-    async def read(self) -> bytes | str:
-        message = await self._receive()
-        if message["type"] != "websocket.receive":
-            raise Gone
-        data = message.get("bytes")
-        return data if isinstance(data, bytes) else str(message.get("text") or "")
-
-    async def write(self, message: bytes | str) -> None:
-        kind = "bytes" if isinstance(message, bytes) else "text"
-        try:
-            await self._send({"type": "websocket.send", kind: message})
-        except OSError as error:
-            raise Gone from error
-
-    async def close(self, code: CloseCode, reason: str) -> None:
-        with contextlib.suppress(OSError, RuntimeError):
-            await self._send(
-                {
-                    "type": "websocket.close",
-                    "code": int(code),
-                    "reason": reason_bytes(reason).decode(),
-                }
-            )
 
 
 class Client:
@@ -97,22 +62,32 @@ class Client:
         self._closing: tuple[CloseCode, str] | None = None
         self._loop = asyncio.get_running_loop()
         self._over_at: float | None = None
+        self._notice_at, self._noticed = 0.0, ""
         self._writing: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Serve the client until it goes, or is told to."""
+        if await self._begun():
+            try:
+                await self._serve()
+            finally:
+                self.stream.leave(self)
+
+    async def _begun(self) -> bool:
         try:
             async with asyncio.timeout(FIRST_SECONDS):
                 await self.begin()
-        except (term.TermError, ValueError) as error:
+        except ValueError as error:  # what neither protocol knows
             await self.socket.close(CloseCode.PROTOCOL_ERROR, str(error))
-            return
         except TimeoutError:
             await self.socket.close(CloseCode.PROTOCOL_ERROR, "nothing was said in time")
-            return
         except Gone:
-            return
-        self.wake()
+            return False
+        else:
+            return True
+        return False
+
+    async def _serve(self) -> None:
         reading = asyncio.create_task(self._read(), name="reads a client")
         self._writing = writing = asyncio.create_task(self._write(), name="writes to a client")
         if self._closing is not None:
@@ -121,11 +96,10 @@ class Client:
             self.over()
         try:
             await asyncio.wait({reading, writing}, return_when=asyncio.FIRST_COMPLETED)
-            if reading.done() and not writing.done() and self._closing is not None:
+            if not writing.done() and self._closing is not None:
                 await asyncio.wait({writing}, timeout=CLOSE_SECONDS)
         finally:
-            self.stream.leave(self)
-            await _cancel(reading, writing)
+            await _end(reading, writing)
 
     def wake(self) -> None:
         self._wake.set()
@@ -165,14 +139,23 @@ class Client:
     def encode_screen(self, look: Look) -> bytes | str:
         raise NotImplementedError
 
-    def type(self, data: bytes) -> bool:
-        """Type what a client sent, if it may; False when it holds no lease."""
+    def type(self, data: bytes) -> None:
+        """Type what a client sent, if it may."""
+        may_ever = self.viewer.mode is not Mode.READ
         before = self.stream.sharing.holder
         allowed = self.stream.sharing.may_write(self.viewer)
         self.stream.lease_changed(before)
-        if allowed and not self.stream.type(data):
-            self.tell(term.Notice(text="The command does not read its input; some was dropped."))
-        return allowed
+        if not allowed:
+            self.notice("Somebody else has the input." if may_ever else "You only watch.")
+        elif not self.stream.type(data):
+            self.notice("The command does not read its input; some was dropped.")
+
+    def notice(self, text: str) -> None:
+        """Say why something was not done; once in a while is enough."""
+        now = self._loop.time()
+        if now >= self._notice_at or text != self._noticed:
+            self._notice_at, self._noticed = now + NOTICE_SECONDS, text
+            self.tell(term.Notice(text=text))
 
     def resize(self, columns: int, rows: int) -> None:
         if self.stream.sharing.holder is self.viewer:
@@ -257,97 +240,12 @@ class Client:
         await self.socket.close(_CLOSES.get(ended.ending, CloseCode.ENDED), _words(ended))
 
 
-class TermClient(Client):
-    """Speaks `gk.term.v1`."""
-
-    protocol = term.SUBPROTOCOL
-
-    async def begin(self) -> None:
-        said = term.read_client(await self.socket.read())
-        if not isinstance(said, term.Attach):
-            msg = "a client first says attach"
-            raise term.TermError(msg)
-        sharing, who = self.stream.sharing, self.attachment
-        before = sharing.holder
-        self.viewer = sharing.join(
-            subject=who.subject, name=who.name, mode=who.mode, acks=True, offset=said.offset
-        )
-        self._told.append(self._hello())
-        self._told.extend(self.stream.stages)
-        self.stream.lease_changed(before)
-        self.stream.join(self, who, "gk.term.v1")
-        if said.columns and said.rows:
-            self.resize(said.columns, said.rows)
-
-    async def handle(self, message: bytes | str) -> None:
-        said = term.read_client(message)
-        match said:
-            case term.Input(data):
-                if not self.type(data):
-                    self.tell(term.Notice(text="Somebody else has the input."))
-            case term.Ack(offset):
-                if not self.stream.sharing.ack(self.viewer, offset):
-                    msg = "what was never sent is not acknowledged"
-                    raise term.TermError(msg)
-                self.wake()
-                self.stream.read_on()
-            case term.Resize(columns, rows):
-                self.resize(columns, rows)
-            case term.Ping(t):
-                self.tell(term.Pong(t=t))
-            case term.Attach():
-                msg = "a client says attach once"
-                raise term.TermError(msg)
-            case _:
-                self._lease_or_end(said)
-
-    def encode_said(self, message: Said) -> bytes | str:
-        return term.encode(message)
-
-    def encode_output(self, send: Send) -> bytes | str:
-        return term.encode(term.Output(send.offset, send.data))
-
-    def encode_screen(self, look: Look) -> bytes | str:
-        return term.encode(term.Screen(look.offset, look.drawing))
-
-    def _lease_or_end(self, said: FromClient) -> None:
-        sharing = self.stream.sharing
-        before = sharing.holder
-        match said:
-            case term.Take():
-                if not sharing.take(self.viewer):
-                    self.tell(term.Notice(text="You may not take the input."))
-            case term.Release():
-                sharing.release(self.viewer)
-            case term.End():
-                if self.stream.may_end(self.viewer):
-                    self.session.end_soon(Ending.REVOKED)
-                else:
-                    self.tell(term.Notice(text="You may not end the terminal."))
-        self.stream.lease_changed(before)
-
-    def _hello(self) -> term.Hello:
-        sharing, size = self.stream.sharing, self.stream.size
-        holder = sharing.holder
-        return term.Hello(
-            terminal=self.attachment.terminal,
-            instance=self.attachment.instance,
-            mode=self.attachment.mode,
-            offset=sharing.ring.end if self.viewer.sent is None else self.viewer.sent,
-            columns=size.columns,
-            rows=size.rows,
-            holder=holder.name if holder else None,
-            mine=holder is self.viewer,
-            expires_in=round(max(self.session.deadline - self._loop.time(), 0.0), 3),
-            recorded=True,
-            unsandboxed=self.session.sandbox == "none",
-        )
-
-
-async def _cancel(*tasks: asyncio.Task[None]) -> None:
+async def _end(*tasks: asyncio.Task[None]) -> None:
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            log.error("a client could not be served", exc_info=result)
 
 
 def _words(ended: Ended) -> str:

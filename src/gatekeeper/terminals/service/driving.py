@@ -10,7 +10,7 @@ from gatekeeper.kernel.errors import ErrorCode, InputError, Refusal
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.terminals import errors
 from gatekeeper.terminals.evidence import terminal_event
-from gatekeeper.terminals.ports import launcher_of
+from gatekeeper.terminals.moving import launcher_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence

@@ -64,7 +64,9 @@ class LocalLauncher:
         clock: Clock,
         random: Random,
         order_seconds: float = ORDER_SECONDS,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
+        """Orders go out over `transport`, or over what `address` asks for."""
         self._name = name
         self._key = key
         self._runner = runner
@@ -74,7 +76,7 @@ class LocalLauncher:
         self._random = random
         self._order_seconds = order_seconds
         self._seen = ReplayGuard()
-        self._url, self._client = _client(address)
+        self._url, self._client = _client(address, transport)
 
     @property
     def capacity(self) -> int:
@@ -171,13 +173,16 @@ class LocalLauncher:
             raise RunnerUnreachableError(msg) from error
 
 
-def _client(address: str) -> tuple[str, httpx.AsyncClient]:
+def _client(
+    address: str, transport: httpx.AsyncBaseTransport | None
+) -> tuple[str, httpx.AsyncClient]:
     limits = httpx.Limits(max_connections=128, max_keepalive_connections=16)
-    if address.startswith(UNIX):
-        path = address.removeprefix(UNIX)
-        transport = httpx.AsyncHTTPTransport(uds=path, limits=limits)
-        return "http://runner", httpx.AsyncClient(transport=transport, trust_env=False)
-    return address.rstrip("/"), httpx.AsyncClient(limits=limits, trust_env=False)
+    if not address.startswith(UNIX):
+        url = address.rstrip("/")
+        return url, httpx.AsyncClient(transport=transport, limits=limits, trust_env=False)
+    path = address.removeprefix(UNIX)
+    transport = transport or httpx.AsyncHTTPTransport(uds=path, limits=limits)
+    return "http://runner", httpx.AsyncClient(transport=transport, trust_env=False)
 
 
 async def _read(response: httpx.Response) -> str:

@@ -1,7 +1,8 @@
 """What a terminal shows, kept from its raw output, and made out only when somebody looks.
 
-emulator.py   the terminal: sequences in        grid.py       its cells
-pen.py        colours and the like              snapshot.py   the whole as bytes that draw it
+emulator.py   the terminal: sequences in        state.py      what they change
+grid.py       rows of cells                     pen.py        colours and the like
+snapshot.py   the whole as bytes that draw it
 
 Making it out takes far longer than passing the bytes on. So they wait, and are taken in beside the
 loop; of a flood only the end is, and of what is left out the modes that it set.
@@ -19,8 +20,8 @@ from gatekeeper.terminals.runner.screen.snapshot import snapshot
 
 MOST_WAITING_BYTES: Final = 262_144
 """More than this is a flood, of which nobody read the beginning."""
-KEPT_BYTES: Final = 131_072
-"""Of a flood: more than any screen holds."""
+KEPT_BYTES: Final = 65_536
+"""Of a flood: more than most screens hold."""
 MOST_SETTINGS: Final = 256
 """Remembered of what was left out."""
 _SETTING: Final = re.compile(
@@ -61,12 +62,8 @@ class Screen:
     def __init__(self, columns: int, rows: int) -> None:
         self._emulator = Emulator(columns, rows)
         self._waiting: list[bytearray | _Size | _Skipped] = []
-        self._offset = 0
+        self._offset = self._caught_up = 0
         self._lock = asyncio.Lock()
-
-    @property
-    def behind(self) -> bool:
-        return bool(self._waiting)
 
     def write(self, data: bytes) -> None:
         self._offset += len(data)
@@ -90,7 +87,13 @@ class Screen:
             return await asyncio.to_thread(self._look, waiting, self._offset)
 
     async def catch_up(self) -> None:
-        """Take in what waits: of what comes slowly, nothing is ever left out."""
+        """Take in what waits: of what comes slowly, nothing is ever left out.
+
+        Called every second. A flood is not taken in before somebody looks, or it is over.
+        """
+        came, self._caught_up = self._offset - self._caught_up, self._offset
+        if came > MOST_WAITING_BYTES or not self._waiting:
+            return
         async with self._lock:
             waiting, self._waiting = self._waiting, []
             await asyncio.to_thread(self._take_in, waiting)

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from gatekeeper.terminals.runner.screen.emulator import DEFAULT_MODES, KEPT_MODES
+from gatekeeper.terminals.runner.screen.state import DEFAULT_MODES, KEPT_MODES
 
 if TYPE_CHECKING:
-    from gatekeeper.terminals.runner.screen.emulator import Emulator
     from gatekeeper.terminals.runner.screen.grid import Grid, Row
+    from gatekeeper.terminals.runner.screen.state import State
 
 _CLEAR: Final = "\x1b[!p\x1b[?1049l\x1b[?6l\x1b[4l\x1b(B\x1b)B\x0f\x1b[r\x1b[0m\x1b[H\x1b[2J"
 _CURSOR: Final = 25
 _REVERSED: Final = 5
 
 
-def snapshot(screen: Emulator) -> bytes:
+def snapshot(screen: State) -> bytes:
     """Return what draws the screen, whatever the terminal showed before."""
     parts = [_CLEAR, _modes(screen, before=True), *_cells(screen.main)]
     if screen.alternate is not None:
@@ -32,7 +32,7 @@ def snapshot(screen: Emulator) -> bytes:
     return "".join(parts).encode(errors="replace")
 
 
-def _modes(screen: Emulator, *, before: bool) -> str:
+def _modes(screen: State, *, before: bool) -> str:
     """Set what is not so after a reset: while it is drawn, lines wrap and nothing blinks."""
     if before:
         off = ";".join(str(mode) for mode in sorted(KEPT_MODES - DEFAULT_MODES))
@@ -61,7 +61,7 @@ def _drawn(row: Row) -> str:
     return "".join(parts) + ("\x1b[0m" if look else "")
 
 
-def _rest(screen: Emulator) -> list[str]:
+def _rest(screen: State) -> list[str]:
     """Return what the command left behind besides text: the cursor last, for it moves."""
     grid = screen.grid
     parts = [f"\x1b[{screen.cursor_style} q" if screen.cursor_style else ""]

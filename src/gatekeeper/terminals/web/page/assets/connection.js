@@ -27,7 +27,8 @@ export class Connection {
 
   /**
    * `getTicket` fetches leave to attach; `size` says how large the screen is here.
-   * `on` hears: message(said, {resumed}), attaching(), lost(words, then), over(words, then).
+   * `on` hears: message(said, {resumed}), attaching(), lost(words, then, byItself),
+   * over(words, then, reason).
    */
   constructor({ getTicket, size, on }) {
     this.#getTicket = getTicket;
@@ -96,7 +97,7 @@ export class Connection {
       this.#pinging = setInterval(() => this.#ping(socket), PING_EVERY_MS);
     };
     socket.onmessage = (event) => this.#heard(socket, event.data);
-    socket.onclose = (event) => this.#closed(event.code);
+    socket.onclose = (event) => this.#closed(event.code, event.reason);
   }
 
   #heard(socket, message) {
@@ -139,14 +140,14 @@ export class Connection {
     else this.say("ping", { t: Math.floor(performance.now()) });
   }
 
-  #closed(code) {
+  #closed(code, reason) {
     clearInterval(this.#pinging);
     this.#socket = null;
     if (this.#stopped) return;
     const why = closing(code);
     if (why.over) {
       this.#stopped = true;
-      this.#on.over(why.words, why.then);
+      this.#on.over(why.words, why.then, reason);
     } else if (why.held) {
       this.#on.lost(why.words, why.then, false);
     } else this.#later(why.words, why.then, 0);

@@ -3,13 +3,15 @@
 import { call, inWords } from "./api.js";
 import { begin, byId, make, signInAddress } from "./page.js";
 import { Watching, actButton, ask, linkButton } from "./watching.js";
-import { OVER, endingInWords, stageInWords, stateInWords } from "./words.js";
+import { OVER, stageInWords, stateInWords } from "./words.js";
 
 const id = byId("terminal").dataset.terminal;
 const wanted = new URLSearchParams(location.search).get("mode");
 const PENDING_MS = 500;
+const LOOKS_AFTER_THE_END = 12;
 const stages = new Map();
 let view = null;
+let looking = 0;
 
 begin();
 
@@ -20,11 +22,12 @@ const watching = new Watching({
     start: () => linkButton("Start another", `/console?profile=${encodeURIComponent(view ? view.profile : "")}`),
     "sign-in": () => linkButton("Sign in", signInAddress()),
   },
-  onStage: (name, seconds) => {
-    stages.set(name, seconds);
-    showStages();
+  // The runner counts from its own start; the control plane from when it was asked.
+  onStage: () => {
+    clearTimeout(looking);
+    looking = setTimeout(() => look().catch(() => null), PENDING_MS);
   },
-  onOver: (words, then) => ended(words, then),
+  onOver: (_words, then) => ended(then),
 });
 
 /** Leave to attach; to watch only, where the policy allows no more. */
@@ -46,8 +49,15 @@ function showStages() {
   );
 }
 
-async function look() {
-  view = await call("GET", `/terminals/${id}`);
+/** Take what the form was just told of this terminal: it need not be asked for again. */
+function told() {
+  const made = JSON.parse(sessionStorage.getItem("gatekeeper-made") || "null");
+  sessionStorage.removeItem("gatekeeper-made");
+  return made !== null && made.terminalId === id ? made : null;
+}
+
+async function look(known = null) {
+  view = known || (await call("GET", `/terminals/${id}`));
   const begun = Date.parse(view.createdAt);
   for (const stage of view.stages || []) stages.set(stage.stage, (Date.parse(stage.at) - begun) / 1_000);
   showStages();
@@ -56,13 +66,19 @@ async function look() {
 }
 
 /** Say how it ended, as the control plane knows it: it may know more than the socket said. */
-async function ended(words, then) {
-  const found = await look().catch(() => null);
-  if (found === null) return;
-  byId("countdown").replaceChildren("");
-  const how = found.ending ? ` ${endingInWords(found.ending, found.exitCode, found.signal)}.` : "";
-  watching.why(how.includes("exit code") || how.includes("signal") ? `The terminal is over.${how}` : words, then);
+async function ended(then) {
   for (const gone of ["share", "stop"]) byId(gone).hidden = true;
+  for (let looks = 0; looks < LOOKS_AFTER_THE_END; looks += 1) {
+    const found = await look().catch(() => null);
+    byId("countdown").replaceChildren("");
+    if (found === null) return;
+    if (OVER.has(found.status)) {
+      const said = found.exitCode ?? found.signal ?? null;
+      if (said !== null) watching.why(`${stateInWords(found)}.`, then);
+      return;
+    }
+    await pause();
+  }
 }
 
 function showOver(found) {
@@ -75,14 +91,18 @@ function showOver(found) {
   }
 }
 
+function pause() {
+  return new Promise((resolve) => { setTimeout(resolve, PENDING_MS); });
+}
+
 async function start() {
   try {
-    for (;;) {
-      const found = await look();
+    for (let known = told(); ; known = null) {
+      const found = await look(known);
       if (OVER.has(found.status)) return showOver(found);
       if (found.status !== "pending") return watching.begin();
       byId("state").replaceChildren(stateInWords(found));
-      await new Promise((resolve) => { setTimeout(resolve, PENDING_MS); });
+      await pause();
     }
   } catch (problem) {
     return watching.why(inWords(problem), problem.status === 401 ? "sign-in" : "start");

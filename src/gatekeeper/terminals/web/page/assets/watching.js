@@ -4,7 +4,7 @@ import { serverNow } from "./api.js";
 import { Connection } from "./connection.js";
 import { byId, make } from "./page.js";
 import { Screen } from "./screen.js";
-import { endingInWords, span } from "./words.js";
+import { endingInWords, reasonInWords, span } from "./words.js";
 
 const WARN_MS = 300_000;
 const BELL_MS = 700;
@@ -22,7 +22,7 @@ export class Watching {
   #acts;
   #onStage;
 
-  /** `acts` names the buttons for what may be done then; `onStage(name, seconds)` hears stages. */
+  /** `acts` names the buttons for what may be done then; `onStage` hears that one was reached. */
   constructor({ getTicket, acts, onStage = () => {}, onOver = () => {} }) {
     this.#acts = acts;
     this.#onStage = onStage;
@@ -44,7 +44,7 @@ export class Watching {
         attaching: () => this.#state("attaching …"),
         message: (said) => this.#heard(said),
         lost: (words, then, byItself) => this.#lost(words, then, byItself),
-        over: (words, then) => this.#over(words, then),
+        over: (words, then, reason) => this.#over(words, then, reason),
       },
     });
     this.#buttons();
@@ -83,7 +83,7 @@ export class Watching {
       case "size": return this.screen.resize(said.columns, said.rows);
       case "lease": return this.#lease(said);
       case "viewers": return byId("viewers").replaceChildren(said.count === 1 ? "" : `${said.count} watching`);
-      case "stage": return this.#onStage(said.stage, said.atSeconds);
+      case "stage": return this.#onStage();
       case "notice": return this.#state(said.text);
       case "pong": return byId("latency").replaceChildren(`${Math.max(0, Math.round(performance.now() - said.t))} ms`);
       case "exit":
@@ -147,14 +147,15 @@ export class Watching {
     this.why(byItself ? `${words} It is attached again by itself.` : words, then);
   }
 
-  #over(words, then) {
+  #over(words, then, reason = "") {
+    this.#ended = this.#ended || reasonInWords(reason);
     this.mine = false;
     this.screen.mayType(false);
     this.#deadline = null;
     for (const id of ["countdown", "lease", "viewers", "latency"]) byId(id).replaceChildren("");
     for (const id of ["take", "release"]) byId(id).hidden = true;
     this.#state("ended");
-    this.why(this.#ended ? `${words} ${this.#ended}.` : words, then);
+    this.why(this.#ended ? `${this.#ended}.` : words, then);
     this.onOver(words, then);
   }
 

@@ -12,7 +12,7 @@ const STAGES = {
 
 const ENDINGS = {
   exited: "The command ended",
-  expired: "Its time was over",
+  expired: "Its time was over: the terminal reached its deadline",
   idle: "Nothing was typed and nothing was written for too long",
   revoked: "Somebody ended it",
   output_limit: "It wrote more than a terminal may",
@@ -33,6 +33,13 @@ export function endingInWords(ending, code, signal) {
   if (code !== null && code !== undefined) return `${said}: exit code ${code}`;
   if (signal) return `${said}: signal ${signal}`;
   return said;
+}
+
+/** Read a close reason: `exit N` or `signal N`, or else nothing that is to be shown. */
+export function reasonInWords(reason) {
+  const [, what, number] = /^(exit|signal) (\d{1,3})$/.exec(reason) || [];
+  if (what === "exit") return endingInWords("exited", Number(number));
+  return what === "signal" ? endingInWords("exited", null, Number(number)) : "";
 }
 
 export function stateInWords(view) {

@@ -1,0 +1,100 @@
+"""A client that speaks `gk.term.v1`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gatekeeper.terminals.model import Ending
+from gatekeeper.terminals.protocol import term
+from gatekeeper.terminals.runner.viewers import Client
+
+if TYPE_CHECKING:
+    from gatekeeper.terminals.protocol.sharing import Send
+    from gatekeeper.terminals.protocol.term import FromClient, Said
+    from gatekeeper.terminals.runner.screen import Look
+
+
+class TermClient(Client):
+    """Speaks `gk.term.v1`."""
+
+    protocol = term.SUBPROTOCOL
+
+    async def begin(self) -> None:
+        said = term.read_client(await self.socket.read())
+        if not isinstance(said, term.Attach):
+            msg = "a client first says attach"
+            raise term.TermError(msg)
+        sharing, who = self.stream.sharing, self.attachment
+        before = sharing.holder
+        self.viewer = sharing.join(
+            subject=who.subject, name=who.name, mode=who.mode, acks=True, offset=said.offset
+        )
+        self._told.append(self._hello())
+        self._told.extend(self.stream.stages)
+        self.stream.lease_changed(before)
+        self.stream.join(self, who, "gk.term.v1")
+        if said.columns and said.rows:
+            self.resize(said.columns, said.rows)
+
+    async def handle(self, message: bytes | str) -> None:
+        said = term.read_client(message)
+        match said:
+            case term.Input(data):
+                self.type(data)
+            case term.Ack(offset):
+                if not self.stream.sharing.ack(self.viewer, offset):
+                    msg = "what was never sent is not acknowledged"
+                    raise term.TermError(msg)
+                self.wake()
+                self.stream.read_on()
+            case term.Resize(columns, rows):
+                self.resize(columns, rows)
+            case term.Ping(t):
+                self.tell(term.Pong(t=t))
+            case term.Attach():
+                msg = "a client says attach once"
+                raise term.TermError(msg)
+            case _:
+                self._lease_or_end(said)
+
+    def encode_said(self, message: Said) -> bytes | str:
+        return term.encode(message)
+
+    def encode_output(self, send: Send) -> bytes | str:
+        return term.encode(term.Output(send.offset, send.data))
+
+    def encode_screen(self, look: Look) -> bytes | str:
+        return term.encode(term.Screen(look.offset, look.drawing))
+
+    def _lease_or_end(self, said: FromClient) -> None:
+        sharing = self.stream.sharing
+        before = sharing.holder
+        match said:
+            case term.Take():
+                if not sharing.take(self.viewer):
+                    self.notice("You may not take the input.")
+            case term.Release():
+                sharing.release(self.viewer)
+            case term.End():
+                if self.stream.may_end(self.viewer):
+                    self.session.end_soon(Ending.REVOKED)
+                else:
+                    self.notice("You may not end the terminal.")
+        self.stream.lease_changed(before)
+
+    def _hello(self) -> term.Hello:
+        sharing, size = self.stream.sharing, self.stream.size
+        holder = sharing.holder
+        return term.Hello(
+            terminal=self.attachment.terminal,
+            instance=self.attachment.instance,
+            mode=self.attachment.mode,
+            offset=sharing.ring.end if self.viewer.sent is None else self.viewer.sent,
+            columns=size.columns,
+            rows=size.rows,
+            holder=holder.name if holder else None,
+            mine=holder is self.viewer,
+            expires_in=round(max(self.session.deadline - self._loop.time(), 0.0), 3),
+            recorded=True,
+            unsandboxed=self.session.sandbox == "none",
+        )
