@@ -1,6 +1,8 @@
 """`gk shell` and `gk terminal` over the real stack: what is typed, shown, recorded, and gone."""
 
 import fcntl
+import hashlib
+import io
 import json
 import os
 import pty
@@ -10,10 +12,14 @@ import signal
 import struct
 import subprocess
 import sys
+import tarfile
 import termios
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +28,7 @@ import pytest
 from acceptance.local_stack import GK, Stack
 
 SHELL = [*GK, "shell"]
+SAMPLE = Path(__file__).parents[2] / "examples" / "sample-cli"
 SECONDS = 30.0
 
 
@@ -294,6 +301,82 @@ def test_a_recording_is_played_and_held_against_the_evidence(local: Stack, tmp_p
         "olga", "audit", "verify", "--recording", str(cast), "--terminal", terminal, check=1
     )
     assert "BROKEN" in checked.stdout
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    handler = partial(Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+def sample(folder: Path) -> str:
+    """Pack the sample with a stand-in for the claude CLI; return the SHA-256."""
+    packed, archive = folder / "packed.tar.gz", folder / "sample.tar.gz"
+    subprocess.run([sys.executable, str(SAMPLE / "pack.py"), str(packed)], check=True)
+    with tarfile.open(packed) as source, tarfile.open(archive, "w:gz") as target:
+        for entry in source:
+            target.addfile(entry, source.extractfile(entry))
+        claude = b'#!/bin/sh\necho "you asked: $2"\n'
+        entry = tarfile.TarInfo("claude")
+        entry.mode, entry.size = 0o755, len(claude)
+        target.addfile(entry, io.BytesIO(claude))
+    return hashlib.sha256(archive.read_bytes()).hexdigest()
+
+
+def test_the_sample_is_fetched_verified_installed_and_run_in_view(
+    local: Stack, tmp_path: Path
+) -> None:
+    digest = sample(tmp_path)
+    command = ("--", "sh", "-c", "PATH=$PWD:$PATH python3 ask.py why so blue?")
+    with served(tmp_path) as url:
+        bundle = ("shell", "--bundle", f"{url}/sample.tar.gz", "--install", "python3 install.py")
+        said = piped(local, *bundle, "--sha256", digest, *command).stdout.decode()
+        other = piped(local, *bundle, "--sha256", "0" * 64, *command, check=1)
+
+    shown = [
+        "Fetched", "SHA-256 verified", "Unpacked", "brings along: rich", "ready",
+        "1/4 looking around", "4/4 writing the answer down", "by the claude CLI", "you asked: why so blue?",
+    ]  # fmt: skip
+    places = [said.find(words) for words in shown]
+    assert -1 not in places, said
+    assert places == sorted(places), said
+    assert b"is refused" in other.stdout
+    assert b"looking around" not in other.stdout
+    assert b"its bundle was refused" in other.stderr
+    refused, whole = local.json("dana", "terminal", "list", "--all", "--limit", "2")["items"]
+    assert (refused["ending"], whole["bundleSha256"]) == ("bundle_refused", digest)
+    view = local.json("dana", "terminal", "show", whole["terminalId"])
+    stages = [one["stage"] for one in sorted(view["stages"], key=lambda one: one["at"])]
+    assert "first_byte" in stages  # of whichever step writes first
+    assert [stage for stage in stages if stage != "first_byte"] == [
+        "queued", "scheduled", "started", "fetched", "verified", "installed",
+    ]  # fmt: skip
+
+
+def test_a_command_has_a_database_login_that_ends_with_it(local: Stack) -> None:
+    asking = "psql -Atc 'select current_user, count(*) > 0 from orders'; env | grep -ci password"
+    said = piped(
+        local, "shell", "-t", "pg-local", "-r", "app_read", "--", "sh", "-c", asking, check=1
+    ).stdout.decode()
+
+    login = said.partition("|")[0].strip()
+    assert said == f"{login}|t\n0\n"
+    view = local.json("dana", "terminal", "show", newest(local))
+    session = local.json("dana", "session", "show", view["database"]["sessionId"])
+    assert session["username"] == login
+    deadline = time.monotonic() + SECONDS
+    while session["status"] != "cleaned" and time.monotonic() < deadline:
+        session = local.json("dana", "session", "show", session["sessionId"])
+    assert session["status"] == "cleaned"
 
 
 def test_what_is_asked_for_wrongly_is_told_before_anything_runs(local: Stack) -> None:

@@ -257,6 +257,7 @@ def test_the_evidence_is_whole_and_holds_both_sides(stack: Stack) -> None:
 def test_what_commands_print_for_programs_is_what_is_published(stack: Stack) -> None:
     session = stack.create()["sessionId"]
     policy = str(ROOT / "examples" / "policies" / "policy.yaml")
+    terminal = stack.json("dana", "terminal", "create")["terminalId"]
     printed = {
         "session create": stack.create(),
         "session list": stack.json("dana", "session", "list"),
@@ -273,6 +274,13 @@ def test_what_commands_print_for_programs_is_what_is_published(stack: Stack) -> 
         "audit tail": stack.json("olga", "audit", "tail", "-n", "1"),
         "audit verify": stack.json("olga", "audit", "verify"),
         "reconcile": stack.json("olga", "reconcile", "--plan"),
+        "terminal create": stack.json("dana", "terminal", "create"),
+        "terminal list": stack.json("dana", "terminal", "list"),
+        "terminal show": stack.json("dana", "terminal", "show", terminal),
+        "terminal screen": stack.json("dana", "terminal", "screen", terminal),
+        "terminal wait": stack.json("dana", "terminal", "wait", terminal, "$"),
+        "terminal share": stack.json("dana", "terminal", "share", terminal),
+        "terminal stop": stack.json("dana", "terminal", "stop", terminal),
         "whoami": stack.json("dana", "whoami"),
     }  # fmt: skip
 
@@ -454,6 +462,28 @@ def test_a_taken_port_is_named_with_the_option_that_chooses_another(
     assert f"port {taken} cannot be used" in done.stderr
     assert f"choose with {option}" in done.stderr
     assert "Ready" not in done.stdout
+
+
+@pytest.mark.slow
+def test_a_machine_without_terminals_is_told_so_and_has_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "stack").mkdir()
+    (tmp_path / "stack" / "recordings").write_text("a file, where the runner wants a folder")
+    process = subprocess.Popen(
+        [*GK, "up", "--home", str(tmp_path), "--port", str(free_port()), "--agent-port",
+         str(free_port()), "--gateway-port", str(free_port())],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = ""
+    while "Ctrl-C stops it" not in said and (line := process.stdout.readline()):
+        said += line
+    rest = stop(process)
+
+    assert "No terminals on this machine: runner did not start" in said
+    assert "/console" not in said
+    assert "gk shell" not in said
+    assert "Ready after" in said
+    assert rest.endswith("Stopped.\n")
 
 
 def test_colours_are_for_terminals_alone(stack: Stack) -> None:

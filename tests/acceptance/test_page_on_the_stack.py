@@ -2,10 +2,12 @@
 
 import asyncio
 import re
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright, expect
 
@@ -134,3 +136,20 @@ async def test_another_watches_by_a_link_and_a_reload_loses_nothing(
         await page.get_by_role("button", name="Stop").click()
         await page.get_by_role("button", name="End it").click()
         await expect(page.locator("#why")).to_contain_text("Somebody ended")
+
+
+@pytest.mark.skipif(shutil.which("psql") is None, reason="there is no psql")
+async def test_a_database_is_picked_with_what_the_policy_allows(
+    browser: Browser, local: Stack
+) -> None:
+    async with person(browser, local, "dana") as page:
+        database = page.get_by_label("Database")
+        await database.select_option("pg-local/app_admin")
+        await expect(page.locator("#database-says")).to_contain_text("No: ")
+        await database.select_option("pg-local/app_read")
+        await expect(page.locator("#database-says")).to_have_text("at most 1h")
+        await start(page, "10m")
+        await say(page, "psql -Atc \"select 'i am ' || current_user\"")
+        await shows(page, "\ni am gk_")
+        await say(page, "exit")
+        await expect(page.locator("#why")).to_contain_text("exit code 0", timeout=20_000)

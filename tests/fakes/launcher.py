@@ -128,7 +128,8 @@ class FakeLauncher:
     async def screen(self, terminal: TerminalId, instance: str) -> tuple[Sequence[str], Size]:
         await self._answer()
         found = self._found(terminal, instance)
-        return tuple(found.lines), found.launch.terminal.size
+        size = found.launch.terminal.size
+        return tuple(line[: size.columns] for line in found.lines[-size.rows :]), size
 
     async def wait_for_text(
         self, terminal: TerminalId, instance: str, pattern: str, seconds: float

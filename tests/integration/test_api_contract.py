@@ -1,7 +1,8 @@
 """The whole API against its own description: what it is sent is generated from openapi.json.
 
 Never a 5xx, every answer as described, what is not valid refused, no token no answer. The
-stream of events is left out here: it does not end (tests/integration/test_api.py reads it).
+streams of events are left out here: they do not end (tests/integration/test_api.py and
+test_terminal_api.py read them).
 """
 
 import secrets
@@ -19,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 from test_api import Api, api, body  # noqa: F401  # `api` is a fixture
 
 from gatekeeper.client import operations
+from gatekeeper.wire import terminals
 from gatekeeper.wire.problems import PROBLEM_MEDIA_TYPE
 from published.reference import REFERENCE
 
@@ -35,7 +37,7 @@ schema = schemathesis.openapi.from_path(
     config=schemathesis.Config.from_dict(
         {"generation": {"with-security-parameters": False, "allow-extra-parameters": False}}
     ),
-).exclude(operation_id="sessionEvents")
+).exclude(operation_id=["sessionEvents", "terminalEvents"])
 bounded = settings(
     deadline=None,
     database=None,
@@ -75,6 +77,10 @@ def aim(case: Any, api: Api) -> None:  # noqa: F811
         return
     if "session_id" in case.path_parameters:
         case.path_parameters["session_id"] = ready_session(api)
+    if "terminal_id" in case.path_parameters:
+        case.path_parameters["terminal_id"] = ready_terminal(api)
+    if isinstance(case.body, dict) and case.path.endswith("/wait"):
+        case.body["seconds"] = 0  # nobody waits here for a text that does not come
     if isinstance(case.body, dict) and len(case.body.get("target") or "") == 1:
         case.body["target"] = "pg"
         if "role" in case.body:
@@ -90,6 +96,17 @@ def ready_session(api: Api) -> str:  # noqa: F811
             operations.create_session(body(), idempotency_key=secrets.token_hex(8), wait=10)
         )
         return made.session_id
+
+
+def ready_terminal(api: Api) -> str:  # noqa: F811
+    with api.client("dana") as client:
+        ready = client.call(operations.list_terminals(status="ready", mine=True, limit=1)).items
+        if ready:
+            return ready[0].terminal_id
+        wanted = terminals.CreateTerminal(ttl="5m")
+        return client.call(
+            operations.create_terminal(wanted, idempotency_key=secrets.token_hex(8), wait=10)
+        ).terminal_id
 
 
 def foreseen(answer: Any) -> list[Any]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import stat
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from runner_rig import Client, Rig, fresh, random
@@ -18,6 +21,7 @@ from gatekeeper.kernel.terminal.recording import Segment, check_segments, read_r
 from gatekeeper.terminals.model import Mode
 from gatekeeper.terminals.protocol import term
 from gatekeeper.terminals.runner import recording
+from gatekeeper.terminals.settings import BundleSettings
 from gatekeeper.wire.runner import BundleOrder, EndOrder
 
 if TYPE_CHECKING:
@@ -286,6 +290,43 @@ async def test_a_bundle_that_is_refused_says_so_in_the_terminal(rig: Rig) -> Non
     assert "refused" in ended.last_screen
 
 
+async def test_a_bundle_is_fetched_installed_in_view_and_run() -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("install.sh", "echo installing; echo yes > installed")
+        file.writestr("run.sh", "echo it is installed: $(cat installed); exit 4")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        data = archive.getvalue()
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/zip\r\nContent-Length: {len(data)}"
+        writer.write(head.encode() + b"\r\nConnection: close\r\n\r\n" + data)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    allowed = BundleSettings(allowed_hosts=(f"127.0.0.1:{port}",), allow_http_on_loopback=True)
+    async with server, Rig(bundles=allowed) as rig:
+        bundle = BundleOrder(
+            url=f"http://127.0.0.1:{port}/cli.zip",
+            sha256=hashlib.sha256(archive.getvalue()).hexdigest(),
+            install=("/bin/sh", "install.sh"),
+        )
+        order = await rig.launch("/bin/sh", "run.sh", bundle=bundle)
+        async with rig.client(order) as client:
+            assert await client.until_closed() == (4000, "exit 4")
+        ended = (await rig.plane.until(order.instance, "ended")).ended
+        stages = [event.stage for event in rig.plane.of(order.instance, "stage")]
+        assert stages == ["started", "fetched", "verified", "installed", "first_byte"]
+        assert "installing" in ended.last_screen
+        assert "it is installed: yes" in ended.last_screen
+
+        failing = bundle.model_copy(update={"install": ("/bin/sh", "-c", "exit 9")})
+        order = await rig.launch("/bin/sh", "run.sh", bundle=failing)
+        ended = (await rig.plane.until(order.instance, "ended")).ended
+        assert (ended.ending, ended.exit_code) == ("install_failed", 9)
+
+
 # Reports.
 
 
@@ -338,6 +379,19 @@ async def test_a_runner_that_stops_tells_clients_and_the_control_plane(rig: Rig)
         assert (await client.until_closed())[0] == 1012
     assert rig.plane.of(order.instance, "ended")[-1].ended.ending == "runner_lost"
     await rig.start()
+
+
+async def test_it_says_what_it_holds_and_counts(rig: Rig) -> None:
+    order = await rig.launch("/bin/sh", "-c", "echo x; exit 1")
+    await rig.launch("/bin/cat")
+    await rig.plane.until(order.instance, "ended")
+    transport = httpx.AsyncHTTPTransport(uds=rig.path)
+    async with httpx.AsyncClient(transport=transport, base_url="http://runner") as client:
+        ready = (await client.get("/readyz")).json()
+        metrics = (await client.get("/metrics")).text
+    assert (ready["sandbox"], ready["terminals"], ready["capacity"]) == ("none", 1, 100)
+    for line in ("terminals 1.0", "launches_total 2.0", 'ends_total{ending="exited"} 1.0'):
+        assert f"gatekeeper_runner_{line}\n" in metrics
 
 
 # Recordings.

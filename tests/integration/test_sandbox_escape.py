@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from sandbox_cases import MEBIBYTE, PYTHON, Sandboxes, make_tier
+from sandbox_cases import CALLS, MEBIBYTE, PYTHON, Sandboxes, make_tier
 
-from gatekeeper.terminals.runner.sandbox import accounting
+from gatekeeper.terminals.runner.sandbox import accounting, discard, folders, held
 from gatekeeper.terminals.runner.sandbox.seccomp import REFUSED
 
 if TYPE_CHECKING:
@@ -180,6 +180,18 @@ async def test_an_abstract_socket_of_the_host_cannot_be_reached(boxes: Sandboxes
     assert tried.words in (["ECONNREFUSED"], ["EPERM"])
 
 
+async def test_a_terminal_that_may_have_the_network_has_the_machines(boxes: Sandboxes) -> None:
+    """The counter-check: what the tests above see is the sandbox, not a machine without one."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        tried = await boxes.python(
+            "import socket, sys\n"
+            "socket.create_connection(('127.0.0.1', int(sys.argv[1])), 3); print('connected')",
+            str(listener.getsockname()[1]),
+            network=True,
+        )
+    assert tried.words == ["connected"]
+
+
 async def test_no_name_and_no_address_outside_can_be_asked(boxes: Sandboxes) -> None:
     tried = await boxes.python(
         "import socket\n"
@@ -271,12 +283,12 @@ async def test_input_cannot_be_pushed_into_the_terminal(boxes: Sandboxes) -> Non
     """TIOCSTI, also with bits set that the kernel does not look at (CVE-2019-10063)."""
     tried = await boxes.python(
         "buffer = ctypes.create_string_buffer(b'x')\n"
-        "for command in (0x5412, 0x541C, (1 << 32) | 0x5412):\n"
+        "for command in (0x5412, 0x541C, 0x5423, (1 << 32) | 0x5412):\n"
         "    ctypes.set_errno(0)\n"
         "    result = libc.ioctl(0, ctypes.c_ulong(command), buffer)\n"
         "    print(errno.errorcode[ctypes.get_errno()] if result < 0 else 'done')"
     )
-    assert tried.words == ["EPERM", "EPERM", "EPERM"]
+    assert tried.words == ["EPERM"] * 4
 
 
 async def test_nothing_can_be_traced_or_read_from_outside(boxes: Sandboxes) -> None:
@@ -428,20 +440,54 @@ async def test_one_file_is_bounded_wherever_it_is(boxes: Sandboxes, tmp_path: Pa
     assert (work / "file").stat().st_size <= 4 * MEBIBYTE
 
 
+async def test_many_files_in_the_work_folder_end_the_terminal(
+    boxes: Sandboxes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "WATCH_SECONDS", 0.05)
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "bundle").write_bytes(bytes(3 * MEBIBYTE))
+    fill = 'cd "$WORK"; n=0; while :; do n=$((n+1)); head -c 1M /dev/zero > $n; sleep 0.01; done'
+    async with boxes.running("sh", "-c", fill, work=work, environment={"WORK": "/work"}) as screen:
+        await asyncio.wait_for(screen.held.wait(), 10)
+        assert screen.held.complaint == "There is too much in the work folder"
+    assert folders.measure(work).bytes >= 7 * MEBIBYTE
+
+
+@pytest.mark.parametrize("levels", [5_000])
+async def test_a_folder_too_deep_for_paths_ends_the_terminal_and_can_be_removed(
+    boxes: Sandboxes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, levels: int
+) -> None:
+    """What walks it by paths sees nothing below 4,096 bytes; what does by recursion fails."""
+    monkeypatch.setattr(held, "WATCH_SECONDS", 0.05)
+    work = tmp_path / "work"
+    work.mkdir()
+    dig = (
+        "import sys, time\nos.chdir(os.environ['WORK'])\n"
+        "for _ in range(int(sys.argv[1])): os.mkdir('d'); os.chdir('d')\n"
+        "time.sleep(60)"
+    )
+    command = (PYTHON, "-I", "-c", CALLS + dig, str(levels))
+    async with boxes.running(*command, work=work, environment={"WORK": "/work"}) as screen:
+        await asyncio.wait_for(screen.held.wait(), 10)
+        assert "too much" in screen.held.complaint
+    assert discard(work)
+
+
 async def test_a_flood_that_nobody_reads_stands_still(boxes: Sandboxes) -> None:
     """The terminal holds a few KiB; who writes more waits."""
-    held = await boxes.tier.start(boxes.wanted(("yes",)))
+    running = await boxes.tier.start(boxes.wanted(("yes",)))
     await asyncio.sleep(0.2)
-    before = _written(held)
+    before = _written(running)
     await asyncio.sleep(0.2)
-    assert _written(held) == before
-    await held.end()
-    os.close(held.terminal_fd)
-    assert held.left() == ()
+    assert _written(running) == before
+    await running.end()
+    os.close(running.terminal_fd)
+    assert running.left() == ()
 
 
-def _written(held: object) -> str:
-    pids = accounting.descendants(held._process.pid)  # type: ignore[attr-defined]
+def _written(running: object) -> str:
+    pids = accounting.descendants(running._process.pid)  # type: ignore[attr-defined]
     return "".join(Path(f"/proc/{pid}/io").read_text().split("wchar")[1] for pid in pids[-1:])
 
 

@@ -48,8 +48,8 @@ async def test_psql_is_connected_what_is_typed_early_is_kept_and_no_recording_ha
     await admin.execute(sql.SQL("GRANT CONNECT ON DATABASE postgres TO {}").format(user))
     try:
         async with rig.client(order) as client:
-            await client.type("psql -XAtc 'SELECT session_user, 6*7'\n")
-            await client.type("cat /run/gatekeeper/pgpass; echo no-$((1+1))-more\n")
+            await client.write("psql -XAtc 'SELECT session_user, 6*7'\n")
+            await client.write("cat /run/gatekeeper/pgpass; echo no-$((1+1))-more\n")
             done = await rig.order(bind_order(order, server_18))
             assert done.type == "done", done
             await client.until(f"{USER}|42")

@@ -15,7 +15,15 @@ from gatekeeper.kernel.errors import InputError
 from unit.test_cli_help import ALL
 
 SERVER = "http://127.0.0.1:9"
-RUNS_ON = {"up", "demo", "serve control-plane", "serve agent", "serve gateway", "serve runner", "forwardauth serve"}
+RUNS_ON = {
+    "up",
+    "demo",
+    "serve control-plane",
+    "serve agent",
+    "serve gateway",
+    "serve runner",
+    "forwardauth serve",
+}
 """Would run until they are stopped, or put a server in the place of this process (exec); how
 they refuse is tested elsewhere."""
 

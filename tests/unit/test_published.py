@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, get_args
 
 import jsonschema
@@ -20,6 +21,9 @@ from gatekeeper.entrypoints.gk import SHARED
 from gatekeeper.kernel.errors import ErrorCode
 from gatekeeper.platform.http.problems import STATUS
 from gatekeeper.platform.telemetry.metrics import Metrics
+from gatekeeper.terminals.gateway.counting import Counters
+from gatekeeper.terminals.runner.counting import Counters as RunnerCounters
+from gatekeeper.terminals.runner.metrics import RunnerMetrics
 from published.compatibility import METHODS, breaking_api_changes, changed_output, narrowed_input
 from published.reference import (
     COMMAND_OUTPUTS,
@@ -130,7 +134,7 @@ def test_every_command_has_an_example_with_options_that_exist(name: str, command
     assert examples, "its --help has no example"
     for example in examples:
         own = example.split(" -- ")[0]
-        assert set(re.findall(r"(?<!\S)(?:--[a-z-]+|-[a-z]\b)", own)) <= known
+        assert set(re.findall(r"(?<!\S)(?:--[a-z][a-z0-9-]*|-[a-z]\b)", own)) <= known
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if name.startswith("schemas/")])
@@ -171,12 +175,15 @@ def test_the_configurations_in_the_documents_fit_the_published_schema() -> None:
 
 def test_every_metric_is_documented_and_no_other() -> None:
     told = set(re.findall(r"^\| `(gatekeeper_\w+)`", _page("metrics.md"), re.MULTILINE))
+    host = SimpleNamespace(sessions=(), capacity=1)
+    runner = RunnerMetrics(host, RunnerCounters(), lambda: 0.0)  # type: ignore[arg-type]
     kept = {
         f"{family.name}_total" if family.type == "counter" else family.name
-        for family in Metrics().registry.collect()
+        for source in (Metrics().registry, Counters(), runner)
+        for family in source.collect()
     }
 
-    assert told == kept
+    assert told == kept | {"gatekeeper_gateway_workers"}
 
 
 def test_every_error_code_is_documented_with_its_status_and_no_other() -> None:

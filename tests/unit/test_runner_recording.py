@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+import threading
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from gatekeeper.kernel.terminal.recording import (
     Header,
+    Segment,
     check_segments,
     encode_header,
     read_recording,
@@ -116,3 +119,36 @@ def test_an_old_segment_is_closed_though_it_is_small(tmp_path: Path) -> None:
     assert writer.write(b"2\n", 61.0) is not None
     assert [path.name for path in tmp_path.iterdir()] == ["000001.cast"]
     assert writer.close() is None
+
+
+async def test_a_disk_that_falls_behind_within_a_write_lets_the_terminal_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(files, "HIGH_WATER_BYTES", 100)
+    monkeypatch.setattr(files, "WRITE_EVERY_SECONDS", 0.0)
+    writing, written = threading.Event(), threading.Event()
+
+    class Slow(SegmentFiles):
+        def write(self, lines: bytes, at: float) -> Segment | None:
+            writing.set()
+            written.wait(10)
+            return super().write(lines, at)
+
+    resumed = asyncio.Event()
+    taken = files.Recording(
+        Slow(tmp_path, b"{}\n"),
+        secrets=(),
+        closed=lambda _segment: None,
+        failed=lambda: None,
+        resumed=resumed.set,
+    )
+    taken.note("o", b"x")
+    await asyncio.to_thread(writing.wait, 10)
+    assert not taken.full
+    taken.note("o", b"x" * 100)
+    assert taken.full
+    written.set()
+    async with asyncio.timeout(10):
+        await resumed.wait()
+    await taken.close()
+    assert not taken.failed

@@ -50,7 +50,7 @@ class Network(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         await request.aread()
-        said = self._answer(request)
+        said: httpx.Response = self._answer(request)
         if not said.is_stream_consumed:
             return said
         return httpx.Response(said.status_code, headers=said.headers, stream=Body(said.content))

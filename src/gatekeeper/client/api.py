@@ -114,7 +114,7 @@ class Client:
                 if response.is_error:
                     response.read()
                     _raise_problem(response)
-                yield response.iter_lines()
+                yield _lines(response.iter_bytes())
         except httpx.HTTPError as error:
             raise _unreachable(error, str(self._http.base_url)) from error
 
@@ -161,9 +161,30 @@ class AsyncClient:
                 if response.is_error:
                     await response.aread()
                     _raise_problem(response)
-                yield response.aiter_lines()
+                yield _lines_as_they_come(response.aiter_bytes())
         except httpx.HTTPError as error:
             raise _unreachable(error, str(self._http.base_url)) from error
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[str]:
+    """Split at line feeds alone: what else Unicode ends a line with may stand in a line of ours."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line.decode(errors="replace") for line in whole)
+    if rest:
+        yield rest.decode(errors="replace")
+
+
+async def _lines_as_they_come(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
+    """Do the same as `_lines`."""
+    rest = b""
+    async for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line.decode(errors="replace")
+    if rest:
+        yield rest.decode(errors="replace")
 
 
 def _options(

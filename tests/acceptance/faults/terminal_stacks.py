@@ -45,8 +45,15 @@ class TerminalStack:
 
     folder: Path
     url: str
+    agent_port: int
     gateway_port: int
     process: "subprocess.Popen[str]"
+
+    def start_again(self) -> None:
+        """Start on the same folder and ports, after all was killed."""
+        port = int(self.url.rpartition(":")[2])
+        close(self.process)
+        self.process = start(self.folder.parent, port, self.agent_port, self.gateway_port)
 
     def token(self, person: str = "dana", *groups: str) -> Secret:
         key = TokenKey.load_or_create(self.folder / "keys" / "development-issuer.jwk")
@@ -235,12 +242,17 @@ async def nothing_left(*marks: str, seconds: float = PATIENCE) -> None:
 @contextmanager
 def stack_in(home: Path) -> Iterator[TerminalStack]:
     port, agent_port, gateway_port = free_port(), free_port(), free_port()
-    process = start(home, port, agent_port, gateway_port)
-    folder = home / "stack"
+    url, process = f"http://127.0.0.1:{port}", start(home, port, agent_port, gateway_port)
+    stack = TerminalStack(home / "stack", url, agent_port, gateway_port, process)
     try:
-        yield TerminalStack(folder, f"http://127.0.0.1:{port}", gateway_port, process)
+        yield stack
     finally:
-        if process.poll() is None:
-            stop(process)
-        if process.stdout is not None:
-            process.stdout.close()
+        if stack.process.poll() is None:
+            stop(stack.process)
+        close(stack.process)
+
+
+def close(process: "subprocess.Popen[str]") -> None:
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()

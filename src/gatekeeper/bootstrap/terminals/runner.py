@@ -30,8 +30,10 @@ from gatekeeper.platform.crypto.signing import SigningKey, public_key
 from gatekeeper.platform.http.app import make_app
 from gatekeeper.platform.random import SystemRandom
 from gatekeeper.platform.tasks import Supervisor
+from gatekeeper.terminals.runner.counting import Counters
 from gatekeeper.terminals.runner.equipment import Equipment
 from gatekeeper.terminals.runner.host import Host
+from gatekeeper.terminals.runner.metrics import RunnerMetrics
 from gatekeeper.terminals.runner.orders import Orders
 from gatekeeper.terminals.runner.reports import Reporter
 from gatekeeper.terminals.runner.sandbox import choose
@@ -123,7 +125,7 @@ def wire_runner(
     key = SigningKey.load(settings.key_file).private
     planes = {name: public_key(jwk) for name, jwk in settings.control_planes.items()}
     clock, random, seen = SystemClock(), SystemRandom(), ReplayGuard()
-    path = settings.folder / SOCKET
+    path, counters = settings.folder / SOCKET, Counters()
     host = Host(
         folder=settings.folder,
         recordings=settings.recordings,
@@ -132,6 +134,7 @@ def wire_runner(
         equipment=Equipment(
             sandbox=sandbox,
             fetch=fetch_from(settings),
+            counters=counters,
             redact=settings.redact,
             wake=lambda: reporter.wake(),  # noqa: PLW0108  # made after this
             timestamp=lambda: int(clock.now().timestamp()),
@@ -170,7 +173,8 @@ def wire_runner(
         lifespan=_reporting(reporter, host),
         body_limits={ORDERS_PATH: MAX_ENVELOPE_CHARS["job"]},
     )
-    http.include_router(order_routes(orders, host))
+    metrics = RunnerMetrics(host, counters, lambda: reporter.answered_ago)
+    http.include_router(order_routes(orders, host, metrics))
     return Runner(app=RunnerApp(http, door), host=host, reporter=reporter, socket=path)
 
 

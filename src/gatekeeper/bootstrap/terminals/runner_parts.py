@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from gatekeeper.terminals.errors import BundleRefusedError
+from gatekeeper.terminals.runner.bundles import fetch
 from gatekeeper.terminals.runner.door import Door as DatabaseDoor
 
 if TYPE_CHECKING:
@@ -17,22 +17,30 @@ if TYPE_CHECKING:
     from gatekeeper.terminals.settings import RunnerSettings
 
 
+CACHE: Final = "cache"
+"""Of a runner's folder: bundles by their hash."""
+
+
 def fetch_from(settings: RunnerSettings) -> Fetch:
     """Make what fetches bundles from where the settings allow."""
-    del settings
 
-    async def fetch(
+    async def fetch_bundle(
         bundle: Bundle,
         *,
         into: Path,
         progress: Callable[[str], None],
         reached: Callable[[Stage], None],
     ) -> None:
-        del bundle, into, progress, reached
-        msg = "this runner fetches no bundles"
-        raise BundleRefusedError(msg)
+        await fetch(
+            bundle,
+            settings=settings.bundles,
+            cache=settings.folder / CACHE,
+            progress=progress,
+            into=into,
+            reached=reached,
+        )
 
-    return fetch
+    return fetch_bundle
 
 
 def make_door(folder: Path, *, roots: Path | None = None) -> Door:

@@ -21,6 +21,13 @@ def plain(text: str, *, lines: bool = False) -> str:
     return "".join(c if c.isprintable() or (lines and c == "\n") else "?" for c in text)
 
 
+def words(value: object) -> str:
+    """Write a value on one line: a list by its words, an object by its names."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {inner}" for name, inner in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Write rows under their heads, each column as wide as its widest cell."""
     rows = [[plain(cell) for cell in row] for row in rows]

@@ -26,7 +26,7 @@ from gatekeeper.entrypoints.cli.asking_terminal import (
 from gatekeeper.entrypoints.cli.caller import Exit, calling, fail, note, show, waiting
 from gatekeeper.entrypoints.cli.recording import download, play
 from gatekeeper.entrypoints.cli.shell import NoDetach, Raw
-from gatekeeper.entrypoints.cli.tables import plain, table
+from gatekeeper.entrypoints.cli.tables import plain, table, words
 from gatekeeper.entrypoints.commands import Json, group
 from gatekeeper.wire.sessions import DEFAULT_PAGE_ITEMS, MAX_PAGE_ITEMS
 from gatekeeper.wire.terminals import (
@@ -150,8 +150,7 @@ def show_terminal(terminal: TerminalId, as_json: Json = False) -> None:
             return
         hidden = {"stages", "last_screen", "error"}
         for name, value in view.model_dump(mode="json", exclude_none=True, exclude=hidden).items():
-            text = " ".join(map(str, value)) if isinstance(value, list) else value
-            typer.echo(plain(f"{name.replace('_', ' '):<16} {text}"))
+            typer.echo(plain(f"{name.replace('_', ' '):<16} {words(value)}"))
         for stage in view.stages:
             after = (stage.at - view.created_at).total_seconds()
             typer.echo(plain(f"{stage.stage.replace('_', ' '):<16} after {after:.3f} s"))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gatekeeper.terminals.model import Bundle
+    from gatekeeper.terminals.runner.counting import Counters
     from gatekeeper.terminals.runner.parts import Door, Fetch
     from gatekeeper.terminals.runner.sandbox import Sandbox
     from gatekeeper.wire.runner import LaunchOrder
@@ -50,6 +51,7 @@ class Equipment:
 
     sandbox: Sandbox
     fetch: Fetch
+    counters: Counters
     redact: tuple[str, ...]
     wake: Callable[[], None]
     """Called when there is something to report."""

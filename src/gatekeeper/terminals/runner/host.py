@@ -157,6 +157,7 @@ class Host:
             log.exception("a terminal could not be started", terminal=order.terminal)
             msg = "the sandbox could not be started"
             raise GatekeeperError(ErrorCode.SANDBOX_UNAVAILABLE, msg, retryable=True) from error
+        self._equipment.counters.launches += 1
         log.info("terminal launched", terminal=order.terminal, sandbox=session.sandbox)
         return self._launched(session, already=False)
 

@@ -189,12 +189,12 @@ class Recording:
 
     async def _write(self) -> None:
         events, self._events = self._events, []
-        was_full, written = self.full, self._waiting
+        written = self._waiting
         if not events:
             return
         self._tell(await asyncio.to_thread(self._lines, events))
         self._waiting -= written
-        if was_full and not self.full:
+        if not self.full:  # it may have been in between
             self._resumed()
 
     def _lines(self, events: list[tuple[float, Code, bytes]]) -> list[Segment]:

@@ -70,8 +70,12 @@ class Reporter:
         self._client = client
         self._wake = asyncio.Event()
         self._ends: set[asyncio.Task[None]] = set()
-        self.answered = False
-        """Whether the last report was taken."""
+        self._answered_at = asyncio.get_running_loop().time()
+
+    @property
+    def answered_ago(self) -> float:
+        """Seconds since a report was taken, or since the start."""
+        return asyncio.get_running_loop().time() - self._answered_at
 
     def wake(self) -> None:
         """Report soon: something happened."""
@@ -112,9 +116,9 @@ class Reporter:
             now=self._clock.now(),
         )
         answer = await self._exchange(envelope, message)
-        self.answered = answer is not None
         if answer is None:
             return False
+        self._answered_at = asyncio.get_running_loop().time()
         self._take(report, answer)
         return True
 

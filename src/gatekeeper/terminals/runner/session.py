@@ -179,10 +179,10 @@ class Session:
                 doors=self._place.doors,
             )
         )
-        self.stream.open(Pty(self._sandboxed.terminal_fd, self._loop, self.stream.heard))
         self._sandboxed.on_step(self._step_done)
         if len(self._steps) == 1:
             self._command_began()
+        self.stream.open(Pty(self._sandboxed.terminal_fd, self._loop, self.stream.heard))
 
     def _step_done(self, done: int) -> None:
         if done == len(self._steps) - 1:
@@ -190,6 +190,7 @@ class Session:
             self._command_began()
 
     def _command_began(self) -> None:
+        self.stream.expecting = True
         if self.order.prompt:
             self._run("prompt", self._type_prompt(self.order.prompt))
 
@@ -233,6 +234,7 @@ class Session:
             output_bytes=self.stream.written,
         )
         self.ended = _view(ended)
+        self._equipment.counters.ended(ended)
         self.ledger.note(EndedEvent(ended=self.ended))
         self.stream.over(ended)
         self._loop.call_later(LINGER_SECONDS, self.stream.sharing.ring.clear)

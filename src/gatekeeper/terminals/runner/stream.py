@@ -71,7 +71,8 @@ class Stream:
         self._pty: Pty | None = None
         self._early: bytearray | None = bytearray()
         """Typed while the command is not there yet."""
-        self._seen_output = False
+        self.expecting = False
+        """The command has begun, and has written nothing yet."""
         self._listeners: set[Callable[[bytes], None]] = set()
         self.stages: list[term.StageReached] = []
 
@@ -98,8 +99,8 @@ class Stream:
 
     def heard(self, data: bytes) -> None:
         """Take what the terminal wrote."""
-        if not self._seen_output:
-            self._seen_output = True
+        if self.expecting:
+            self.expecting = False
             self._first_byte()
         self.active_at = self._loop.time()
         self._pass_on(data)

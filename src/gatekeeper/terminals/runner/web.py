@@ -16,6 +16,7 @@ from fastapi import APIRouter, Request, Response  # read at run time
 from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.kernel.ids import TERMINAL_ID
 from gatekeeper.platform.http.problems import STATUS, granted
+from gatekeeper.platform.telemetry.metrics import CONTENT_TYPE
 from gatekeeper.terminals.protocol import attachment, term, ttyd
 from gatekeeper.terminals.runner.sockets import Socket
 from gatekeeper.terminals.runner.term_client import TermClient
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gatekeeper.platform.crypto.envelope import ReplayGuard
     from gatekeeper.terminals.protocol.attachment import Attachment
     from gatekeeper.terminals.runner.host import Host
+    from gatekeeper.terminals.runner.metrics import RunnerMetrics
     from gatekeeper.terminals.runner.orders import Orders
     from gatekeeper.terminals.runner.session import Session
 
@@ -49,7 +51,7 @@ _PATH: Final = re.compile(rf"/terminals/({TERMINAL_ID.pattern})", re.ASCII)
 _CLIENTS: Final = {term.SUBPROTOCOL: TermClient, ttyd.SUBPROTOCOL: TtyClient}
 
 
-def order_routes(orders: Orders, host: Host) -> APIRouter:
+def order_routes(orders: Orders, host: Host, metrics: RunnerMetrics) -> APIRouter:
     """Make the routes of plain HTTP."""
     router = APIRouter(include_in_schema=False)
 
@@ -72,6 +74,10 @@ def order_routes(orders: Orders, host: Host) -> APIRouter:
             "capacity": host.capacity,
             "viewers": sum(len(session.stream.watchers) for session in host.sessions),
         }
+
+    @router.get("/metrics")
+    async def prometheus() -> Response:
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE)
 
     return router
 

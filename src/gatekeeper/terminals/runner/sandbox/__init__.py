@@ -7,6 +7,7 @@ plain.py        tier 3: nothing; only where the settings allow it
 """
 
 from gatekeeper.terminals.runner.sandbox.choice import choose, report
+from gatekeeper.terminals.runner.sandbox.folders import discard
 from gatekeeper.terminals.runner.sandbox.interface import (
     DOORS,
     HOME,
@@ -28,5 +29,6 @@ __all__ = [
     "TierReport",
     "Wanted",
     "choose",
+    "discard",
     "report",
 ]

@@ -21,13 +21,10 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from gatekeeper.terminals.errors import SandboxUnavailableError
 from gatekeeper.terminals.runner.sandbox import limits, root, seccomp
+from gatekeeper.terminals.runner.sandbox.folders import watched_work
 from gatekeeper.terminals.runner.sandbox.held import Held
 from gatekeeper.terminals.runner.sandbox.interface import DOORS, HOME, WORK
-from gatekeeper.terminals.runner.sandbox.owners import (
-    MOUNT_POINTS,
-    hand_over,
-    make_mount_points,
-)
+from gatekeeper.terminals.runner.sandbox.owners import MOUNT_POINTS, make_mount_points
 from gatekeeper.terminals.runner.sandbox.pty import open_pty
 from gatekeeper.terminals.runner.sandbox.starting import start_with
 from gatekeeper.terminals.runner.sandbox.steps import init_arguments
@@ -74,17 +71,13 @@ class Bubblewrap:
             if self._tools[tool] is None:
                 message = f"There is no {tool} on this machine"
                 raise SandboxUnavailableError(message)
-        init = init_arguments(wanted.steps, processes=wanted.processes)
 
         def spawn(owner: Owner, cgroup: Cgroup | None) -> Held:
-            for folder in (wanted.doors, wanted.work):
-                if folder is not None:
-                    hand_over(folder, owner.uid)
-            return self._spawn(wanted, init, owner, cgroup)
+            return self._spawn(wanted, owner, cgroup)
 
         return await start_with(wanted, self._cgroups, self._owners, spawn)
 
-    def _spawn(self, wanted: Wanted, init: list[str], owner: Owner, cgroup: Cgroup | None) -> Held:
+    def _spawn(self, wanted: Wanted, owner: Owner, cgroup: Cgroup | None) -> Held:
         """Start it behind its gate, bound it, and open the gate."""
         with ExitStack() as stack:
             pty = open_pty(columns=wanted.columns, rows=wanted.rows, owner=owner.uid)
@@ -97,7 +90,7 @@ class Bubblewrap:
             waiting, gate = os.pipe()
             stack.callback(os.close, waiting)
             stack.callback(os.close, gate)
-            process = self._popen(wanted, init, owner, (waiting, pty.slave, told), stack)
+            process = self._popen(wanted, owner, (waiting, pty.slave, told), stack)
             on_failure.callback(process.wait)
             on_failure.callback(process.kill)
             if cgroup is not None:
@@ -111,6 +104,7 @@ class Bubblewrap:
                 status=status,
                 owner=owner,
                 cgroup=cgroup,
+                watched=watched_work(wanted),
             )
             on_failure.pop_all()
             return held
@@ -118,13 +112,13 @@ class Bubblewrap:
     def _popen(
         self,
         wanted: Wanted,
-        init: list[str],
         owner: Owner,
         streams: tuple[int, int, int],
         stack: ExitStack,
     ) -> subprocess.Popen[bytes]:
         arguments, inherited = self._arguments(wanted, owner, stack)
         argument_fd = _memory_file(b"\0".join(os.fsencode(word) for word in arguments), stack)
+        init = init_arguments(wanted.steps, processes=wanted.processes)
         inside = [str(self._tools["setsid"]), "--ctty", *init]
         bwrap = [str(self._tools["bwrap"]), "--args", str(argument_fd), "--", *inside]
         return subprocess.Popen(  # noqa: S603 - what it is made of stands above
@@ -173,7 +167,7 @@ class Bubblewrap:
             *_writable(wanted.disk_bytes),
             *("--ro-bind", str(doors), DOORS),
             *(() if work is None else ("--bind", str(work), WORK)),
-            *("--remount-ro", "/", "--chdir", HOME, "--clearenv"),
+            *("--remount-ro", "/", "--chdir", WORK if work else HOME, "--clearenv"),
             *_environment(wanted),
             *("--seccomp", str(inherited[-1])),
         ], inherited

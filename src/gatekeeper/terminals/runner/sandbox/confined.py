@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gatekeeper.terminals.runner.sandbox import limits, root
+from gatekeeper.terminals.runner.sandbox.folders import discard, watched_work
 from gatekeeper.terminals.runner.sandbox.held import Held
 from gatekeeper.terminals.runner.sandbox.interface import DOORS, HOME, WORK
-from gatekeeper.terminals.runner.sandbox.owners import MOUNT_POINTS, hand_over
+from gatekeeper.terminals.runner.sandbox.owners import MOUNT_POINTS
 from gatekeeper.terminals.runner.sandbox.pty import open_pty
 from gatekeeper.terminals.runner.sandbox.steps import init_arguments
 
@@ -74,7 +74,7 @@ class Places:
 
     def remove(self) -> None:
         if self._made is not None:
-            shutil.rmtree(self._made, ignore_errors=True)
+            discard(self._made)
 
 
 def _moved(value: str, seen: dict[str, Path]) -> str:
@@ -92,7 +92,7 @@ def plan_for(wanted: Wanted, owner: Owner, places: Places) -> dict[str, Any]:
         "remove": None if owner.own else str(places.home),
         "uid": owner.uid if owner.own else None,
         "limits": list(limits.limits(wanted).items()),
-        "folder": str(places.home),
+        "folder": str(places.work or places.home),
         "command": init_arguments(wanted.steps, processes=hold),
         "environment": places.environment(),
         "landlock": None,
@@ -108,9 +108,6 @@ def spawn(
     confine: Confine,
 ) -> Held:
     """Start a keeper, bound it, and hand it its plan. `confine` adds to the plan."""
-    for folder in (wanted.doors, wanted.work):
-        if folder is not None:
-            hand_over(folder, owner.uid)
     with ExitStack() as stack:
         pty = open_pty(columns=wanted.columns, rows=wanted.rows, owner=owner.uid)
         stack.callback(os.close, pty.slave)
@@ -138,6 +135,7 @@ def spawn(
             cgroup=cgroup,
             clean=places.remove,
             keeper=True,
+            watched=watched_work(wanted),
         )
         on_failure.pop_all()
         return held

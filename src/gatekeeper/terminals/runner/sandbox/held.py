@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gatekeeper.terminals.runner.sandbox.cgroups import Cgroup
+    from gatekeeper.terminals.runner.sandbox.folders import Watched
     from gatekeeper.terminals.runner.sandbox.interface import TierName
     from gatekeeper.terminals.runner.sandbox.owners import Owner
 
 START_SECONDS: Final = 10.0
 END_SECONDS: Final = 10.0
 """A process that the kernel does not let die (state D) is told of as left."""
+WATCH_SECONDS: Final = 2.0
+WATCH_PART: Final = 20
+"""A folder that takes long to look through is looked at for this part of the time."""
 KEEPER_SECONDS: Final = 3.0
 _ROUND_SECONDS: Final = 0.002
 _LONGEST_ROUND_SECONDS: Final = 0.1
@@ -49,8 +53,12 @@ class Held:
         cgroup: Cgroup | None,
         clean: Callable[[], None] = lambda: None,
         keeper: bool = False,
+        watched: Watched | None = None,
     ) -> None:
-        """`keeper`: the process is one that ends the rest by itself when it is told to."""
+        """`keeper`: the process is one that ends the rest by itself when it is told to.
+
+        `watched`: a folder of the host that it may write to.
+        """
         self.name = name
         self.terminal_fd = master
         self.uid = owner.uid
@@ -61,6 +69,7 @@ class Held:
         self._keeper = keeper
         self._namespace: int | None = None
         self._gone = False
+        self._complaint = ""
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[Exit] = self._loop.create_future()
         self._ended = asyncio.Event()
@@ -68,6 +77,9 @@ class Held:
         self._status = StatusPipe(status, self._loop)
         self._pidfd = os.pidfd_open(process.pid)
         self._loop.add_reader(self._pidfd, self._exited)
+        self._watching: asyncio.Task[None] | None = None
+        if watched is not None:
+            self._watching = self._loop.create_task(self._watch(watched))
 
     @property
     def steps_done(self) -> int:
@@ -75,10 +87,12 @@ class Held:
 
     @property
     def complaint(self) -> str:
-        return self._status.complaint
+        return self._complaint or self._status.complaint
 
     def on_step(self, heard: Callable[[int], None]) -> None:
         self._status.on_step = heard
+        for done in range(self.steps_done):
+            heard(done + 1)
 
     async def started(self) -> None:
         """Wait until what is inside says so. Raises when it ended before that."""
@@ -111,6 +125,17 @@ class Held:
             left += self._cgroup.left()
         return tuple(left)
 
+    async def _watch(self, watched: Watched) -> None:
+        """End it when the folder has become too large; the more there is, the more rarely look."""
+        while True:
+            began = self._loop.time()
+            if not await watched.fits():
+                self._complaint = "There is too much in the work folder"
+                self._finish()
+                return
+            took = self._loop.time() - began
+            await asyncio.sleep(max(WATCH_SECONDS, WATCH_PART * took))
+
     def _exited(self) -> None:
         self._loop.remove_reader(self._pidfd)
         self._ended.set()
@@ -136,7 +161,7 @@ class Held:
                 break
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_ROUND_SECONDS)
-        self._close()
+        await self._close()
 
     async def _ask_keeper(self) -> None:
         self._process.terminate()
@@ -153,14 +178,15 @@ class Held:
             if accounting.state(self._process.pid) in "TtZX":
                 return
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
         self._loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         self._status.close()
+        if self._watching is not None:
+            self._watching.cancel()
         if self._gone:
             self._owner.release()
-            with suppress(OSError):
-                self._clean()
+            await asyncio.to_thread(self._clean)
         self._over.set_result(self._how())
 
     def _how(self) -> Exit:

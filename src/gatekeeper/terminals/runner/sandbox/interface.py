@@ -75,11 +75,11 @@ class Sandboxed(Protocol):
 
     @property
     def complaint(self) -> str:
-        """What the sandbox itself wrote: why it could not start, where it could not."""
+        """What the sandbox itself has to say: why it did not start, or was ended from outside."""
         ...
 
     def on_step(self, heard: Callable[[int], None]) -> None:
-        """Call back with `steps_done` whenever a step ended well."""
+        """Call back with `steps_done` for every step that ended well, also those that have."""
         ...
 
     async def wait(self) -> Exit: ...

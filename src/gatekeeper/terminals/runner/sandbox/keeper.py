@@ -13,7 +13,6 @@ import fcntl
 import json
 import os
 import resource
-import shutil
 import signal
 import sys
 import termios
@@ -216,7 +215,7 @@ def _give_up(home: str | None) -> None:
     """Do what is left to do when the runner is gone, or says so."""
     end_all()
     if home is not None:
-        shutil.rmtree(home, ignore_errors=True)
+        os.execv("/bin/rm", ["rm", "-rf", "--", home])  # noqa: S606 - of any depth
     os._exit(1)
 
 

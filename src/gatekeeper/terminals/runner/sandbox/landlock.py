@@ -137,5 +137,8 @@ def gaps(known: int) -> tuple[str, ...]:
     if known < SCOPE_VERSION:
         found.append("abstract sockets of the machine can be reached")
     if os.geteuid() != 0:
-        found.append("the home is not bounded, and other files of the runner's user can be named")
+        found += [
+            "the number of processes and the size of the home are not limited",
+            "modes and times of the runner's user's files can be changed, and its sockets reached",
+        ]
     return tuple(found)

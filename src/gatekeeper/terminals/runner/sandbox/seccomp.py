@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from typing import Final
+from typing import Any, BinaryIO, Final, Protocol
+
+from gatekeeper.terminals.errors import SandboxUnavailableError
 
 REFUSED: Final = (
     # Mounts and roots.
@@ -46,6 +48,8 @@ _TIOCSTI: Final = 0x5412
 """Types into a terminal."""
 _TIOCLINUX: Final = 0x541C
 """Pastes into a console."""
+_TIOCSETD: Final = 0x5423
+"""Puts a line discipline in, for which the kernel may load a module."""
 _LOW_HALF: Final = 0xFFFF_FFFF
 """The kernel looks at 32 bits of a command; comparing 64 was CVE-2019-10063."""
 _PERSONALITY_QUERY: Final = 0xFFFF_FFFF
@@ -55,14 +59,21 @@ _LAST_FAMILY: Final = 63
 """Far above every family there is (45); families above are refused together."""
 
 
+class _Filters(Protocol):
+    """What of pyseccomp's filter is used; the library has no types."""
+
+    def add_rule(self, action: int, syscall: str, *arguments: object) -> None: ...
+
+    def export_bpf(self, file: BinaryIO) -> None: ...
+
+
 @functools.cache
 def program(*, internet: bool) -> bytes:
     """Return the filter as a BPF program for this machine's architecture; others are killed.
 
     Without `internet`, sockets are local ones alone: for tiers without a network of their own.
     """
-    import pyseccomp as sc  # noqa: PLC0415 - it loads libseccomp, which a machine may lack
-
+    sc = _library()
     filters = sc.SyscallFilter(sc.ALLOW)
     refuse = sc.ERRNO(errno.EPERM)
     for name in REFUSED:
@@ -72,16 +83,25 @@ def program(*, internet: bool) -> bytes:
         _add(filters, refuse, "unshare", sc.Arg(0, sc.MASKED_EQ, flag, flag))
         if flag > _EXIT_SIGNAL:
             _add(filters, refuse, "clone", sc.Arg(0, sc.MASKED_EQ, flag, flag))
-    for command in (_TIOCSTI, _TIOCLINUX):
+    for command in (_TIOCSTI, _TIOCLINUX, _TIOCSETD):
         _add(filters, refuse, "ioctl", sc.Arg(1, sc.MASKED_EQ, _LOW_HALF, command))
     _add(filters, refuse, "personality", sc.Arg(0, sc.NE, _PERSONALITY_QUERY))
     _refuse_families(filters, _FAMILIES if internet else frozenset((_AF_UNIX,)))
     return _export(filters)
 
 
-def _refuse_families(filters: object, kept: frozenset[int]) -> None:
-    import pyseccomp as sc  # noqa: PLC0415
+def _library() -> Any:  # noqa: ANN401 - as above
+    """Load libseccomp, which a machine may lack."""
+    try:
+        import pyseccomp  # noqa: PLC0415
+    except (ImportError, RuntimeError, OSError):
+        message = "There is no libseccomp on this machine"
+        raise SandboxUnavailableError(message) from None
+    return pyseccomp
 
+
+def _refuse_families(filters: _Filters, kept: frozenset[int]) -> None:
+    sc = _library()
     refuse = sc.ERRNO(errno.EAFNOSUPPORT)
     for family in range(_LAST_FAMILY + 1):
         if family not in kept:
@@ -89,21 +109,20 @@ def _refuse_families(filters: object, kept: frozenset[int]) -> None:
     _add(filters, refuse, "socket", sc.Arg(0, sc.GT, _LAST_FAMILY))
 
 
-def _add(filters: object, action: int, name: str, *arguments: object) -> None:
+def _add(filters: _Filters, action: int, name: str, *arguments: object) -> None:
     """Add a rule, where this architecture and this library have such a call."""
-    import pyseccomp as sc  # noqa: PLC0415
-
+    sc = _library()
     try:
         number = sc.resolve_syscall(sc.Arch.NATIVE, name)
     except (OSError, ValueError):
         return
     if number >= 0:
-        filters.add_rule(action, name, *arguments)  # type: ignore[attr-defined]
+        filters.add_rule(action, name, *arguments)
 
 
-def _export(filters: object) -> bytes:
+def _export(filters: _Filters) -> bytes:
     fd = os.memfd_create("seccomp")
     with os.fdopen(fd, "r+b") as file:
-        filters.export_bpf(file)  # type: ignore[attr-defined]
+        filters.export_bpf(file)
         file.seek(0)
         return file.read()

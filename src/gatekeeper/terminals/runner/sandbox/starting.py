@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import TYPE_CHECKING
 
 from gatekeeper.terminals.errors import SandboxUnavailableError
+from gatekeeper.terminals.runner.sandbox.owners import hand_over
+from gatekeeper.terminals.runner.sandbox.steps import check_environment, check_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +26,9 @@ async def start_with(
     spawn: Callable[[Owner, Cgroup | None], Held],
 ) -> Held:
     """Start something, and return it when it says that it runs."""
-    held = _spawned(wanted, cgroups, owners, spawn)
+    check_steps(wanted.steps)
+    check_environment(wanted.environment)
+    held = await _spawned(wanted, cgroups, owners, spawn)
     try:
         await held.started()
     except BaseException:
@@ -33,7 +38,7 @@ async def start_with(
     return held
 
 
-def _spawned(
+async def _spawned(
     wanted: Wanted,
     cgroups: Cgroups,
     owners: Owners,
@@ -41,6 +46,9 @@ def _spawned(
 ) -> Held:
     owner, cgroup = owners.take(), None
     try:
+        for folder in (wanted.doors, wanted.work):
+            if folder is not None:
+                await asyncio.to_thread(hand_over, folder, owner.uid)
         cgroup = cgroups.make(wanted)
         return spawn(owner, cgroup)
     except BaseException as error:

@@ -14,7 +14,7 @@ from gatekeeper.kernel.errors import InputError
 from gatekeeper.terminals.runner.sandbox.interface import MAX_STEPS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 STARTED: Final = b"started"
 STEP_DONE: Final = b"step done"
@@ -47,15 +47,6 @@ def init_arguments(steps: Sequence[Sequence[str]], *, processes: int | None) -> 
 
     `processes` None: their number is not limited for each user.
     """
-    if not 1 <= len(steps) <= MAX_STEPS or not all(step and step[0] for step in steps):
-        message = f"There must be 1 to {MAX_STEPS} steps, each with a program"
-        raise InputError(message)
-    if any("\0" in word for step in steps for word in step):
-        message = "An argument must not hold a NUL"
-        raise InputError(message)
-    if any(step[0].startswith("-") for step in steps):
-        message = "The name of a program must not begin with a dash"
-        raise InputError(message)
     flat = [word for step in steps for word in (str(len(step)), *step)]
     return [
         "/bin/sh",
@@ -65,3 +56,24 @@ def init_arguments(steps: Sequence[Sequence[str]], *, processes: int | None) -> 
         "unlimited" if processes is None else str(processes),
         *flat,
     ]
+
+
+def check_steps(steps: Sequence[Sequence[str]]) -> None:
+    """Refuse what cannot be run as it is given."""
+    if not 1 <= len(steps) <= MAX_STEPS or not all(step and step[0] for step in steps):
+        message = f"There must be 1 to {MAX_STEPS} steps, each with a program"
+        raise InputError(message)
+    if any("\0" in word for step in steps for word in step):
+        message = "An argument must not hold a NUL"
+        raise InputError(message)
+    if any(step[0].startswith("-") for step in steps):
+        message = "The name of a program must not begin with a dash"
+        raise InputError(message)
+
+
+def check_environment(environment: Mapping[str, str]) -> None:
+    """Refuse what is no variable: a NUL would begin an option of bubblewrap's."""
+    for name, value in environment.items():
+        if not name or "=" in name or "\0" in name or "\0" in value:
+            message = "The environment holds a name or a value that none can have"
+            raise InputError(message)

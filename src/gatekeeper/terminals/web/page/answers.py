@@ -60,7 +60,12 @@ class Answers:
             return PlainTextResponse(f"{error}\n", status_code=503, headers=PLAIN)
         nonce = base64url.encode(self.random.bytes(NONCE_BYTES))
         body = self.pages.render(
-            name, asset=found.address, nonce=nonce, principal=principal, **values
+            name,
+            asset=found.address,
+            modules=found.modules,
+            nonce=nonce,
+            principal=principal,
+            **values,
         )
         return HTMLResponse(body, status_code=status, headers=HEADERS | self._policy(nonce))
 
@@ -74,6 +79,7 @@ class Answers:
             "base-uri": "'none'",
             "form-action": "'none'",
             "frame-ancestors": "'none'",
+            "require-trusted-types-for": "'script'",
         }
         return {"Content-Security-Policy": "; ".join(f"{k} {v}" for k, v in parts.items())}
 

@@ -52,6 +52,11 @@ class Assets:
     def address(self, name: str) -> str:
         return f"{PREFIX}/{self.own}/{name}"
 
+    def modules(self, *names: str) -> list[str]:
+        """Return what a page with these scripts loads, for it to begin with all at once."""
+        of_npm = (f"{PREFIX}/{name}" for name in self.files if name.endswith(".mjs"))
+        return [*map(self.address, names), *of_npm]
+
 
 @cache
 def assets() -> Assets:

@@ -9,8 +9,6 @@ const READABLE_CONTRAST = 4.5;
 const DARK = { background: "#16181d", foreground: "#e6e6e6", cursor: "#e6e6e6", selectionBackground: "#3a5a8c" };
 const LIGHT = { background: "#ffffff", foreground: "#1b1f24", cursor: "#1b1f24", selectionBackground: "#b5d2ff" };
 
-letOurStylesIn();
-
 export class Screen {
   #fit = new FitAddon();
   #answers = true;
@@ -19,6 +17,7 @@ export class Screen {
   /** `on` hears: typed(bytes), title(text), bell(), link(address), over(address), paste(text, go). */
   constructor(element, on) {
     this.#on = on;
+    letOurStylesIn();
     this.terminal = new Terminal({
       allowProposedApi: true,
       cursorBlink: false,

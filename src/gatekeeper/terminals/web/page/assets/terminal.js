@@ -49,8 +49,15 @@ function showStages() {
   );
 }
 
-async function look() {
-  view = await call("GET", `/terminals/${id}`);
+/** Take what the form was just told of this terminal: it need not be asked for again. */
+function told() {
+  const made = JSON.parse(sessionStorage.getItem("gatekeeper-made") || "null");
+  sessionStorage.removeItem("gatekeeper-made");
+  return made !== null && made.terminalId === id ? made : null;
+}
+
+async function look(known = null) {
+  view = known || (await call("GET", `/terminals/${id}`));
   const begun = Date.parse(view.createdAt);
   for (const stage of view.stages || []) stages.set(stage.stage, (Date.parse(stage.at) - begun) / 1_000);
   showStages();
@@ -90,8 +97,8 @@ function pause() {
 
 async function start() {
   try {
-    for (;;) {
-      const found = await look();
+    for (let known = told(); ; known = null) {
+      const found = await look(known);
       if (OVER.has(found.status)) return showOver(found);
       if (found.status !== "pending") return watching.begin();
       byId("state").replaceChildren(stateInWords(found));

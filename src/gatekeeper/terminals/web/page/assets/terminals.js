@@ -95,6 +95,7 @@ byId("start").addEventListener("submit", async (event) => {
   byId("start-says").replaceChildren("");
   try {
     const made = await call("POST", "/terminals?wait=20", choices.wanted());
+    sessionStorage.setItem("gatekeeper-made", JSON.stringify(made));
     location.assign(`/console/terminals/${made.terminalId}`);
   } catch (problem) {
     byId("start-says").replaceChildren(inWords(problem));
@@ -105,4 +106,6 @@ byId("start").addEventListener("submit", async (event) => {
 choices.load().catch((problem) => byId("start-says").replaceChildren(inWords(problem)));
 refresh();
 listen();
+// What the next page needs is then here already.
+import("./watching.js").catch(() => null);
 setInterval(() => byId("list").querySelectorAll("tbody tr").forEach(tick), 1_000);

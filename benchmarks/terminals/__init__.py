@@ -1,0 +1,1 @@
+"""Measures terminals on this machine: `python -m benchmarks.terminals`."""
