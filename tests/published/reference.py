@@ -66,6 +66,7 @@ COMMAND_OUTPUTS: Final[Mapping[str, type[BaseModel]]] = {
     "audit export": output.ExportReport,
     "audit tail": audit.EventFields,
     "audit verify": output.VerifyReport,
+    "doctor": output.MachineReport,
     "forwardauth check": output.ForwardAuthCheck,
     "forwardauth doctor": output.ForwardAuthExamination,
     "forwardauth explain": forwardauth.DecisionExplained,
