@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import yaml
 from psycopg.conninfo import make_conninfo
 from typer.testing import CliRunner
 
@@ -21,6 +22,7 @@ from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, l
 from gatekeeper.entrypoints import gk
 from gatekeeper.platform.crypto.signing import SigningKey, public_key
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
+from gatekeeper.terminals.settings import GatewaySettings, ProfileSettings, RunnerSettings
 from proxies.servers import free_port
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -103,6 +105,10 @@ NOT_TYPED = {
     "pip install '.[otel]'": INSTALLS,
     "gk serve control-plane --config control-plane.toml": SERVES,
     "gk serve agent --config agent.toml": SERVES,
+    "gk serve runner --config runner.toml": UP,
+    "gk serve gateway --config gateway.toml": UP,
+    'nginx -t -p "$PWD/examples/terminals" -c nginx.conf': "needs a certificate;"
+    " tests/acceptance/test_terminals_behind_nginx.py runs nginx with it",
     "passctrl serve first-gate/config.yaml": "runs until it is stopped;"
     " tests/acceptance/proxies/test_init.py serves what init wrote",
     "passctrl doctor http://127.0.0.1:8000/orders": DOCTOR,
@@ -110,13 +116,21 @@ NOT_TYPED = {
     " http://127.0.0.1:8000/orders": DOCTOR,
 }
 """What is not typed, and why."""
-LOGINS = {"README.md": ["dana"], "first-session.md": ["dana", "olga"]}
+LOGINS = {
+    "README.md": ["dana"],
+    "first-session.md": ["dana", "olga"],
+    "first-terminal.md": ["dana", "olga"],
+}
 """Who logs in at each `gk login` of a document; elsewhere it is the operator."""
 CODES = {
     "gk session create --target pg-local --role app_admin": 4,
     "curl --fail --retry 5 --retry-connrefused http://127.0.0.1:8000/orders": 22,
+    """gk shell --reason "first try" -- sh -c 'ls /proc | head -3; exit 3'""": 3,
+    "gk shell --ttl 3s -- sleep 60": 7,
+    'gk shell --bundle http://127.0.0.1:8765/sample-cli.tar.gz --sha256 "$sha256" --install'
+    """ 'python3 install.py' -- python3 ask.py "Why is the sky blue?\"""": 3,
 }
-"""What is meant to be refused."""
+"""What is meant to be refused, or to end so."""
 POLICY = """
 apiVersion: gatekeeper/v1
 kind: Policy
@@ -145,6 +159,7 @@ def stand_ins(server_18: EmbeddedServer) -> dict[str, str]:
         " sslmode=verify-full": make_conninfo(store, user="documents", password="documents"),
         "gk target doctor app": "gk target doctor pg-local",
         "--target app ": "--target pg-local ",
+        "8765": str(free_port()),
     }
 
 
@@ -262,6 +277,35 @@ def test_the_settings_of_the_how_tos_load(tmp_path: Path) -> None:
     for text in issuers:
         changed = {**known.model_dump(), **tomllib.loads(text)}
         assert ControlPlaneSettings.model_validate(changed).issuers[0].issuer
+
+
+def test_the_settings_of_terminals_load_and_belong_together(tmp_path: Path) -> None:
+    added, runner, gateway = blocks(how_to("deploy-terminals.md"), "toml")
+    bundles, profile = blocks(how_to("run-your-own-bundle.md"), "toml")
+    profile = profile.replace("terminals.profiles", "profiles")
+    control_plane, _agent = blocks(how_to("deploy.md"), "toml")
+    private(tmp_path / "control-plane.toml", f"{control_plane}\n{added}")
+    private(tmp_path / "runner.toml", f"{runner}\n{bundles}")
+    private(tmp_path / "gateway.toml", gateway)
+
+    known = load_settings(ControlPlaneSettings, tmp_path / "control-plane.toml", {})
+    held = load_settings(RunnerSettings, tmp_path / "runner.toml", {})
+    let_in = load_settings(GatewaySettings, tmp_path / "gateway.toml", {})
+    assert known.terminals is not None
+    assert known.terminals.runner == held.name
+    assert known.terminals.recordings == held.recordings
+    ours = known.terminals.runners[held.name]
+    assert ours.address == f"unix:{held.folder}/runner.sock"
+    assert public_key(ours.public_key)
+    assert ours.capacity == held.capacity
+    assert held.control_planes.keys() == {known.name}
+    assert let_in.issuer == known.public_url
+    assert let_in.attach_key_file == held.attach_key_file
+    assert ProfileSettings.model_validate(tomllib.loads(profile)["profiles"][0]).bundles
+    grants = yaml.safe_load(blocks(how_to("write-a-policy.md"), "yaml")[0])["grants"]
+    assert {role for grant in grants for role in grant["roles"]} <= {
+        one.name for one in known.terminals.profiles
+    }
 
 
 def test_every_dependency_has_a_row() -> None:

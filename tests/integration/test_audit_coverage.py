@@ -134,6 +134,7 @@ COMMANDS_TELL: Final[Mapping[str, tuple[AuditKind, ...] | str]] = {
     "doctor": "starts an empty sandbox of each kind for an instant; has no store",
     "migrate": (K.STORE_MIGRATED,),
     "key": "a file is made; `control_plane.started` names every key that is in use",
+    "rotate-tickets": "a file is made; its public half is published for everybody",
     "up": (K.STORE_MIGRATED, K.CONTROL_PLANE_STARTED),
     "demo": (K.STORE_MIGRATED, K.CONTROL_PLANE_STARTED),
     "serve control-plane": (K.CONTROL_PLANE_STARTED, K.POLICY_LOADED, K.POLICY_REJECTED),

@@ -13,7 +13,7 @@ from gatekeeper.entrypoints import gk
 
 PRINT_NO_RESULT = {
     "login", "logout", "exec", "shell", "terminal attach", "terminal play", "terminal download",
-    "terminal input", "audit export", "up", "demo", "key", "completion",
+    "terminal input", "audit export", "up", "demo", "key", "rotate-tickets", "completion",
     "serve control-plane", "serve agent", "serve gateway", "serve runner", "forwardauth init", "forwardauth serve", "forwardauth completion",
 }  # fmt: skip
 """They change something, run something, or print what only a shell reads."""

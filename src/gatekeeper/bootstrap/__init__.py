@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from gatekeeper.bootstrap.terminals.gateway_login import prepare_gateway_login
     from gatekeeper.bootstrap.terminals.runner import run_runner
     from gatekeeper.bootstrap.terminals.sandboxes import report_sandboxes
+    from gatekeeper.bootstrap.terminals.ticket_keys import rotate_ticket_keys
     from gatekeeper.terminals.settings import RunnerSettings
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "prepare_sample_target",
     "prepare_store",
     "report_sandboxes",
+    "rotate_ticket_keys",
     "run_runner",
     "run_tables",
     "serve_forwardauth",
@@ -87,6 +89,7 @@ _HOMES: Final = {
     "load_settings": "settings",
     "migrate_store": "store",
     "prepare_store": "store",
+    "rotate_ticket_keys": "terminals.ticket_keys",
     "DEFAULT_SHARDS": "target",
     "MAX_SHARDS": "target",
     "Setup": "target",

@@ -41,6 +41,9 @@ COMMANDS: Final = {
     "migrate": Lazy("operate.migrate:migrate", "Bring the store's tables up to date."),
     "doctor": Lazy("operate.doctor:doctor", "Say which sandboxes this machine has."),
     "key": Lazy("operate.key:key", "Make a signing key; print its public half."),
+    "rotate-tickets": Lazy(
+        "operate.rotate_tickets:rotate_tickets", "Make the next key that tickets are signed with."
+    ),
     "completion": Lazy("cli.completion:completion", "Print a completion script for a shell."),
 }
 

@@ -93,7 +93,9 @@ class GrantFile(FileModel):
 
     name: Name = Field(description="Named in decisions and evidence; unique over all files.")
     who: WhoFile = Field(description="Whom it is for.")
-    plane: Plane = Field(description="What it opens; only `databases` has an effect yet.")
+    plane: Plane = Field(
+        description="What it opens: `databases`, or `terminals`; `forwardauth` has no effect yet."
+    )
     targets: Globs = Field(description="Names of targets; `*` stands for any characters.")
     roles: Globs = Field(description="Names of roles; `*` stands for any characters.")
     max_ttl: Ttl = Field(description="The longest session, and what one gets who asks for none.")
@@ -106,7 +108,7 @@ class DenyFile(FileModel):
 
     name: Name = Field(description="Named in decisions and evidence; unique over all files.")
     who: WhoFile = Field(WhoFile(), description="Whom it is for; everybody when left out.")
-    plane: Plane = Field(description="What it closes; only `databases` has an effect yet.")
+    plane: Plane = Field(description="What it closes: as in a grant.")
     targets: Globs = Field(("*",), description="Names of targets; all when left out.")
     roles: Globs = Field(("*",), description="Names of roles; all when left out.")
     when: When | None = Field(
