@@ -204,7 +204,8 @@ async def test_what_could_not_be_sent_is_not_lost_with_its_connection() -> None:
     with pytest.raises(ConnectionClosedError):
         await attach._talk(Pulled())  # type: ignore[arg-type]
 
-    assert await attach.outbox.first() == Input(b"two")
+    async with asyncio.timeout(5):
+        assert await attach.outbox.first() == Input(b"two")
 
 
 @pytest.mark.parametrize("code", [1001, 1011, 1012, 1013])
