@@ -96,7 +96,7 @@ NOT_TYPED = {
     "make demo": "tests/acceptance/test_demo.py",
     "make test": "runs this very test",
     "make up": UP,
-    "gk up --home ./second --port 4400 --agent-port 4401": UP,
+    "gk up --home ./second --port 4400 --agent-port 4401 --gateway-port 4402": UP,
     "make clean": "would remove the environment that the tests run in",
     "gk audit tail --follow": "runs until Ctrl-C; tests/integration/test_audit_cli.py",
     "python3 -m venv ~/gatekeeper": INSTALLS,
