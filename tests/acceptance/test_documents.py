@@ -1,5 +1,6 @@
 """What the documents tell people to type exists, and what they link to is there."""
 
+import fnmatch
 import json
 import os
 import re
@@ -83,6 +84,24 @@ def test_every_ticked_line_of_the_plan_that_names_a_test_names_one_that_exists()
         assert f"def {name}(" in everything, name
     for path in re.findall(r"`(tests/[^`]+)`", text):
         assert list(ROOT.glob(path)), path
+
+
+def test_every_test_that_a_document_names_exists() -> None:
+    files = [str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py")]
+    functions = set(
+        re.findall(r"def (test_\w+)\(", "\n".join((ROOT / file).read_text() for file in files))
+    )
+    named = {
+        name
+        for document in DOCUMENTS
+        for name in re.findall(r"`((?:[\w/]+/)?test_[\w*]+(?:\.py)?)`", document.read_text())
+    }
+
+    assert len(named) > 100
+    assert [name for name in named if not name.endswith(".py") and name not in functions] == []
+    assert [
+        name for name in named if name.endswith(".py") and not fnmatch.filter(files, f"*{name}")
+    ] == []
 
 
 # What the README, the tutorial and the how-tos tell people to type is typed here; those that show
