@@ -38,7 +38,7 @@ async def application(config: Path, address: str) -> AsyncIterator[Application]:
         used.add(ticket.ticket_id)
         return Claimed(3_600.0)
 
-    Directory.find = find  # type: ignore[method-assign]
+    Directory.find = find  # type: ignore[assignment,method-assign]
     Claims.claim = claim  # type: ignore[assignment,method-assign]
     async with gateway.application(config) as wired:
         yield wired._replace(background={})

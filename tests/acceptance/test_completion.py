@@ -105,6 +105,23 @@ def test_targets_roles_and_sessions_are_completed_live(
     assert session in known
 
 
+def test_profiles_and_terminals_are_completed_live(
+    local: Stack, tmp_path: Path, shell: str
+) -> None:
+    terminal = local.json("dana", "terminal", "create")["terminalId"]
+
+    profiles, live = complete(
+        local, tmp_path, shell, "gk shell --terminal-profile", "gk terminal attach"
+    )
+    assert "command" in profiles
+    assert terminal in live
+
+    local.gk("dana", "terminal", "stop", terminal)
+    live, known = complete(local, tmp_path, shell, "gk terminal attach", "gk terminal show")
+    assert terminal not in live
+    assert terminal in known
+
+
 def test_a_server_that_is_away_is_met_with_silence(
     local: Stack, tmp_path: Path, shell: str
 ) -> None:

@@ -287,7 +287,11 @@ def test_what_commands_print_for_programs_is_what_is_published(stack: Stack) -> 
     # What owners and administrators do: test_audit_cli.py and test_target_bootstrap.py. What
     # needs no server of ours: test_forwardauth_*_command.py and the proxies' test_doctor.py.
     alone = {command for command in COMMAND_OUTPUTS if command.startswith("forwardauth ")}
-    assert printed.keys() == COMMAND_OUTPUTS.keys() - {"migrate", "target bootstrap"} - alone
+    # `gk doctor`: test_doctor_says_what_this_machine_has.
+    assert (
+        printed.keys() | {"doctor"}
+        == COMMAND_OUTPUTS.keys() - {"migrate", "target bootstrap"} - alone
+    )
     for command, output in printed.items():
         published_schema(f"gk-{command.replace(' ', '-')}").validate(output)
 
@@ -324,6 +328,18 @@ def test_the_files_that_gk_up_writes_fit_the_published_schemas(stack: Stack) -> 
         assert not published_schema(f"{name}-settings").is_valid({**settings, "nope": 1})
     policy = yaml.safe_load((stack.home / "stack" / "policy.yaml").read_text())
     published_schema("policy").validate(policy)
+
+
+def test_doctor_says_what_this_machine_has() -> None:
+    done = subprocess.run(
+        [*GK, "doctor", "--json"], capture_output=True, text=True, timeout=60, check=False
+    )
+    report = json.loads(done.stdout)
+
+    published_schema("gk-doctor").validate(report)
+    assert report["terminals"] is any(tier["works"] for tier in report["sandboxes"])
+    assert [tier["name"] for tier in report["sandboxes"]] == ["bubblewrap", "landlock"]
+    assert done.returncode == (0 if report["terminals"] else 1)
 
 
 def test_health_metrics_and_description_are_there(stack: Stack) -> None:

@@ -93,6 +93,7 @@ async def test_a_shell_in_the_browser(browser: Browser, local: Stack, tmp_path: 
         await expect(page.locator("#why")).to_contain_text("exit code 3", timeout=20_000)
         await expect(page.get_by_role("link", name="Start another")).to_be_visible()
         await page.get_by_role("link", name="Recording").click()
+        await expect(page.get_by_role("button", name="Play")).to_be_visible()
         await page.get_by_label("Position").focus()
         await page.keyboard.press("End")
         await shows(page, "stopped")

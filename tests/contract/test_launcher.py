@@ -10,8 +10,10 @@ import pytest
 from contract.launcher_rigs import CAPACITY, RIGS, LauncherRig
 from fakes.terminal_world import launch_of, new_terminal
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
-from gatekeeper.terminals.model import Ending, Terminal
-from gatekeeper.terminals.ports import Launcher
+from gatekeeper.kernel.ids import SessionId
+from gatekeeper.kernel.scram import is_verifier
+from gatekeeper.terminals.model import DatabaseWanted, Ending, Terminal
+from gatekeeper.terminals.ports import BoundLogin, Launcher
 
 
 @pytest.fixture(params=RIGS)
@@ -150,3 +152,23 @@ async def test_what_could_not_be_started_leaves_nothing(rig: LauncherRig) -> Non
     gone = await rig.launcher.end(terminal.id, terminal.instance, "launch_failed")
 
     assert gone.gone
+
+
+async def test_a_login_is_bound_to_the_password_that_the_launcher_made(rig: LauncherRig) -> None:
+    wanted = DatabaseWanted(target="pg", role="app_read")
+    terminal = new_terminal(database=wanted)
+    made = await rig.launcher.launch(launch_of(terminal))
+    login = BoundLogin(
+        session=SessionId("ses_" + "a" * 20), host="127.0.0.1", port=1, database="shop",
+        sslmode="disable", username="gk_" + "a" * 20,
+    )  # fmt: skip
+    for _ in range(2):
+        await rig.launcher.bind(terminal.id, terminal.instance, login)
+    with pytest.raises(GatekeeperError) as caught:
+        await rig.launcher.bind(new_terminal().id, terminal.instance, login)
+    again = await rig.launcher.launch(launch_of(terminal))
+
+    assert is_verifier(made.verifier or "")
+    assert again.verifier == made.verifier
+    assert caught.value.code is ErrorCode.NOT_FOUND
+    assert (await rig.launcher.end(terminal.id, terminal.instance, "revoked")).gone

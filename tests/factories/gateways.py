@@ -212,7 +212,7 @@ class Rig:
         """Attach to a new terminal at this runner."""
         terminal, instance = self.store.add(address)
         client = await self.attach(terminal, sign(claims(terminal, instance, **changes)))
-        self.stack.push_async_callback(client.close)
+        self.stack.callback(client.transport.abort)
         return client, terminal
 
     async def raw(

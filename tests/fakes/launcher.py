@@ -48,6 +48,8 @@ class FakeLauncher:
     live: dict[str, FakeTerminal] = field(default_factory=dict)
     over: dict[str, Ended | None] = field(default_factory=dict)
     started: int = 0
+    crowded: int = 0
+    """How often a terminal came for which there was no place."""
     reachable: bool = True
     stuck: set[str] = field(default_factory=set)
     fail_next: list[GatekeeperError] = field(default_factory=list)
@@ -69,6 +71,7 @@ class FakeLauncher:
         already = instance in self.live
         if not already:
             if len(self.live) >= self.capacity:
+                self.crowded += 1
                 msg = "every place is taken"
                 raise RunnerRejectedError(msg, retryable=True)
             self.live[instance] = FakeTerminal(launch)

@@ -37,7 +37,7 @@ async def screen(page: Page) -> list[str]:
 
 
 async def shows(page: Page, text: str) -> None:
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(15):
         while text not in "\n".join(await screen(page)):
             await asyncio.sleep(0.02)
 

@@ -42,6 +42,7 @@ from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.platform.crypto.keys import TokenKey
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
 from gatekeeper.wire import sessions as wire
+from gatekeeper.wire import terminals
 
 POLICY = policy()
 
@@ -380,7 +381,7 @@ def test_the_agent_takes_nothing_that_is_not_signed_for_it(api: Api) -> None:
 def test_every_operation_of_the_api_has_one_of_the_client(api: Api) -> None:
     paths = httpx.get(f"{api.url}/openapi.json").json()["paths"]
     served = {(method.upper(), path) for path, methods in paths.items() for method in methods}
-    example = "ses_aaaaaaaaaaaaaaaaaaaa"
+    example, example_terminal = "ses_aaaaaaaaaaaaaaaaaaaa", "trm_aaaaaaaaaaaaaaaaaaaa"
     made: list[Operation[Any]] = [
         operations.create_session(body(), idempotency_key="k"), operations.get_session(example),
         operations.list_sessions(), operations.revoke_session(example),
@@ -392,9 +393,19 @@ def test_every_operation_of_the_api_has_one_of_the_client(api: Api) -> None:
         operations.audit_export(), operations.auth_config(), operations.who_am_i(),
         operations.exchange_token(Secret("t")), operations.token_keys(),
         operations.health(), operations.readiness(), operations.metrics(),
+        operations.create_terminal(terminals.CreateTerminal(), idempotency_key="k"),
+        operations.list_terminals(), operations.terminal_events(), operations.list_profiles(),
+        operations.get_terminal(example_terminal), operations.stop_terminal(example_terminal),
+        operations.attach_terminal(example_terminal, terminals.AttachRequest()),
+        operations.share_terminal(example_terminal, terminals.ShareTerminal()),
+        operations.open_share(terminals.OpenShare(secret="a" * 43)),
+        operations.send_input(example_terminal, terminals.SendInput(data="x")),
+        operations.terminal_screen(example_terminal),
+        operations.wait_for_text(example_terminal, terminals.WaitForText(text="x")),
+        operations.terminal_recording(example_terminal),
     ]  # fmt: skip
     offered = {
-        (o.method, o.path.replace(example, "{session_id}").replace("/pg/", "/{target}/").replace("/proof/1", "/proof/{seq}"))
+        (o.method, o.path.replace(example, "{session_id}").replace(example_terminal, "{terminal_id}").replace("/pg/", "/{target}/").replace("/proof/1", "/proof/{seq}"))
         for o in made
     }  # fmt: skip
 

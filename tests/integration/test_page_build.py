@@ -11,6 +11,10 @@ from types import ModuleType
 
 import pytest
 
+from gatekeeper.platform.random import SystemRandom
+from gatekeeper.terminals.web.page import assets
+from gatekeeper.terminals.web.page.answers import Answers
+
 ROOT = Path(__file__).parents[2]
 STATIC = "src/gatekeeper/terminals/web/page/static"
 NPM = shutil.which("npm")
@@ -56,6 +60,20 @@ def test_what_was_built_here_has_names_that_hold_their_hashes() -> None:
         assert name.partition(".")[0] in hashed
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     assert {f"{STATIC}/", "node_modules/"} <= set(ignored)
+
+
+def test_a_copy_that_was_never_built_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = Answers.make(gateway="ws://127.0.0.1:1", random=SystemRandom())
+    monkeypatch.setattr(assets, "FOLDER", tmp_path)
+    assets.assets.cache_clear()
+    try:
+        shown = answers.page("sign_in.html", issuers=[], back="/console")
+    finally:
+        assets.assets.cache_clear()
+    assert shown.status_code == 503
+    assert b"pip install --no-deps -e ." in bytes(shown.body)
 
 
 @pytest.mark.skipif(NPM is None, reason="there is no npm")

@@ -121,7 +121,8 @@ async def test_its_keys_change_every_few_days(google: CiIssuer) -> None:
 
 @pytest.fixture
 def stack(tmp_path: Path, store_dsn: str, google: CiIssuer) -> Iterator[PageStack]:
-    more = {"issuers": [settings(google)], "console_sign_in_origins": [FRONT_END]}
+    silent = {"issuer": "http://127.0.0.1:9/silent", "audience": "a", "client_id": "c"}
+    more = {"issuers": [settings(google), silent], "console_sign_in_origins": [FRONT_END]}
     with page_stack(tmp_path, store_dsn, **more) as stack:
         yield stack
 
@@ -159,6 +160,16 @@ def test_a_front_end_elsewhere_needs_to_be_named(stack: PageStack) -> None:
         entered = post(FRONT_END)
         assert (entered.status_code, entered.headers["location"]) == (303, "/console")
         assert SESSION in entered.headers["set-cookie"]
+
+
+def test_an_issuer_that_does_not_answer_is_told_of(stack: PageStack) -> None:
+    with httpx.Client(base_url=stack.url) as client:
+        page = client.get("/console").text
+        assert "http://127.0.0.1:9/silent" in page
+        assert "securetoken" not in page  # it has no page of its own to send anybody to
+        left = client.get("/console/sign-in?issuer=http://127.0.0.1:9/silent")
+        assert (left.status_code, "set-cookie" in left.headers) == (503, False)
+        assert "the issuer does not answer" in left.text
 
 
 def test_a_token_that_is_not_believed_begins_nothing(stack: PageStack) -> None:

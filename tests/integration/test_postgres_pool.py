@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import time
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -9,10 +12,13 @@ import pytest
 
 from gatekeeper.kernel.errors import InputError, UnavailableError
 from gatekeeper.kernel.secret import Secret
+from gatekeeper.platform.postgres.embedded import EmbeddedServer
 from gatekeeper.platform.postgres.pool import Pool
+from servers import SETTINGS, binaries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -45,6 +51,33 @@ async def test_a_lost_connection_is_unavailable_and_then_heals(pool: Pool, store
 
     async with pool.connection() as connection:
         assert connection.info.backend_pid not in {pid, idle}
+
+
+@pytest.mark.slow
+async def test_a_pool_is_back_as_soon_as_its_database_is(tmp_path: Path) -> None:
+    """However long that was away: left alone, a pool's pauses grow with the time that it was."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    server = EmbeddedServer(tmp_path / "data", binaries(18), port=port, settings=SETTINGS)
+    await server.start()
+    pool = Pool(Secret(server.dsn()), name="gk-test", wait_seconds=0.5)
+    await pool.open()
+    await server.stop()
+    began = time.monotonic()
+    while time.monotonic() - began < 16:
+        with pytest.raises(UnavailableError):
+            async with pool.connection() as connection:
+                await connection.execute("SELECT 1")
+    async with server:
+        began = time.monotonic()
+        while time.monotonic() - began < 4:
+            with contextlib.suppress(UnavailableError):
+                async with pool.connection() as connection:
+                    await connection.execute("SELECT 1")
+                    break
+        else:
+            pytest.fail("it did not come back")
+        await pool.close()
 
 
 async def test_an_error_of_a_statement_is_let_through(pool: Pool) -> None:

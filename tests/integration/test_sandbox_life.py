@@ -157,6 +157,14 @@ async def test_no_variable_becomes_an_option_of_the_sandbox(
         await boxes.tier.start(boxes.wanted(("true",), environment=environment))
 
 
+async def test_it_begins_in_the_bundle_if_there_is_one(boxes: Sandboxes, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "main").write_text("in the bundle")
+    assert (await boxes.run("cat", "main", work=work)).text == "in the bundle"
+    assert (await boxes.shell("cd; pwd -P; ls -A", work=work)).text.count("\n") == 1
+
+
 # The terminal.
 
 
@@ -300,11 +308,24 @@ def test_no_two_runners_give_the_same_user(tmp_path: Path) -> None:
     taken = [one.take(), other.take(), one.take()]
     assert len({owner.uid for owner in taken}) == 3
     assert all(FIRST_UID <= owner.uid < FIRST_UID + COUNT for owner in taken)
-    for owner in taken:
-        owner.release()
-    fresh = Owners(tmp_path).take()
-    assert fresh.uid == FIRST_UID
-    fresh.release()
+    taken[0].release()
+    assert other.take().uid not in {owner.uid for owner in taken}
+    assert one.take().uid == taken[0].uid
+    one.close()
+    other.close()
+
+
+@pytest.mark.skipif(not ROOT, reason="only root gives terminals users of their own")
+def test_a_user_that_still_has_processes_is_not_given(tmp_path: Path) -> None:
+    """Of a runner that was killed, and whose sandboxes were not ended as they should."""
+    first = Owners(tmp_path)
+    haunted = first.take().uid
+    first.close()
+    with subprocess.Popen(["sleep", "60"], user=haunted, group=haunted, extra_groups=[]) as left:
+        owners = Owners(tmp_path)
+        assert owners.take().uid != haunted
+        left.kill()
+    owners.close()
 
 
 def test_terminals_of_a_runner_that_is_not_root_are_held_too() -> None:

@@ -66,7 +66,7 @@ async def test_stages_and_attaches_are_told_once_though_reports_come_twice(world
 async def test_a_command_that_ends_is_cleaned_and_what_outlives_it_is_kept(world: World) -> None:
     async with world.working():
         terminal = await world.ready()
-        world.launcher.finish(terminal.instance, EXITED)
+        world.launcher.finish(terminal.instance, replace(EXITED, last_screen="b\0ye"))
         await world.report(terminal)
         cleaned = await world.reach(terminal.id, S.CLEANED)
         screen = await world.driving.screen(DANA, terminal.id)

@@ -209,6 +209,7 @@ async def test_many_launches_at_once_never_take_more_places_than_there_are(
         await eventually(lambda: has_started(world, 3))
         await asyncio.sleep(0.2)
         assert len(world.launcher.live) == world.launcher.started == 3
+        assert world.launcher.crowded == 0
         for terminal in made:
             await world.service.stop(DANA, terminal.id, "c")
             await world.reach(terminal.id, S.CLEANED)

@@ -19,7 +19,7 @@ from gatekeeper.forwardauth.config import Configuration, RuleDocument
 from gatekeeper.forwardauth.config.recorded import Cases, Question
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.policy.format import PolicyFile
-from gatekeeper.terminals.settings import RunnerOfPlane, TerminalSettings
+from gatekeeper.terminals.settings import GatewaySettings, RunnerOfPlane, TerminalSettings
 from gatekeeper.wire import audit, forwardauth, jobs, problems, sessions, terminals
 from published import configuration
 
@@ -53,6 +53,7 @@ READ: Final[Mapping[str, Described]] = {
     "forwardauth-cases": Cases,
     "forwardauth-question": Question,
     "forwardauth-rules": RuleDocument,
+    "gateway-settings": GatewaySettings,
     "gk-config": TypeAdapter(config.Document),
     "job-batch": jobs.BATCH,
     "job": jobs.JOB,
@@ -65,6 +66,7 @@ COMMAND_OUTPUTS: Final[Mapping[str, type[BaseModel]]] = {
     "audit export": output.ExportReport,
     "audit tail": audit.EventFields,
     "audit verify": output.VerifyReport,
+    "doctor": output.MachineReport,
     "forwardauth check": output.ForwardAuthCheck,
     "forwardauth doctor": output.ForwardAuthExamination,
     "forwardauth explain": forwardauth.DecisionExplained,

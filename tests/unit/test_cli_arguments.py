@@ -23,8 +23,9 @@ RUNS_ON = {
     "serve gateway",
     "serve runner",
     "forwardauth serve",
+    "doctor",
 }
-"""Would run until they are stopped, or put a server in the place of this process (exec); how
+"""Would run until they are stopped, start sandboxes, or put a server in the place of this process (exec); how
 they refuse is tested elsewhere."""
 
 NAMES = sorted(set(ALL) - RUNS_ON)

@@ -13,7 +13,7 @@ from gatekeeper.entrypoints import gk
 
 PRINT_NO_RESULT = {
     "login", "logout", "exec", "shell", "terminal attach", "terminal play", "terminal download",
-    "terminal input", "audit export", "up", "demo", "key", "completion",
+    "terminal input", "audit export", "up", "demo", "key", "rotate-tickets", "completion",
     "serve control-plane", "serve agent", "serve gateway", "serve runner", "forwardauth init", "forwardauth serve", "forwardauth completion",
 }  # fmt: skip
 """They change something, run something, or print what only a shell reads."""
@@ -115,6 +115,8 @@ def imported(*arguments: str) -> set[str]:
         (["--help"], {"httpx", "pydantic", "ssl", "importlib_metadata"}),
         (["--version"], {"httpx", "ssl"}),
         (["session", "--help"], set()),
+        (["shell", "--help"], {"websockets", "tty"}),
+        (["terminal", "list", "--help"], {"websockets", "tty"}),
         (["--server", "http://127.0.0.1:9", "session", "list"], {"webbrowser"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

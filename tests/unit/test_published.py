@@ -24,6 +24,7 @@ from gatekeeper.platform.telemetry.metrics import Metrics
 from gatekeeper.terminals.gateway.counting import Counters
 from gatekeeper.terminals.runner.counting import Counters as RunnerCounters
 from gatekeeper.terminals.runner.metrics import RunnerMetrics
+from gatekeeper.terminals.settings import GatewaySettings
 from published.compatibility import METHODS, breaking_api_changes, changed_output, narrowed_input
 from published.reference import (
     COMMAND_OUTPUTS,
@@ -204,6 +205,7 @@ def test_every_exit_code_is_documented_and_no_other() -> None:
     [
         ("Control plane", ControlPlaneSettings),
         ("Agent", AgentSettings),
+        ("Gateway", GatewaySettings),
         ("`gk` itself", config.Settings),
     ],
 )

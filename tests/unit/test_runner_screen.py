@@ -154,6 +154,21 @@ def test_a_smaller_size_keeps_the_line_of_the_cursor() -> None:
     assert screen.lines() == ["4", "5", "", ""]
 
 
+@pytest.mark.parametrize(
+    "text", ["\x1b[31mred", "日本", "\x1b]2;title\x07x", "\x9b31mx", "\udcff\udce6x"]
+)
+async def test_a_screen_in_the_midst_of_something_is_followed_by_all_of_it(text: str) -> None:
+    data = b"a" + text.encode(errors="surrogateescape")
+    for at in range(len(data)):
+        screen = Screen(COLUMNS, ROWS)
+        screen.write(data[: at + 1])
+        look = await screen.look()
+        late = shown(look.drawing)
+        late.feed(data[look.offset :])
+
+        assert state(late) == state(shown(data))
+
+
 async def test_of_a_flood_the_end_is_shown_and_its_modes_are_kept() -> None:
     screen = Screen(80, 24)
     screen.write(b"\x1b[?1049h\x1b[?2004h\x1b]2;top\x07")

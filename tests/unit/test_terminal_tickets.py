@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
+from typer.testing import CliRunner
 
+from gatekeeper.entrypoints.gk import root
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.terminals.adapters.tickets import (
     PUBLISHED_AFTER,
@@ -115,3 +117,13 @@ def test_a_key_that_others_can_read_signs_nothing(keys: TicketKeys, tmp_path: Pa
 
     with pytest.raises(InputError, match="others can read"):
         signing(TicketKeys(tmp_path / "tickets", clock=Clock()))
+
+
+def test_an_operator_makes_the_next_key(tmp_path: Path) -> None:
+    first = CliRunner().invoke(root, ["rotate-tickets", "--folder", str(tmp_path)])
+    again = CliRunner().invoke(root, ["rotate-tickets", "--folder", str(tmp_path)])
+
+    assert first.exit_code == 0, first.output
+    assert datetime.fromisoformat(first.output.strip()) > datetime.now(UTC)  # noqa: TID251
+    assert again.output == first.output
+    assert len(list((tmp_path / "tickets").glob("*.jwk"))) == 2

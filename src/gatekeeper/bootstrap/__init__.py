@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from gatekeeper.bootstrap.terminals.gateway import serve_gateway
     from gatekeeper.bootstrap.terminals.gateway_login import prepare_gateway_login
     from gatekeeper.bootstrap.terminals.runner import run_runner
+    from gatekeeper.bootstrap.terminals.sandboxes import report_sandboxes
+    from gatekeeper.bootstrap.terminals.ticket_keys import rotate_ticket_keys
     from gatekeeper.terminals.settings import RunnerSettings
 
 __all__ = [
@@ -64,6 +66,8 @@ __all__ = [
     "prepare_gateway_login",
     "prepare_sample_target",
     "prepare_store",
+    "report_sandboxes",
+    "rotate_ticket_keys",
     "run_runner",
     "run_tables",
     "serve_forwardauth",
@@ -85,6 +89,7 @@ _HOMES: Final = {
     "load_settings": "settings",
     "migrate_store": "store",
     "prepare_store": "store",
+    "rotate_ticket_keys": "terminals.ticket_keys",
     "DEFAULT_SHARDS": "target",
     "MAX_SHARDS": "target",
     "Setup": "target",
@@ -96,6 +101,7 @@ _HOMES: Final = {
     "prepare_gateway_login": "terminals.gateway_login",
     "serve_gateway": "terminals.gateway",
     "run_runner": "terminals.runner",
+    "report_sandboxes": "terminals.sandboxes",
     "RunnerSettings": "terminals.runner",
 }
 

@@ -20,9 +20,9 @@ from gatekeeper.bootstrap.terminals.controlling import (
     Surroundings,
     Terminals,
     control_terminals,
-    ticket_keys,
 )
 from gatekeeper.bootstrap.terminals.logins import DatabaseLogins
+from gatekeeper.bootstrap.terminals.ticket_keys import ticket_keys
 from gatekeeper.databases.adapters.agents.gateway import AgentGateway
 from gatekeeper.databases.adapters.agents.http import BODY_LIMITS
 from gatekeeper.databases.adapters.dispatch import handler
@@ -190,7 +190,7 @@ def _build(settings: ControlPlaneSettings) -> _Parts:
         is_operator=settings.is_operator,
     )
     console = make_console(settings, pool=api_pool, clock=clock, random=random)
-    tickets = None if settings.terminals is None else ticket_keys(settings)
+    tickets = None if settings.terminals is None else ticket_keys(settings.key_folder)
     identity = make_identity(
         settings,
         clock=clock,

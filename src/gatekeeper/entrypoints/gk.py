@@ -39,7 +39,11 @@ COMMANDS: Final = {
     "demo": Lazy("operate.demo:demo", "Show the main job in half a minute."),
     "serve": Lazy("operate.serve:app", "Run one process of Gatekeeper."),
     "migrate": Lazy("operate.migrate:migrate", "Bring the store's tables up to date."),
+    "doctor": Lazy("operate.doctor:doctor", "Say which sandboxes this machine has."),
     "key": Lazy("operate.key:key", "Make a signing key; print its public half."),
+    "rotate-tickets": Lazy(
+        "operate.rotate_tickets:rotate_tickets", "Make the next key that tickets are signed with."
+    ),
     "completion": Lazy("cli.completion:completion", "Print a completion script for a shell."),
 }
 

@@ -75,6 +75,22 @@ class MigrateReport(Response):
     applied: tuple[str, ...]
 
 
+class SandboxTier(Response):
+    name: str
+    works: bool
+    detail: str
+    """Why it does not work, where it does not."""
+    gaps: tuple[str, ...] = ()
+    """What it does not hold on this machine."""
+
+
+class MachineReport(Response):
+    """`gk doctor`: whether terminals can run here, and in what."""
+
+    terminals: bool
+    sandboxes: tuple[SandboxTier, ...]
+
+
 class PolicyFinding(Response):
     """Something to mend in a policy that can be read: where it stands, and how."""
 

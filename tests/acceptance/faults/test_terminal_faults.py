@@ -1,137 +1,70 @@
-"""Terminals when their parts are killed: none is left without an owner, and none lies about itself.
+"""A stack with terminals meets kills, forged tickets, a storm, wrong frames and false runners.
 
-Real processes under `gk up`, which starts again what is killed.
+Real processes under `gk up`, which starts again what is killed. Every part at every stage, and
+every kind of false runner, is in the slow lane: test_terminal_kills.py.
 """
 
 import asyncio
-import os
-import signal
+import json
+import time
+from collections import Counter
 from contextlib import suppress
-from typing import Any, Final, Literal
+from typing import Final
 
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from acceptance.faults.false_runners import (
+    Serve,
+    reset,
+    wrong_key,
+)
+from acceptance.faults.forged_tickets import published_key, tricks
+from acceptance.faults.terminal_kills import (
+    DATABASE,
+    HEARD,
+    closing,
+    echoing,
+    ended_for_good,
+    kill,
+    login_gone,
+    no_ticket_is_lost,
+    settled_and_true,
+    typed,
+)
 from acceptance.faults.terminal_stacks import (
-    OVER,
     Caller,
-    Screen,
     TerminalStack,
-    eventually,
     living,
     mark,
     nothing_left,
     offered,
-    stack_in,
 )
-from gatekeeper.client.api import ApiError
-from gatekeeper.wire import terminals as wire
 
-Victim = Literal["control-plane", "gateway", "runner", "store"]
-Stage = Literal["pending", "starting", "ready", "ending"]
+STORM: Final = 1_000
+STORM_SECONDS: Final = 60.0
 
-DATABASE: Final = {"target": "pg-local", "role": "app_read"}
-HEARD: Final = "what-was-typed"
+FRAMES: Final = {
+    "unmasked": b"\x82\x02\x00a",
+    "a reserved bit": b"\xc2\x82\0\0\0\0\x00a",
+    "a reserved opcode": b"\x83\x81\0\0\0\0a",
+    "a fragmented ping": b"\x09\x80\0\0\0\0",
+    "a ping of 126 bytes": b"\x89\xfe\x00\x7e\0\0\0\0" + b"a" * 126,
+    "text that is no UTF-8": b"\x81\x82\0\0\0\0\xc3\x28",
+    "a continuation of nothing": b"\x80\x81\0\0\0\0a",
+    "a close of one byte": b"\x88\x81\0\0\0\0a",
+    "a frame of 2^63 bytes": b"\x82\xff" + b"\xff" * 8 + b"\0\0\0\0",
+    "a frame of 1 GiB": b"\x82\xff" + (2**30).to_bytes(8, "big") + b"\0\0\0\0" + b"a" * 4_096,
+    "no JSON": b"\x81\x81\0\0\0\0{",
+    "deep JSON": b"\x81\xfe\x0f\xa0\0\0\0\0" + b"[" * 4_000,
+    "a kind that is none": b"\x82\x81\0\0\0\0\x07",
+}
+CLOSES: Final = {1002, 1003, 1006, 1007, 1009, 1011}
 
 
 @pytest.fixture(name="stack")
 def _stack(terminal_stack: TerminalStack) -> TerminalStack:
     return terminal_stack
-
-
-def echoing(number: str) -> tuple[str, ...]:
-    """Repeat what is typed, under a name that is found among all processes."""
-    return ("/bin/sh", "-c", f"sleep {number} & echo up; while read -r l; do echo $l-$l; done")
-
-
-async def typed(screen: Screen, text: str = HEARD) -> None:
-    await screen.type(f"{text}\n")
-    await screen.until(f"{text}-{text}")
-
-
-async def closing(screen: Screen) -> ConnectionClosed:
-    async with asyncio.timeout(30):
-        with pytest.raises(ConnectionClosed) as caught:
-            while True:
-                await screen.hear()
-    return caught.value
-
-
-async def kill(stack: TerminalStack, victim: Victim) -> None:
-    """Kill a part with SIGKILL, and wait until it is there again."""
-    if victim == "store":
-        await crash_the_store(stack)
-        return
-    killed = stack.pid(victim)
-    stack.kill(victim)
-    await stack.back(victim, killed)
-
-
-async def crash_the_store(stack: TerminalStack) -> None:
-    """Kill one process of PostgreSQL: its postmaster throws all others out, and recovers."""
-    backend = stack.rows(
-        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'"
-    )
-    os.kill(backend[0][0], signal.SIGKILL)
-
-    async def recovered() -> bool:
-        with suppress(Exception):
-            return bool(stack.rows("SELECT 1 WHERE NOT pg_is_in_recovery()"))
-        return False
-
-    await asyncio.sleep(0.2)
-    await eventually(recovered)
-
-
-async def login_gone(stack: TerminalStack, terminal: str) -> None:
-    """Wait until the terminal's database session, if it ever had one, is proven gone."""
-
-    async def cleaned() -> bool:
-        with suppress(Exception):
-            rows = stack.rows(
-                "SELECT s.status FROM gatekeeper.session s JOIN gatekeeper.idempotency_key k"
-                f" ON k.session_id = s.id WHERE k.key = 'terminal:{terminal}'"
-            )
-            return all(status == "cleaned" for (status,) in rows)
-        return False
-
-    await eventually(cleaned)
-
-
-async def settled_and_true(dana: Caller, terminal: str, number: str) -> wire.TerminalView:
-    """Wait until a terminal is ready or over, and see that it is what it says.
-
-    One whose runner has just died is found dead when its runner says so: refused until then.
-    """
-
-    async def true() -> wire.TerminalView | None:
-        view: wire.TerminalView = await dana.reach(terminal, "ready", *OVER)
-        if view.status != "ready":
-            return view
-        try:
-            async with dana.attached(terminal) as screen:
-                await typed(screen, "still-there")
-        except (InvalidStatus, ApiError):
-            return None
-        assert living(number)
-        return view
-
-    view = await eventually(true)
-    if view.status != "ready":
-        await dana.reach(terminal, "cleaned")
-        await nothing_left(number)
-    return view
-
-
-async def ended_for_good(dana: Caller, terminal: str, number: str) -> None:
-    view = await dana.stop(terminal, wait=0)
-    view = await dana.reach(terminal, "cleaned")
-    assert view.ended_at is not None
-    await nothing_left(number)
-    await login_gone(dana.stack, terminal)
-
-
-# What each kill means to somebody who is attached.
 
 
 async def test_a_killed_runner_takes_its_terminals_and_their_logins_with_it(
@@ -200,110 +133,140 @@ async def test_a_terminal_goes_on_without_its_control_plane_and_tells_it_of_its_
     assert HEARD in (over.last_screen or "")
 
 
-@pytest.mark.slow
-async def test_a_crash_of_the_store_lets_no_used_ticket_live_again(stack: TerminalStack) -> None:
+async def test_no_trick_with_a_tickets_signature_lets_anybody_in_or_uses_the_ticket_up(
+    stack: TerminalStack,
+) -> None:
     number = mark()
     async with stack.client() as dana:
-        view = await dana.create(*echoing(number))
-        used, unused = [await dana.ticket(view.terminal_id) for _ in range(2)]
-        async with offered(used.url, used.ticket):
+        view = await dana.create("/bin/sh", "-c", f"echo up; exec sleep {number}")
+        good = await dana.ticket(view.terminal_id)
+        key = await published_key(dana, good.ticket)
+        let_in = []
+        for name, forged in tricks(stack, good.ticket, key).items():
+            with pytest.raises(InvalidStatus) as caught:
+                async with offered(good.url, forged):
+                    let_in.append(name)
+            response = caught.value.response
+            assert response.status_code in {400, 401, 403, 431}, (name, response.status_code)
+            if response.status_code != 431:
+                assert json.loads(response.body or b"{}")["code"], name
+            assert forged.encode() not in (response.body or b"")
+        assert not let_in
+        async with offered(good.url, good.ticket):
             pass
-        async with dana.attached(view.terminal_id) as screen:
-            await kill(stack, "store")
-            await typed(screen)  # the data path needs no store
-        for ticket in (used, unused):
-            async with asyncio.timeout(20):
-                status = await refusal(ticket)
-            assert status in {401, 403, 409}
-        await settled_and_true(dana, view.terminal_id, number)
-        await ended_for_good(dana, view.terminal_id, number)
-
-
-async def refusal(ticket: wire.TicketView) -> int:
-    """Offer a ticket until it is refused for what it is, and not for a store that is away."""
-    while True:
-        with pytest.raises(InvalidStatus) as caught:
-            async with offered(ticket.url, ticket.ticket):
+        other = await dana.create("/bin/sh", "-c", f"exec sleep {number}")
+        elsewhere = await dana.ticket(other.terminal_id)
+        with pytest.raises(InvalidStatus):
+            async with offered(good.url, elsewhere.ticket):
                 pass
-        status = caught.value.response.status_code
-        if status != 503:
-            return status
-        await asyncio.sleep(0.2)
-
-
-# Every part at every stage.
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", ["pending", "starting", "ready", "ending"])
-@pytest.mark.parametrize("victim", ["control-plane", "gateway", "runner", "store"])
-async def test_whatever_is_killed_when_a_terminal_is_what_it_says_and_can_be_ended(
-    stack: TerminalStack, victim: Victim, stage: Stage
-) -> None:
-    number = mark()
-    async with stack.client() as dana:
-        terminal = await bring_to(dana, stage, number)
-        await kill(stack, victim)
-        release(stack)
-        await settled_and_true(dana, terminal, number)
-        await ended_for_good(dana, terminal, number)
-
-
-async def bring_to(dana: Caller, stage: Stage, number: str) -> str:
-    """Return a terminal at this stage; those that cannot be held there hold the runner."""
-    wanted: dict[str, Any] = {"database": DATABASE, "reason": "fault"}
-    if stage in {"pending", "starting"}:
-        if stage == "pending":
-            hold(dana.stack)
-        view = await dana.create(*echoing(number), wait=0, **wanted)
-        if stage == "pending":
-            await asyncio.sleep(0.2)  # its order waits at the runner
-        return view.terminal_id
-    view = await dana.create(*echoing(number), **wanted)
-    assert view.status == "ready", view
-    if stage == "ready":
-        async with dana.attached(view.terminal_id) as screen:
-            await typed(screen)
-    else:
-        hold(dana.stack)
-        await dana.stop(view.terminal_id, wait=0)
-        await asyncio.sleep(0.1)
-    return view.terminal_id
-
-
-def hold(stack: TerminalStack) -> None:
-    pid = stack.pid("runner")
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
-
-
-def release(stack: TerminalStack) -> None:
-    pid = stack.pid("runner")
-    if pid is not None:
-        os.kill(pid, signal.SIGCONT)
-
-
-@pytest.mark.slow
-async def test_when_all_is_killed_at_once_nothing_is_left_and_the_next_start_tells_the_truth(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    number, home = mark(), tmp_path_factory.mktemp("killed")
-    with stack_in(home) as stack:
-        async with stack.client() as dana:
-            view = await dana.create(*echoing(number), database=DATABASE, reason="fault")
-            async with dana.attached(view.terminal_id) as screen:
-                await typed(screen)
-                stack.process.kill()
-                with suppress(ConnectionClosed):
-                    await closing(screen)
+        logs = (stack.folder / "gateway.log").read_text()
+        assert good.ticket.split(".")[2] not in logs
+        for terminal in (view.terminal_id, other.terminal_id):
+            await dana.stop(terminal)
         await nothing_left(number)
-        await nothing_left(str(stack.folder))
-        stack.start_again()
-        async with stack.client() as dana:
-            over = await dana.reach(view.terminal_id, "cleaned")
-            await login_gone(stack, view.terminal_id)
-            again = await dana.create(*echoing(number))
-            await settled_and_true(dana, again.terminal_id, number)
-            await ended_for_good(dana, again.terminal_id, number)
 
-    assert over.ending == "runner_lost"
+
+async def test_one_ticket_offered_by_many_at_once_lets_one_in(
+    stack: TerminalStack,
+) -> None:
+    async with stack.client() as dana:
+        view = await dana.create("/bin/sh", "-c", f"exec sleep {mark()}")
+        ticket = await dana.ticket(view.terminal_id)
+
+        async def one() -> int:
+            try:
+                async with offered(ticket.url, ticket.ticket):
+                    return 101
+            except InvalidStatus as refused:
+                return refused.response.status_code
+
+        statuses = Counter(await asyncio.gather(*(one() for _ in range(20))))
+        await dana.stop(view.terminal_id)
+
+    assert statuses[101] == 1, statuses
+    assert set(statuses) <= {101, 401, 403, 409}, statuses
+
+
+async def test_a_thousand_bad_tickets_at_once_are_refused_and_hold_nobody_up(
+    stack: TerminalStack,
+) -> None:
+    async with stack.client() as dana:
+        view = await dana.create("/bin/sh", "-c", "while read -r l; do echo $l-$l; done")
+        good = await dana.ticket(view.terminal_id)
+        forged = list(tricks(stack, good.ticket, await published_key(dana, good.ticket)).values())
+        async with dana.attached(view.terminal_id) as screen:
+            storm = asyncio.create_task(storming(stack, view.terminal_id, forged))
+            longest, number = 0.0, 0
+            while not storm.done():
+                began = time.monotonic()
+                number += 1
+                await screen.type(f"n{number}\n")
+                await screen.until(f"n{number}-n{number}")
+                longest = max(longest, time.monotonic() - began)
+                await asyncio.sleep(0.02)
+            statuses = await storm
+        async with dana.attached(view.terminal_id) as screen:
+            await screen.type("after\n")
+            await screen.until("after-after")
+        await dana.stop(view.terminal_id)
+
+    assert sum(statuses.values()) == STORM
+    assert set(statuses) <= {400, 401, 403, 408, 431, 503}, statuses
+    assert number > 3
+    assert longest < 10, "seconds until an echo came back, on a machine that is busy"
+
+
+async def storming(stack: TerminalStack, terminal: str, tickets: list[str]) -> Counter[int]:
+    async def one(number: int) -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", stack.gateway_port)
+        try:
+            writer.write(
+                f"GET /attach/{terminal} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+                "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+                "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: "
+                f"gk.term.v1, ticket.{tickets[number % len(tickets)]}\r\n\r\n".encode()
+            )
+            return int((await reader.readline()).split()[1])
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    async with asyncio.timeout(STORM_SECONDS):
+        return Counter(await asyncio.gather(*(one(number) for number in range(STORM))))
+
+
+async def test_what_is_sent_wrongly_costs_its_sender_the_socket_and_nobody_else_anything(
+    stack: TerminalStack,
+) -> None:
+    async with stack.client() as dana:
+        view = await dana.create("/bin/sh", "-c", "while read -r l; do echo $l-$l; done")
+        async with dana.attached(view.terminal_id) as witness:
+            for name, frame in FRAMES.items():
+                assert await closed_with(dana, view.terminal_id, frame) in CLOSES, name
+            await witness.type("here\n")
+            await witness.until("here-here")
+        async with dana.attached(view.terminal_id) as slowly:
+            await slowly.socket.send('{"type":"take"}')
+            for byte in b"\x82\x86\0\0\0\0\x00slow\n":
+                slowly.socket.transport.write(bytes([byte]))
+                await asyncio.sleep(0.005)
+            await slowly.until("slow-slow")
+        await dana.stop(view.terminal_id)
+
+
+async def closed_with(dana: Caller, terminal: str, frame: bytes) -> int:
+    async with dana.attached(terminal) as hostile:
+        hostile.socket.transport.write(frame)
+        async with asyncio.timeout(10):
+            with pytest.raises(ConnectionClosed) as caught:
+                while True:
+                    await hostile.hear()
+    return 1006 if caught.value.rcvd is None else caught.value.rcvd.code
+
+
+@pytest.mark.parametrize("serve", [reset, wrong_key])
+async def test_what_is_no_honest_runner_costs_no_ticket_and_makes_no_terminal_lie(
+    stack: TerminalStack, serve: Serve
+) -> None:
+    await no_ticket_is_lost(stack, serve)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gatekeeper.kernel.errors import InputError, UnavailableError
-from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.crypto.signing import public_key
 from gatekeeper.platform.postgres.notifications import Listener
 from gatekeeper.platform.queue import Backoff, Worker
@@ -19,7 +18,6 @@ from gatekeeper.terminals.adapters.dispatch import handler
 from gatekeeper.terminals.adapters.launchers.local import LocalLauncher
 from gatekeeper.terminals.adapters.recordings import FolderRecordings
 from gatekeeper.terminals.adapters.store import CHANNEL, END, LAUNCH, PostgresTerminalStore
-from gatekeeper.terminals.adapters.tickets import TicketKeys
 from gatekeeper.terminals.jobs.ending import Terminating
 from gatekeeper.terminals.jobs.launching import Launching
 from gatekeeper.terminals.reporting import Reporting
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
     from gatekeeper.platform.crypto.signing import SigningKey
     from gatekeeper.platform.http.context import Authenticate
     from gatekeeper.platform.postgres.pool import Pool
+    from gatekeeper.terminals.adapters.tickets import TicketKeys
     from gatekeeper.terminals.ports import Launcher, Logins, PolicySource
     from gatekeeper.terminals.settings import TerminalSettings
 
@@ -52,9 +51,8 @@ LANES: Final = {LAUNCH: 32, END: 128}
 """Jobs at a time of each lane: however many terminals end at once, launching has its own."""
 BACKOFF: Final = Backoff(first=0.1, most=10.0)
 FORGET_SECONDS: Final = 60.0
-TICKET_KEYS: Final = "tickets"
 
-__all__ = ["BODY_LIMITS", "LANES", "Surroundings", "Terminals", "control_terminals", "ticket_keys"]
+__all__ = ["BODY_LIMITS", "LANES", "Surroundings", "Terminals", "control_terminals"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,16 +87,6 @@ class Terminals:
     async def close(self) -> None:
         for launcher in self.launchers.values():
             await launcher.close()
-
-
-def ticket_keys(settings: ControlPlaneSettings) -> TicketKeys:
-    """Load the keys of tickets; make the first one where there is none.
-
-    They are dated by this machine's clock: the store's is not read yet when the first is made.
-    """
-    keys = TicketKeys(settings.key_folder / TICKET_KEYS, clock=SystemClock())
-    keys.begin()
-    return keys
 
 
 def control_terminals(

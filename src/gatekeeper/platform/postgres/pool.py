@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 CONNECT_SECONDS: Final = 5
 WAIT_SECONDS: Final = 10.0
 """How long a caller waits for a connection before it is told to come back."""
+RECONNECT_SECONDS: Final = 2.0
+"""For so long a pool tries again by itself, with pauses that grow; then whoever asks next makes
+it begin anew. Without that end it would be away for as long again as its database was.
+"""
 KEEPALIVE_IDLE_SECONDS: Final = 10
 KEEPALIVE_INTERVAL_SECONDS: Final = 5
 KEEPALIVE_COUNT: Final = 3
@@ -71,6 +75,7 @@ class Pool:
             min_size=min_size,
             max_size=max_size,
             timeout=wait_seconds,
+            reconnect_timeout=RECONNECT_SECONDS,
             open=False,
             name=name,
             check=check_when_heard,

@@ -119,11 +119,16 @@ def ended_values(ended: Ended | None) -> dict[str, object]:
         "ending": None if ended is None else ended.ending,
         "exit_code": None if ended is None else ended.exit_code,
         "exit_signal": None if ended is None else ended.signal,
-        "last_screen": None if ended is None else ended.last_screen,
+        "last_screen": None if ended is None else _storable(ended.last_screen),
         "recording_head": None if ended is None else ended.recording_head,
         "recording_bytes": 0 if ended is None else ended.recording_bytes,
         "output_bytes": 0 if ended is None else ended.output_bytes,
     }
+
+
+def _storable(text: str | None) -> str | None:
+    """Drop what PostgreSQL has no place for in a text; a command may have written it."""
+    return None if text is None else text.replace("\0", "")
 
 
 def error_values(error: Failure | None) -> dict[str, object]:

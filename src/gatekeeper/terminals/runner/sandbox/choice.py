@@ -42,13 +42,21 @@ def choose(*, allow_unsandboxed: bool) -> Sandbox:
         reasons.append(f"{tier.name}: {why_not}")
     if allow_unsandboxed:
         return Plain(cgroups=cgroups, owners=owners)
+    owners.close()
     raise SandboxUnavailableError("; ".join(reasons))
 
 
 def report() -> Sequence[TierReport]:
-    """Tell of every tier whether it works here, and what does not hold in it."""
-    cgroups = Cgroups()
-    return tuple(_report_of(tier, cgroups) for tier in _tiers(cgroups, Owners()))
+    """Tell of every tier whether it works here, and what does not hold in it.
+
+    It starts a terminal in each (a tenth of a second): to be asked now and then, not for every
+    request.
+    """
+    cgroups, owners = Cgroups(), Owners()
+    try:
+        return tuple(_report_of(tier, cgroups) for tier in _tiers(cgroups, owners))
+    finally:
+        owners.close()
 
 
 def _tiers(cgroups: Cgroups, owners: Owners) -> tuple[Sandbox, ...]:

@@ -102,6 +102,8 @@ class Screen:
         self._take_in(waiting)
         emulator = self._emulator
         lines = tuple(emulator.lines())
+        # What has begun and not ended is not in the picture: it is to be sent with what follows.
+        offset -= emulator.pending
         return Look(offset, emulator.columns, emulator.height, lines, snapshot(emulator))
 
     def _take_in(self, waiting: list[bytearray | _Size | _Skipped]) -> None:
@@ -110,6 +112,7 @@ class Screen:
                 case _Size(columns, rows):
                     self._emulator.resize(columns, rows)
                 case _Skipped(settings):
+                    self._emulator.forget_pending()
                     for setting in settings:
                         self._emulator.feed(setting)
                 case _:

@@ -34,6 +34,8 @@ _TOKEN: Final = re.compile(
     "|\x1b"
 )
 _BEGUN: Final = re.compile("\x1b(?:\\[[ -?]*|\\][^\x07\x1b]*\x1b?|[PX^_][^\x1b]*\x1b?|[ -/]*)\\Z")
+_INVALID: Final = re.compile("[\udc80-\udcff]")
+"""Bytes that are no UTF-8, as they are decoded here: each stands for itself."""
 _C1: Final = re.compile("[\x80-\x9f]")
 
 
@@ -42,8 +44,19 @@ class Emulator(State):
 
     def __init__(self, columns: int, rows: int) -> None:
         super().__init__(columns, rows)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._held = ""
+
+    @property
+    def pending(self) -> int:
+        """How many of the last bytes begin something that has not ended yet."""
+        undecoded, _ = self._decoder.getstate()
+        return len(undecoded) + len(self._held.encode(errors="surrogateescape"))
+
+    def forget_pending(self) -> None:
+        """What follows is not what followed it."""
+        self._held = ""
+        self._decoder.reset()
 
     def feed(self, data: bytes) -> None:
         text = self._held + self._decoder.decode(data)
@@ -72,6 +85,7 @@ class Emulator(State):
                 self._escape(found["escape"])
 
     def _write(self, text: str) -> None:
+        text = _INVALID.sub("\ufffd", text)
         if self.charsets[self.shift] == "0":
             text = text.translate(_LINES)
         self.grid.write(text, self.pen.look, wrap=WRAP in self.modes, insert=self.insert)

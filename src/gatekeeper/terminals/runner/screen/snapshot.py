@@ -68,11 +68,12 @@ def _rest(screen: State) -> list[str]:
     parts.append("\x1b=" if screen.keypad else "\x1b>")
     if (grid.top, grid.bottom) != (0, screen.height - 1):
         parts.append(f"\x1b[{grid.top + 1};{grid.bottom + 1}r")
-    row = grid.y + 1 - (grid.top if screen.origin else 0)
+    inside = grid.top <= grid.y <= grid.bottom
+    row = grid.y + 1 - (grid.top if screen.origin and inside else 0)
     parts.append("\x1b[?6h" if screen.origin else "")
     parts.append(f"\x1b[{row};{grid.x + 1}H")
-    if grid.full:
-        parts.append(_last_again(grid))
+    if grid.full and (inside or not screen.origin):
+        parts.append(_last_again(grid, row))
     parts.append(f"\x1b[0;{screen.pen.look}m" if screen.pen.look else "\x1b[0m")
     parts += [f"\x1b{'()'[n]}0" for n, name in enumerate(screen.charsets) if name == "0"]
     parts.append("\x0e" if screen.shift else "")
@@ -81,10 +82,10 @@ def _rest(screen: State) -> list[str]:
     return parts
 
 
-def _last_again(grid: Grid) -> str:
+def _last_again(grid: Grid, at_row: int) -> str:
     """Write the last column again: the next character then begins a new row, as it would have."""
     row, at = grid.rows[grid.y], grid.x
     if not row.chars[at]:
         at -= 1
     look = f"\x1b[0;{row.looks[at]}m" if row.looks[at] else "\x1b[0m"
-    return f"\x1b[{grid.y + 1};{at + 1}H{look}{row.chars[at]}"
+    return f"\x1b[{at_row};{at + 1}H{look}{row.chars[at]}"

@@ -13,6 +13,7 @@ from gatekeeper.terminals.web.page.answers import HEADERS, PLAIN, Answers, redir
 from gatekeeper.terminals.web.page.assets import NotBuiltError, assets
 from gatekeeper.terminals.web.page.signing_in import HOME, Desk, session_routes, sign_in_routes
 
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 FOR_EVER: Final = "public, max-age=31536000, immutable"
 TerminalPath = Annotated[str, Path(pattern=f"^{TERMINAL_ID.pattern}$")]
 
@@ -80,12 +81,15 @@ def _assets() -> APIRouter:
 
 
 def _at_home(request: Request, origin: str) -> str | None:
-    """Return the same page's address at our own origin, when it was asked for at another.
+    """Return the same page's address at our own origin, when it was asked for by another name.
 
     A session's cookie, and what a page may call, hang on the host's name: `localhost` is
-    another than `127.0.0.1`.
+    another than `127.0.0.1`. Only these are told apart: behind a proxy the name that is asked
+    for may be anything, and the browser knows another.
     """
-    if request.headers.get("host") == urlsplit(origin).netloc:
+    asked = request.headers.get("host", "").rpartition(":")[0].strip("[]")
+    ours = urlsplit(origin).hostname or ""
+    if asked == ours or not {asked, ours} <= LOOPBACK:
         return None
     query = f"?{request.url.query}" if request.url.query else ""
     return f"{origin}{request.url.path}{query}"
