@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import socket
 from contextlib import asynccontextmanager
@@ -36,7 +35,7 @@ from gatekeeper.terminals.runner.host import Host
 from gatekeeper.terminals.runner.metrics import RunnerMetrics
 from gatekeeper.terminals.runner.orders import Orders
 from gatekeeper.terminals.runner.reports import Reporter
-from gatekeeper.terminals.runner.sandbox import choose
+from gatekeeper.terminals.runner.sandbox import choose, discard
 from gatekeeper.terminals.runner.web import (
     MAX_MESSAGE_BYTES,
     ORDERS_PATH,
@@ -114,7 +113,7 @@ def prepare_folders(settings: RunnerSettings) -> None:
     for folder in (settings.folder, settings.recordings):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings.folder.chmod(0o700)
-    shutil.rmtree(settings.folder / "work", ignore_errors=True)
+    discard(settings.folder / "work")
     (settings.folder / "work").mkdir(mode=0o700)
 
 

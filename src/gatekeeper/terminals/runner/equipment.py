@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from gatekeeper.terminals.runner.sandbox import discard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,9 +41,8 @@ class Place:
         self.recording.mkdir(mode=0o700)
 
     def clear(self) -> None:
-        for folder in (self.doors, self.work):
-            shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(self.doors.parent, ignore_errors=True)
+        """Remove all but the recording, also what a command made too deep to be walked."""
+        discard(self.doors.parent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
