@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("gatekeeper.terminals")
 
-LANES: Final = {LAUNCH: 32, END: 128}
+LANES: Final = {LAUNCH: 16, END: 48}
 """Jobs at a time of each lane: however many terminals end at once, launching has its own."""
 BACKOFF: Final = Backoff(first=0.1, most=10.0)
 FORGET_SECONDS: Final = 60.0

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         TerminalUnit,
     )
 
-LOOK_AGAIN: Final = timedelta(seconds=2)
+LOOK_AGAIN: Final = timedelta(seconds=5)
 """How long one that waits for a place trusts that somebody will wake it."""
 
 
