@@ -253,6 +253,11 @@ def test_programs_type_look_and_wait_without_attaching(local: Stack) -> None:
 
     assert "1234" in local.gk("dana", "terminal", "screen", terminal).stdout
     assert terminal in local.gk("dana", "terminal", "list").stdout
+    refused = local.gk("olga", "terminal", "attach", terminal, check=4).stderr
+    assert "mode read watches it" in refused
+    assert "--read and --take" in refused
+    shared = local.gk("olga", "terminal", "share", terminal, check=4).stderr
+    assert "only whoever asked for a terminal shares it" in shared
     local.gk("olga", "terminal", "stop", terminal)
     assert status_of(local, terminal) == "cleaned"
     assert "Traceback" not in local.gk("dana", "terminal", "attach", terminal, check=1).stderr
