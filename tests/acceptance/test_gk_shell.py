@@ -201,7 +201,8 @@ def test_a_shell_ends_with_what_is_piped_in(local: Stack) -> None:
     ("command", "code"), [("exit 0", 0), ("echo x; exit 42", 42), ("kill -9 $$", 137)]
 )
 def test_the_exit_code_is_the_commands(local: Stack, command: str, code: int) -> None:
-    piped(local, "shell", "--", "sh", "-c", command, check=code)
+    done = piped(local, "shell", "--", "sh", "-c", command, check=code)
+    assert b"dropped" not in done.stderr
 
 
 def test_every_byte_comes_once_also_when_the_gateway_is_killed_meanwhile(local: Stack) -> None:
