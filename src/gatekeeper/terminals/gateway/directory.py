@@ -21,7 +21,8 @@ _PLACE: Final = """
 SELECT instance, address, status FROM gatekeeper.terminal_places(ARRAY[%s::text])
 """
 _ENDED: Final = """
-SELECT asked.id, coalesce(place.ending, place.status, '') FROM unnest(string_to_array(%(ids)s, ',')) AS asked (id)
+SELECT asked.id, coalesce(place.ending, place.status, '')
+FROM unnest(string_to_array(%(ids)s, ',')) AS asked (id)
 LEFT JOIN gatekeeper.terminal_places(string_to_array(%(ids)s, ',')) AS place ON place.id = asked.id
 WHERE place.status IS DISTINCT FROM 'ready'
 """
