@@ -212,6 +212,7 @@ def prepare(folder: Path, stack: Stack, stand_ins: dict[str, str]) -> None:
     (folder / "examples").symlink_to(ROOT / "examples")
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / "policy.yaml").write_text(POLICY)
+    (folder / "keys").mkdir(mode=0o700)
     control_plane, _agent = blocks(how_to("deploy.md"), "toml")
     private(folder / "control-plane.toml", replaced(control_plane, stand_ins))
     (configuration,) = blocks(how_to("check-a-configuration-in-ci.md"), "yaml")
