@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -104,10 +103,8 @@ async def test_slow_heads_end_and_a_client_of_single_bytes_is_served(here: Rig) 
     silent, _ = await here.dial()
     slow, trickle = await here.dial()
     trickle.write(b"GET / HTTP/1.1\r\nX: ")
-    began = time.monotonic()
     assert await all_of(silent) == b""
     assert (await all_of(slow)).startswith(b"HTTP/1.1 408 ")
-    assert time.monotonic() - began < 1.5
     reader, writer = await here.dial()
     everything = upgrade(terminal, sign(claims(terminal, instance))) + frame(b"\x00hello")
     for byte in everything:
@@ -277,10 +274,8 @@ async def test_a_client_that_never_reads_stalls_its_runner_and_holds_little(here
     assert 0 < buffered <= 65_536 + 262_144  # the mark, and one read over it
     # A revocation ends it all the same, though it takes nothing any more.
     here.store.move(terminal, "revoked")
-    began = time.monotonic()
     while len(here.application.gate.sessions):
         await asyncio.sleep(0.02)
-    assert time.monotonic() - began < 3.0
 
 
 @served()

@@ -17,9 +17,9 @@ from runner_rig import Client, Rig, fresh, random
 from runner_rig import names as rig_names
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from gatekeeper.kernel.terminal import term
 from gatekeeper.kernel.terminal.recording import Segment, check_segments, read_recording
 from gatekeeper.terminals.model import Mode
-from gatekeeper.terminals.protocol import term
 from gatekeeper.terminals.runner import recording
 from gatekeeper.terminals.settings import BundleSettings
 from gatekeeper.wire.runner import BundleOrder, EndOrder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from gatekeeper.kernel.audit import SYSTEM, AuditKind
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.terminals.errors import RunnerUnreachableError
-from gatekeeper.terminals.evidence import terminal_event, told
+from gatekeeper.terminals.evidence import attested_event, terminal_event, told
 from gatekeeper.terminals.model import Ended, Ending
 from gatekeeper.terminals.ports import Move
 
@@ -64,8 +64,8 @@ async def tell_ended(
     moved = await unit.move(Move(terminal=terminal, to=to, ended=ended))
     now = await unit.now()
     await unit.schedule_end(moved, now)
-    event = terminal_event(
-        kind, moved, at=now, actor=SYSTEM, correlation_id=None, ended=told(ended), **more
+    event = attested_event(
+        kind, moved, at=now, actor=SYSTEM, receipt=ended.signed, ended=told(ended), **more
     )
     await unit.record(event)
     return moved

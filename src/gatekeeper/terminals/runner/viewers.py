@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from gatekeeper.kernel.terminal import term
+from gatekeeper.kernel.terminal.closing import CloseCode
 from gatekeeper.terminals.model import Ending, Mode
-from gatekeeper.terminals.protocol import term
-from gatekeeper.terminals.protocol.closing import CloseCode
 from gatekeeper.terminals.protocol.sharing import Send
 from gatekeeper.terminals.runner.sockets import Gone
 
 if TYPE_CHECKING:
+    from gatekeeper.kernel.terminal.term import Said
     from gatekeeper.terminals.model import Ended
     from gatekeeper.terminals.protocol.attachment import Attachment
     from gatekeeper.terminals.protocol.sharing import Viewer
-    from gatekeeper.terminals.protocol.term import Said
     from gatekeeper.terminals.runner.screen import Look
     from gatekeeper.terminals.runner.session import Session
     from gatekeeper.terminals.runner.sockets import Socket
