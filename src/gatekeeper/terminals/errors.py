@@ -177,6 +177,14 @@ def not_ready(status: SessionStatus) -> Refusal:
     )
 
 
+def too_many_waits(most: int) -> Refusal:
+    return Refusal(
+        code=ErrorCode.RATE_LIMIT_EXCEEDED,
+        detail=f"at most {most} waits of one caller are under way at a time",
+        retry_after=1.0,
+    )
+
+
 def not_in_this_mode(mode: Mode) -> Refusal:
     return Refusal(
         code=ErrorCode.POLICY_DENIED,
