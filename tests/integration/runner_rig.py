@@ -198,6 +198,7 @@ class Rig:
         )
         self.sandbox = PlainSandbox()
         self.plane = Plane(key.private)
+        self.reports: httpx.AsyncBaseTransport | None = httpx.MockTransport(self.plane.handle)
         self.server: wiring.RunnerServer
 
     @property
@@ -217,7 +218,7 @@ class Rig:
             wiring.serve_runner(
                 self.settings,
                 self.sandbox,
-                reports=httpx.MockTransport(self.plane.handle),
+                reports=self.reports,
                 ready=self._ready,
             )
         )
