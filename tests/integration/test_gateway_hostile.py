@@ -206,7 +206,8 @@ RUNNERS: Final[list[tuple[Talk, int]]] = [
     (says(None), 503),
     (says(b""), 503),
     (says(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"), 502),
-    (says(b"HTTP/1.1 404 Not Found\r\n\r\n"), 502),
+    (says(b"HTTP/1.1 403 Forbidden\r\n\r\n"), 502),
+    (says(b"HTTP/1.1 404 Not Found\r\n\r\n"), 503),
     (says(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), 502),
     (says(os.urandom(20_000)), 502),
     (says(b"HTTP/1.1 101 x\r\n" + b"a: b\r\n" * 5_000), 502),
@@ -233,6 +234,7 @@ async def test_a_runner_that_does_not_switch_is_told_of_and_uses_no_ticket_up(he
         with pytest.raises(InvalidStatus) as refused:
             await here.attach(terminal, sign(claims(terminal, instance)))
         assert refused.value.response.status_code == status
+        assert ("Retry-After" in refused.value.response.headers) is (status == 503)
     for address in ("unix:/nowhere", "tcp:127.0.0.1:1", "tcp:nowhere", "ftp:x"):
         terminal, instance = here.store.add(address)
         with pytest.raises(InvalidStatus) as refused:
