@@ -179,7 +179,7 @@ def attach_routes(
         )
         return translate.ticket_view(granted(ticket))
 
-    @router.post("/terminals/{terminal_id}/share", status_code=201)
+    @router.post("/terminals/{terminal_id}/share", status_code=201, responses=problems(403))
     async def share_terminal(
         terminal_id: TerminalPath,
         body: wire.ShareTerminal,
