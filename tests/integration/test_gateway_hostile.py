@@ -11,7 +11,7 @@ from websockets.exceptions import InvalidStatus
 
 from factories.gateways import Rig, claims, served, sign, switched, upgrade
 from factories.websocket_frames import frame
-from gatekeeper.terminals.gateway import connection
+from gatekeeper.terminals.gateway import connection as opening
 
 TICKET: Final = "aaa.bbb.ccc"
 TERMINAL: Final = "trm_" + "a" * 20
@@ -119,7 +119,7 @@ async def test_slow_heads_end_and_a_client_of_single_bytes_is_served(here: Rig) 
 async def test_who_keeps_silent_sockets_open_keeps_nobody_out(here: Rig) -> None:
     address, _ = await here.runner()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(connection, "MAX_OPENING", 20)
+        patched.setattr(opening, "MAX_OPENING", 20)
         silent = [await here.dial() for _ in range(50)]
         await asyncio.sleep(0.1)
         assert len(here.application.gate.opening) <= 20

@@ -29,7 +29,7 @@ LINGER_SECONDS: Final = 2.0
 """For a refusal to arrive."""
 RETRY_SECONDS: Final = 5.0
 MAX_OPENING: Final = 2_000
-"""Clients that are not joined yet, beside `max_sockets`: of more, who is silent for longest goes."""
+"""Clients that are not joined yet, beside `max_sockets`: of more, the longest silent goes."""
 
 FULL: Final = Refused(
     status=503,
