@@ -52,11 +52,12 @@ PROFILES = {
     for profile in (
         ProfileSettings(name="shell", any_command=True, bundles=True, max_ttl_seconds=7_200),
         ProfileSettings(name="fixed", command=("/bin/date",)),
+        ProfileSettings(name="tool", command=("./tool",), bundles=True),
     )
 }
 GRANT = rules.Grant(
     name="all", who=rules.Who(groups=frozenset({"eng"})), plane="terminals",
-    targets=("local",), roles=("shell", "fixed"), max_ttl=timedelta(hours=1),
+    targets=("local",), roles=("shell", "fixed", "tool"), max_ttl=timedelta(hours=1),
 )  # fmt: skip
 
 

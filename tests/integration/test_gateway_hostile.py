@@ -11,6 +11,7 @@ from websockets.exceptions import InvalidStatus
 
 from factories.gateways import Rig, claims, served, sign, switched, upgrade
 from factories.websocket_frames import frame
+from gatekeeper.terminals.gateway import connection as opening
 
 TICKET: Final = "aaa.bbb.ccc"
 TERMINAL: Final = "trm_" + "a" * 20
@@ -112,6 +113,21 @@ async def test_slow_heads_end_and_a_client_of_single_bytes_is_served(here: Rig) 
         await asyncio.sleep(0)
     await reader.readuntil(b"\r\n\r\n")
     assert await reader.readexactly(8) == b"\x82\x06\x00hello"
+
+
+@served()
+async def test_who_keeps_silent_sockets_open_keeps_nobody_out(here: Rig) -> None:
+    address, _ = await here.runner()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(opening, "MAX_OPENING", 20)
+        silent = [await here.dial() for _ in range(50)]
+        await asyncio.sleep(0.1)
+        assert len(here.application.gate.opening) <= 20
+        client, _ = await here.open(address)
+        await client.send(b"let in")
+        assert await client.recv() == b"let in"
+        for _, writer in silent:
+            writer.close()
 
 
 @served()

@@ -18,6 +18,7 @@ from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.kernel.terminal.recording import FIRST_HEAD, next_head
 from gatekeeper.terminals.model import DatabaseWanted, Terminal
 from gatekeeper.terminals.ports import Gone
+from gatekeeper.terminals.service.driving import MOST_WAITS
 
 S = SessionStatus
 READ = DatabaseWanted(target="pg", role="app_read")
@@ -55,6 +56,36 @@ async def test_a_program_types_waits_and_looks_and_so_does_an_operator(world: Wo
     assert (typed["kind"], typed["correlationId"]) == ("terminal.input_sent", "cor_in")
     assert typed["data"]["chars"] == 7
     assert "canary" not in json.dumps(typed)
+
+
+async def test_an_operator_does_not_type_unseen_in_the_terminal_of_another(world: World) -> None:
+    async with world.working():
+        terminal = await world.ready()
+        refused = await world.driving.send_input(OLGA, terminal.id, "canary\n", "cor_in")
+        lines, _ = await answer(world.driving.screen(DANA, terminal.id))
+
+    assert isinstance(refused, Refusal)
+    assert refused.code is ErrorCode.POLICY_DENIED
+    assert list(lines) == []
+
+
+async def test_a_caller_has_few_waits_under_way_at_a_time(world: World) -> None:
+    async with world.working():
+        terminal = await world.ready()
+
+        async def wait(who: Any, seconds: float) -> Any:
+            return await world.driving.wait_for_text(who, terminal.id, "nothing", seconds)
+
+        waits = [asyncio.create_task(wait(DANA, 1)) for _ in range(MOST_WAITS)]
+        await asyncio.sleep(0.3)
+        refused = await wait(DANA, 0)
+        other = await wait(OLGA, 0)
+        assert await asyncio.gather(*waits) == [False] * MOST_WAITS
+        after = await wait(DANA, 0)
+
+    assert isinstance(refused, Refusal)
+    assert refused.code is ErrorCode.RATE_LIMIT_EXCEEDED
+    assert (other, after) == (False, False)
 
 
 async def answer(asked: Any) -> Any:

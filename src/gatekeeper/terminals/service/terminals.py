@@ -317,7 +317,8 @@ def _told_bundle(bundle: Bundle | None) -> Json:
 
 
 def _invalid(wanted: NewTerminal, profile: Profile) -> Refusal | None:
-    if wanted.command and not profile.any_command:
+    own = wanted.command or (wanted.bundle is not None and wanted.bundle.install)
+    if own and not profile.any_command:
         return errors.own_command_only(profile)
     if wanted.bundle is not None and not profile.bundles:
         return errors.no_bundles(profile)
