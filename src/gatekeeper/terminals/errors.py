@@ -80,13 +80,6 @@ def no_bundles(profile: Profile) -> Refusal:
     )
 
 
-def two_commands() -> Refusal:
-    return Refusal(
-        code=ErrorCode.VALIDATION_ERROR,
-        detail="command, shell: expected one of the two",
-    )
-
-
 def ttl_out_of_bounds(profile: Profile) -> Refusal:
     return Refusal(
         code=ErrorCode.VALIDATION_ERROR,

@@ -143,10 +143,6 @@ class Recordings(Protocol):
         """Yield an asciicast v3 file. Raises `InputError` (NOT_FOUND) where there is none."""
         ...
 
-    async def heads(self, terminal: TerminalId) -> Sequence[str]:
-        """Return the hash-chain's heads, one for each segment, recomputed from the bytes."""
-        ...
-
 
 class Tickets(Protocol):
     """Signs tickets (RS256), and publishes the keys. A key may live in a file or in a KMS."""
