@@ -454,6 +454,29 @@ async def test_many_files_in_the_work_folder_end_the_terminal(
     assert folders.measure(work).bytes >= 7 * MEBIBYTE
 
 
+@pytest.mark.parametrize("kept", ["files.append(file)", "maps.append(mmap.mmap(file.fileno(), 0))"])
+async def test_files_without_a_name_count_in_the_work_folder(
+    boxes: Sandboxes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    """A file that was removed takes its room for as long as it is open, or mapped."""
+    if not ROOT and "mmap" in kept:
+        pytest.skip("only root sees what another process has mapped")
+    monkeypatch.setattr(held, "WATCH_SECONDS", 0.05)
+    work = tmp_path / "work"
+    work.mkdir()
+    fill = (
+        "import os, time, mmap\nfiles, maps = [], []\nos.chdir(os.environ['WORK'])\n"
+        "for _ in range(8):\n"
+        "    file = open('f', 'w+b'); file.write(bytes(1 << 20)); file.flush(); os.unlink('f')\n"
+        f"    {kept}\n"
+        "del file; time.sleep(60)"
+    )
+    command = (PYTHON, "-I", "-c", fill)
+    async with boxes.running(*command, work=work, environment={"WORK": "/work"}) as screen:
+        await asyncio.wait_for(screen.held.wait(), 10)
+        assert "too much" in screen.held.complaint
+
+
 @pytest.mark.parametrize("levels", [5_000])
 async def test_a_folder_too_deep_for_paths_ends_the_terminal_and_can_be_removed(
     boxes: Sandboxes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, levels: int

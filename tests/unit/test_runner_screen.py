@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from typing import TYPE_CHECKING
 
 import pyte
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatekeeper.terminals.runner import screen
 from gatekeeper.terminals.runner.screen import KEPT_BYTES, MOST_WAITING_BYTES, Screen
 from gatekeeper.terminals.runner.screen.emulator import Emulator
 from gatekeeper.terminals.runner.screen.snapshot import snapshot
@@ -198,3 +201,36 @@ async def test_of_what_comes_slowly_nothing_is_left_out() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (1000, 500)])
 def test_any_size_is_taken(size: tuple[int, int]) -> None:
     assert shown("日a\r\n\tb", *size).columns == size[0]
+
+
+@pytest.mark.parametrize("sequence", ["\x1bc", "\x1b#8", "\x1b[999L", "x\x1b[9999b"])
+async def test_few_bytes_do_not_keep_the_runner_busy(
+    sequence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each asks for the work of a whole screen: 64 KiB of them would be minutes of it."""
+    monkeypatch.setattr(screen, "CPU_SECONDS", 0.1)
+    busy = Screen(1_000, 500)
+    spent = time.process_time()
+    busy.write(sequence.encode() * (KEPT_BYTES // len(sequence)))
+    await busy.look()
+    assert time.process_time() - spent < 1.5
+
+
+async def test_after_work_that_was_too_much_a_screen_is_made_out_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(screen, "CPU_SECONDS", 0.05)
+    busy = Screen(80, 24)
+    busy.write(b"\x1bc" * KEPT_BYTES)
+    await busy.look()
+    await asyncio.sleep(0.2)
+    busy.write(b"\x1b[H\x1b[2Jhere again")
+    assert (await busy.look()).lines[0] == "here again"
+
+
+@pytest.mark.parametrize("final", ["I", "Z"])
+def test_tabs_are_no_more_work_than_there_are_stops(final: str) -> None:
+    wide = Emulator(1_000, 2)
+    spent = time.process_time()
+    wide.feed(f"\x1b[9999{final}".encode() * 1_000)
+    assert time.process_time() - spent < 1.2

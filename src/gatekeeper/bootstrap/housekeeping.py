@@ -136,11 +136,17 @@ class Housekeeper:
         )
 
     async def started(
-        self, version: str, *, name: str, keys: Mapping[str, str], agents: Mapping[str, str]
+        self,
+        version: str,
+        *,
+        name: str,
+        keys: Mapping[str, str],
+        agents: Mapping[str, str],
+        runners: Mapping[str, str],
     ) -> None:
-        """Tell with which keys this control plane signs, and which ones its agents have.
+        """Tell with which keys this control plane signs, and which its agents and runners have.
 
-        `agents` are the `x` of their public JWKs: receipts are verified with these.
+        `agents` and `runners` are the `x` of their public JWKs: receipts are verified with these.
         """
         self._metrics.policy_generation.set(FIRST_GENERATION)
         async with self._pool.connection() as connection:
@@ -155,6 +161,7 @@ class Housekeeper:
             name=name,
             keys=dict(keys),
             agents=dict(agents),
+            runners=dict(runners),
             evidenceProtected=protected,
         )
 

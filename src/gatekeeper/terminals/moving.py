@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from gatekeeper.kernel.audit import SYSTEM, AuditKind
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.terminals.errors import RunnerUnreachableError
-from gatekeeper.terminals.evidence import terminal_event, told
+from gatekeeper.terminals.evidence import attested_event, terminal_event, told
 from gatekeeper.terminals.model import Ended, Ending
 from gatekeeper.terminals.ports import Move
 
@@ -57,7 +57,9 @@ async def tell_ended(unit: TerminalUnit, terminal: Terminal, ended: Ended) -> Te
     moved = await unit.move(Move(terminal=terminal, to=to, ended=ended))
     now = await unit.now()
     await unit.schedule_end(moved, now)
-    await unit.record(terminal_event(kind, moved, at=now, actor=SYSTEM, ended=told(ended)))
+    await unit.record(
+        attested_event(kind, moved, at=now, actor=SYSTEM, receipt=ended.signed, ended=told(ended))
+    )
     return moved
 
 

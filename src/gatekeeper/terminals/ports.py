@@ -67,6 +67,7 @@ class Gone:
     """How it had ended, where the launcher still knows."""
     left: tuple[str, ...] = ()
     signed: str = ""
+    """The launcher's receipt; empty where none was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

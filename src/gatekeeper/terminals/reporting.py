@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from gatekeeper.kernel.audit import Actor, AuditKind
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
 from gatekeeper.kernel.session import ENDING, OPEN, SessionStatus
-from gatekeeper.terminals.evidence import terminal_event
+from gatekeeper.terminals.evidence import attested_event
 from gatekeeper.terminals.model import Ended, Ending, Mode, Stage
 from gatekeeper.terminals.moving import tell_ended
 
@@ -37,19 +37,25 @@ class Reached:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attached:
+class Attested:
+    signed: str
+    """The runner's receipt, for the evidence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attached(Attested):
     subject: str
     mode: Mode
     protocol: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeasePassed:
+class LeasePassed(Attested):
     holder: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class Recorded(Attested):
     number: int
     head: str
     bytes: int
@@ -75,11 +81,8 @@ class Reported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One report. `signed` is what the runner signed, or its hash where that is too large."""
-
     runner: Runner
     terminals: tuple[Reported, ...]
-    signed: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +144,7 @@ class Reporting:
                 case Ended():
                     terminal = await _ended(unit, terminal, event)
                 case _:
-                    await unit.record(_evidence(terminal, event, now, actor, report.signed))
+                    await unit.record(_evidence(terminal, event, now, actor))
         return terminal
 
     async def _give_up_lost(self, missing: Sequence[Terminal]) -> None:
@@ -193,7 +196,6 @@ def _evidence(
     event: Attached | LeasePassed | Recorded,
     at: datetime,
     actor: Actor,
-    signed: str,
 ) -> AuditEvent:
     data: dict[str, Json]
     match event:
@@ -206,4 +208,4 @@ def _evidence(
         case Recorded():
             kind = AuditKind.TERMINAL_RECORDED
             data = {"segment": event.number, "head": event.head, "bytes": event.bytes}
-    return terminal_event(kind, terminal, at=at, actor=actor, told=data, report=signed)
+    return attested_event(kind, terminal, at=at, actor=actor, receipt=event.signed, told=data)

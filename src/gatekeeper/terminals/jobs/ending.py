@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from gatekeeper.kernel.audit import SYSTEM, AuditKind
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
 from gatekeeper.kernel.session import ENDING, SessionStatus
-from gatekeeper.terminals.evidence import terminal_event, told
+from gatekeeper.terminals.evidence import attested_event, terminal_event, told
 from gatekeeper.terminals.jobs.outcomes import FINISHED, TryAgain
 from gatekeeper.terminals.model import Ended, Ending, Failure
 from gatekeeper.terminals.moving import launcher_of
@@ -181,7 +181,7 @@ async def _cleaned(
     unit: TerminalUnit, terminal: Terminal, gone: Gone, session: SessionId | None
 ) -> AuditEvent:
     lag = (terminal.cleaned_at or await unit.now()) - (terminal.ended_at or await unit.now())
-    return terminal_event(
+    return attested_event(
         AuditKind.TERMINAL_CLEANED,
         terminal,
         at=await unit.now(),
@@ -190,6 +190,6 @@ async def _cleaned(
         processesEnded=gone.processes_ended,
         lagMs=max(0, round(lag.total_seconds() * 1000)),
         sessionEnded=session,
-        receipt=gone.signed or None,
-        ended=told(terminal.ended),
+        receipt=gone.signed,
+        ended=told(gone.ended),
     )

@@ -9,7 +9,7 @@ from gatekeeper.kernel.audit import SYSTEM, AuditKind, timestamp
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.terminals.errors import RunnerRejectedError
-from gatekeeper.terminals.evidence import terminal_event
+from gatekeeper.terminals.evidence import attested_event, terminal_event
 from gatekeeper.terminals.jobs.outcomes import FINISHED, TryAgain
 from gatekeeper.terminals.model import Failure, Stage
 from gatekeeper.terminals.moving import fail, launcher_of, tell_ended
@@ -219,13 +219,12 @@ async def _make_ready(
     await unit.stamp(ready.id, {Stage.STARTED: now})
     await unit.schedule_end(ready, expires_at)
     await unit.record(
-        terminal_event(
+        attested_event(
             AuditKind.TERMINAL_READY,
             ready,
             at=now,
             actor=SYSTEM,
             sandbox=launched.sandbox,
-            instance=ready.instance,
             expiresAt=timestamp(expires_at),
             receipt=launched.signed,
         )

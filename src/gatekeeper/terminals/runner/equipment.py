@@ -41,8 +41,8 @@ class Place:
         self.recording.mkdir(mode=0o700)
 
     def clear(self) -> None:
-        for folder in (self.doors, self.work, self.doors.parent):
-            discard(folder)
+        """Remove all but the recording, also what a command made too deep to be walked."""
+        discard(self.doors.parent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,7 @@ CREATE TABLE gatekeeper.terminal (
     recording_head   text,
     recording_bytes  bigint NOT NULL DEFAULT 0,
     output_bytes     bigint NOT NULL DEFAULT 0,
+    ended_receipt    text,
     events_taken     bigint NOT NULL DEFAULT 0,
     error_code       text,
     error_message    text,

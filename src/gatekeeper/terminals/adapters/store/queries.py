@@ -37,7 +37,8 @@ UPDATE gatekeeper.terminal SET
     error_retryable = CASE WHEN %(status)s = 'cleaned' THEN error_retryable ELSE %(retryable)s END,
     ending = %(ending)s, exit_code = %(exit_code)s, exit_signal = %(exit_signal)s,
     last_screen = %(last_screen)s, recording_head = %(recording_head)s,
-    recording_bytes = %(recording_bytes)s, output_bytes = %(output_bytes)s
+    recording_bytes = %(recording_bytes)s, output_bytes = %(output_bytes)s,
+    ended_receipt = %(ended_receipt)s
 WHERE id = %(id)s
 RETURNING *
 """
@@ -46,7 +47,8 @@ NOTE_ENDED: Final = """
 UPDATE gatekeeper.terminal SET
     ending = %(ending)s, exit_code = %(exit_code)s, exit_signal = %(exit_signal)s,
     last_screen = %(last_screen)s, recording_head = %(recording_head)s,
-    recording_bytes = %(recording_bytes)s, output_bytes = %(output_bytes)s
+    recording_bytes = %(recording_bytes)s, output_bytes = %(output_bytes)s,
+    ended_receipt = %(ended_receipt)s
 WHERE id = %(id)s
 RETURNING *
 """

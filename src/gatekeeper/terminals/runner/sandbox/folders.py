@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from gatekeeper.terminals.runner.sandbox.interface import Wanted
@@ -62,19 +64,45 @@ def _count(entry: os.DirEntry[str], found: Measured, seen: set[int]) -> None:
         found.bytes += status.st_blocks * _BLOCK_BYTES
 
 
+def unnamed(pids: Iterable[int], device: int) -> int:
+    """Add up what files take on a device that processes have open, or mapped, without a name.
+
+    Not found: one that is under way in a socket, where no process has it.
+    """
+    found: dict[int, int] = {}
+    for pid in pids:
+        for kind in ("fd", "map_files"):
+            with suppress(OSError), os.scandir(f"/proc/{pid}/{kind}") as entries:
+                for entry in entries:
+                    with suppress(OSError):
+                        status = entry.stat()
+                        if status.st_dev == device and not status.st_nlink:
+                            found[status.st_ino] = status.st_blocks * _BLOCK_BYTES
+    return sum(found.values())
+
+
+def _device_of_files(folder: Path) -> int:
+    """Return what files in it have as their device: on overlays another than their folder has."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return os.fstat(file.fileno()).st_dev
+
+
 class Watched:
     """A folder, and what it may grow by from what it is at first."""
 
     def __init__(self, folder: Path, *, growth_bytes: int) -> None:
         self._folder = folder
         self._growth = growth_bytes
+        self._device = _device_of_files(folder)
         self._first: int | None = None
 
-    async def fits(self) -> bool:
+    async def fits(self, pids: Iterable[int]) -> bool:
+        """Tell whether it is not too large, with what these processes have removed and hold."""
         found = await asyncio.to_thread(measure, self._folder)
         if self._first is None:
             self._first = found.bytes
-        return found.whole and found.bytes <= self._first + self._growth
+        held = await asyncio.to_thread(unnamed, pids, self._device)
+        return found.whole and found.bytes + held <= self._first + self._growth
 
 
 def watched_work(wanted: Wanted) -> Watched | None:

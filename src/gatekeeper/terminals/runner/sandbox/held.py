@@ -129,7 +129,7 @@ class Held:
         """End it when the folder has become too large; the more there is, the more rarely look."""
         while True:
             began = self._loop.time()
-            if not await watched.fits():
+            if not await watched.fits(await self._members()):
                 self._complaint = "There is too much in the work folder"
                 self._finish()
                 return

@@ -5,13 +5,15 @@ grid.py       rows of cells                     pen.py        colours and the li
 snapshot.py   the whole as bytes that draw it
 
 Making it out takes far longer than passing the bytes on. So they wait, and are taken in beside the
-loop; of a flood only the end is, and of what is left out the modes that it set.
+loop; of a flood only the end is, and of what is left out the modes that it set. Each terminal has
+an allowance of CPU time for it: two bytes can ask for a new screen of half a million cells.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +26,10 @@ KEPT_BYTES: Final = 65_536
 """Of a flood: more than most screens hold."""
 MOST_SETTINGS: Final = 256
 """Remembered of what was left out."""
+CPU_PART: Final = 0.1
+"""Of a core, for the picture of one terminal: a second of work is made up for in ten."""
+CPU_SECONDS: Final = 1.0
+"""Of that at once, after a calm. What would take longer is left out."""
 _SETTING: Final = re.compile(
     rb"\x1b\[\?[0-9;]*[hl]|\x1b\[!p|\x1bc|\x1b[=>]|\x1b\[[0-9]* q|\x1b[()][0-9A-Za-z]|[\x0e\x0f]"
     rb"|\x1b\][02];[^\x07\x1b]{0,1000}(?:\x07|\x1b\\)|\x1b\[[0-9;]*[mr]"
@@ -56,11 +62,30 @@ class Look:
     drawing: bytes
 
 
+class _Allowance:
+    """The CPU time that may be spent now; it grows as time goes by."""
+
+    def __init__(self) -> None:
+        self._left = CPU_SECONDS
+        self._at = time.monotonic()
+
+    def until(self) -> float:
+        """Return up to which CPU time of this thread there is something to spend."""
+        now = time.monotonic()
+        self._left = min(self._left + (now - self._at) * CPU_PART, CPU_SECONDS)
+        self._at = now
+        return time.thread_time() + self._left
+
+    def spend(self, until: float) -> None:
+        self._left = until - time.thread_time()
+
+
 class Screen:
     """Takes output on the loop; makes out the picture in a thread."""
 
     def __init__(self, columns: int, rows: int) -> None:
         self._emulator = Emulator(columns, rows)
+        self._allowance = _Allowance()
         self._waiting: list[bytearray | _Size | _Skipped] = []
         self._offset = self._caught_up = 0
         self._lock = asyncio.Lock()
@@ -107,6 +132,7 @@ class Screen:
         return Look(offset, emulator.columns, emulator.height, lines, snapshot(emulator))
 
     def _take_in(self, waiting: list[bytearray | _Size | _Skipped]) -> None:
+        until = self._allowance.until()
         for part in waiting:
             match part:
                 case _Size(columns, rows):
@@ -114,9 +140,10 @@ class Screen:
                 case _Skipped(settings):
                     self._emulator.forget_pending()
                     for setting in settings:
-                        self._emulator.feed(setting)
+                        self._emulator.feed(setting, until=until)
                 case _:
-                    self._emulator.feed(bytes(part))
+                    self._emulator.feed(bytes(part), until=until)
+        self._allowance.spend(until)
 
     def _skip(self, flood: bytearray) -> None:
         """Leave out the beginning of a flood, up to where a line or a sequence begins."""

@@ -7,7 +7,9 @@ Sources: ECMA-48, and "XTerm Control Sequences" (invisible-island.net/xterm/ctls
 from __future__ import annotations
 
 import codecs
+import math
 import re
+import time
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.terminals.runner.screen.state import KEPT_MODES, WRAP, State
@@ -33,6 +35,8 @@ _TOKEN: Final = re.compile(
     "|(?P<control>[\x00-\x1a\x1c-\x1f\x7f])"
     "|\x1b"
 )
+_COSTLY: Final = frozenset({"final", "escape"})
+"""Groups of what may change the whole screen."""
 _BEGUN: Final = re.compile("\x1b(?:\\[[ -?]*|\\][^\x07\x1b]*\x1b?|[PX^_][^\x1b]*\x1b?|[ -/]*)\\Z")
 _INVALID: Final = re.compile("[\udc80-\udcff]")
 """Bytes that are no UTF-8, as they are decoded here: each stands for itself."""
@@ -58,7 +62,10 @@ class Emulator(State):
         self._held = ""
         self._decoder.reset()
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes, *, until: float = math.inf) -> None:
+        """Take in what was written. What is left when this thread's CPU time is over is not read:
+        a few bytes can ask for a screen's work.
+        """
         text = self._held + self._decoder.decode(data)
         text = _C1.sub(lambda found: "\x1b" + chr(ord(found[0]) - 0x40), text)
         self._held, at = "", 0
@@ -70,6 +77,8 @@ class Emulator(State):
                 return
             self._take(found)
             at = found.end()
+            if found.lastgroup in _COSTLY and time.thread_time() >= until:
+                return
 
     def _take(self, found: re.Match[str]) -> None:
         match found.lastgroup:

@@ -149,12 +149,12 @@ class Grid:
             self.rows[y] = Row(self.columns, look)
 
     def tab(self, count: int) -> None:
-        for _ in range(min(count, self.columns)):
+        for _ in range(min(count, len(self.tabs) + 1)):
             after = [stop for stop in self.tabs if stop > self.x]
             self.move(min(after, default=self.columns - 1), self.y)
 
     def tab_back(self, count: int) -> None:
-        for _ in range(min(count, self.columns)):
+        for _ in range(min(count, len(self.tabs) + 1)):
             before = [stop for stop in self.tabs if stop < self.x]
             self.move(max(before, default=0), self.y)
 
