@@ -10,10 +10,11 @@ import pytest
 
 from fakes.launcher import VERIFIER
 from fakes.logins import FakeLogins
-from fakes.terminal_world import DANA, EMIL, OLGA, World, eventually, terminal_world, wanted
+from fakes.terminal_world import DANA, EMIL, OLGA, World, terminal_world, wanted
 from gatekeeper.kernel.errors import ErrorCode, Refusal, UnavailableError
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.terminals.model import DatabaseWanted, Terminal
+from waiting import eventually
 
 S = SessionStatus
 READ = DatabaseWanted(target="pg", role="app_read")

@@ -14,7 +14,7 @@ door.py         the way to its database: two files and a socket
 relay.py        from that socket to one login, and to nothing else
 ledger.py       what happened to it, until it is told
 reports.py      telling the control plane           counting.py    what is counted
-metrics.py      the same, for Prometheus
+metrics.py      the same, for Prometheus            attesting.py   signing what is evidence
 
 sandbox/   where the command runs        screen/   what it shows        bundles/   what it runs
 """
