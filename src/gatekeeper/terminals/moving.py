@@ -17,7 +17,8 @@ from gatekeeper.terminals.ports import Move
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gatekeeper.terminals.model import Failure, Terminal
+    from gatekeeper.kernel.errors import Failure
+    from gatekeeper.terminals.model import Terminal
     from gatekeeper.terminals.ports import Launcher, TerminalUnit
 
 

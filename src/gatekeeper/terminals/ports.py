@@ -11,14 +11,13 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from gatekeeper.kernel.audit import AuditEvent
-    from gatekeeper.kernel.errors import Refusal
+    from gatekeeper.kernel.errors import Failure, Refusal
     from gatekeeper.kernel.identity import Principal
     from gatekeeper.kernel.ids import SessionId, TerminalId
     from gatekeeper.kernel.policy import Decision, Policy
     from gatekeeper.kernel.session import SessionStatus
     from gatekeeper.terminals.model import (
         Ended,
-        Failure,
         Profile,
         Share,
         Size,

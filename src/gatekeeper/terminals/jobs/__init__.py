@@ -4,5 +4,4 @@ A handler may be stopped at any point, also by kill -9: what it did is either co
 together with the end of its job, or found and finished by the next run.
 
 launching.py   pending → ready | failed      ending.py     → expired → cleaned
-outcomes.py    what a handler says of a job
 """

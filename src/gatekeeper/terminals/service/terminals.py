@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from gatekeeper.kernel import ids, policy
+from gatekeeper.kernel import ids, policy, refusals
 from gatekeeper.kernel.audit import Actor, AuditKind
 from gatekeeper.kernel.errors import Refusal
 from gatekeeper.kernel.session import OPEN, SessionStatus
@@ -73,7 +73,7 @@ class TerminalService:
             return refusal
         decision = self.decide(principal, profile, wanted.ttl, wanted.reason)
         if not isinstance(decision, policy.Allowed):
-            return await self._deny(principal, wanted, errors.denied(decision))
+            return await self._deny(principal, wanted, refusals.denied(decision))
         ttl = min(decision.ttl, profile.max_ttl)
         if (refusal := await self._refuse_login(principal, wanted, ttl)) is not None:
             return refusal
@@ -151,7 +151,7 @@ class TerminalService:
         """Count what makes a runner work; ending a terminal is never counted with it."""
         most = self._policies.current().limits.requests_per_minute
         wait = await self._store.take_token(principal.key, most)
-        return errors.too_many_requests(most, wait) if wait else None
+        return refusals.too_many_requests(most, wait) if wait else None
 
     async def _replayed(
         self, principal: Principal, wanted: NewTerminal
@@ -166,7 +166,7 @@ class TerminalService:
     ) -> Terminal | Refusal:
         body_sha256, terminal = bound
         if body_sha256 != wanted.body_sha256:
-            return errors.key_reused()
+            return refusals.key_reused()
         found = await self._store.get(terminal)
         return found if found is not None else errors.no_such_terminal(terminal)
 

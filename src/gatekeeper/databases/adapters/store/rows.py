@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatekeeper.databases.model import Failure, Session, SessionChange
+from gatekeeper.databases.model import Session, SessionChange
+from gatekeeper.kernel.errors import Failure
 from gatekeeper.kernel.ids import RoleName, SessionId
 from gatekeeper.kernel.session import SessionStatus
 

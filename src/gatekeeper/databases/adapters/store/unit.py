@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection
 
-    from gatekeeper.databases.model import Failure, Move, Session
+    from gatekeeper.databases.model import Move, Session
     from gatekeeper.databases.ports import JobClaim
     from gatekeeper.kernel.audit import AuditEvent
+    from gatekeeper.kernel.errors import Failure
     from gatekeeper.platform.postgres.rows import Row
 
 ISSUE: Final = "issue"

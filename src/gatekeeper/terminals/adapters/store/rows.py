@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from psycopg.types.json import Jsonb
 
+from gatekeeper.kernel.errors import Failure
 from gatekeeper.kernel.ids import SessionId, TerminalId
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.platform.postgres.principals import principal_of, principal_values
@@ -15,7 +16,6 @@ from gatekeeper.terminals.model import (
     DatabaseWanted,
     Ended,
     Ending,
-    Failure,
     Share,
     Size,
     Stage,

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from gatekeeper.kernel.audit import AuditEvent
+    from gatekeeper.kernel.errors import Failure
     from gatekeeper.kernel.ids import SessionId
-    from gatekeeper.terminals.model import Ended, Failure, Share, Stage, Terminal
+    from gatekeeper.terminals.model import Ended, Share, Stage, Terminal
     from gatekeeper.terminals.ports import Move, Runner, TerminalClaim
 
 LAUNCH: Final = "launch"
