@@ -34,7 +34,7 @@ async def person(browser: Browser, local: Stack, name: str) -> AsyncIterator[Pag
     problems: list[str] = []
     page.on("console", lambda said: problems.append(said.text))
     page.on("pageerror", lambda error: problems.append(str(error)))
-    await page.goto("/console")
+    await page.goto("/")
     await page.get_by_role("link", name="Sign in").click()
     await page.get_by_role("button", name=f"I am {name}").click()
     await expect(page.get_by_label("Profile")).to_have_value("shell")

@@ -11,6 +11,7 @@ from websockets.exceptions import InvalidStatus
 
 from factories.gateways import Rig, claims, served, sign, switched, upgrade
 from factories.websocket_frames import frame
+from gatekeeper.terminals.gateway import connection as opening
 from waiting import settled
 
 TICKET: Final = "aaa.bbb.ccc"
@@ -116,6 +117,21 @@ async def test_slow_heads_end_and_a_client_of_single_bytes_is_served(here: Rig) 
 
 
 @served()
+async def test_who_keeps_silent_sockets_open_keeps_nobody_out(here: Rig) -> None:
+    address, _ = await here.runner()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(opening, "MAX_OPENING", 20)
+        silent = [await here.dial() for _ in range(50)]
+        await asyncio.sleep(0.1)
+        assert len(here.application.gate.opening) <= 20
+        client, _ = await here.open(address)
+        await client.send(b"let in")
+        assert await client.recv() == b"let in"
+        for _, writer in silent:
+            writer.close()
+
+
+@served()
 async def test_what_comes_behind_both_heads_is_passed_on_first(here: Rig) -> None:
     async def greets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = await reader.readuntil(b"\r\n\r\n")
@@ -191,7 +207,8 @@ RUNNERS: Final[list[tuple[Talk, int]]] = [
     (says(None), 503),
     (says(b""), 503),
     (says(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"), 502),
-    (says(b"HTTP/1.1 404 Not Found\r\n\r\n"), 502),
+    (says(b"HTTP/1.1 403 Forbidden\r\n\r\n"), 502),
+    (says(b"HTTP/1.1 404 Not Found\r\n\r\n"), 503),
     (says(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), 502),
     (says(os.urandom(20_000)), 502),
     (says(b"HTTP/1.1 101 x\r\n" + b"a: b\r\n" * 5_000), 502),
@@ -218,6 +235,7 @@ async def test_a_runner_that_does_not_switch_is_told_of_and_uses_no_ticket_up(he
         with pytest.raises(InvalidStatus) as refused:
             await here.attach(terminal, sign(claims(terminal, instance)))
         assert refused.value.response.status_code == status
+        assert ("Retry-After" in refused.value.response.headers) is (status == 503)
     for address in ("unix:/nowhere", "tcp:127.0.0.1:1", "tcp:nowhere", "ftp:x"):
         terminal, instance = here.store.add(address)
         with pytest.raises(InvalidStatus) as refused:

@@ -217,6 +217,24 @@ async def test_a_runner_says_itself_how_a_command_ended(here: Rig) -> None:
 
 
 @served()
+async def test_one_that_is_cleaned_before_it_is_looked_at_is_closed_as_what_it_was(
+    here: Rig,
+) -> None:
+    address, _ = await here.runner()
+    words = {
+        "revoked": (4401, "revoked"),
+        "expired": (4408, "expired"),
+        "idle": (4410, "idle"),
+        "runner_lost": (4502, "runner_lost"),
+        "output_limit": (4000, "ended"),
+    }
+    clients = {ending: await here.open(address) for ending in words}
+    for ending, (_, terminal) in clients.items():
+        here.store.move(terminal, "cleaned", ending=ending)
+    assert {ending: await closed(client) for ending, (client, _) in clients.items()} == words
+
+
+@served()
 async def test_a_cut_waits_for_the_end_of_a_frame_and_resets_where_none_comes(here: Rig) -> None:
     going_on = asyncio.Event()
 
@@ -334,3 +352,13 @@ async def test_a_joined_pair_leaves_nothing_behind(here: Rig) -> None:
         assert connection.close_code == 1000
     assert not gate.sessions._of
     assert not gate.sessions._wheel
+
+
+@served()
+async def test_who_came_by_a_link_goes_when_it_is_over(here: Rig) -> None:
+    address, _ = await here.runner()
+    client, _ = await here.open(address, mode="read", until=int(time.time()) + 2)  # noqa: TID251
+    await client.send(b"here")
+    assert await client.recv() == b"here"
+    async with asyncio.timeout(4):
+        assert await closed(client) == (4408, "expired")

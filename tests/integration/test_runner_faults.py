@@ -119,6 +119,23 @@ async def test_input_that_nobody_reads_is_dropped_and_told_of(rig: Rig) -> None:
         await client.until_said(term.Pong)
 
 
+async def test_an_end_of_input_after_the_end_is_no_news_and_all_else_is(rig: Rig) -> None:
+    # It floods, and the client acknowledges nothing: so it still is there when the command is not.
+    order = await rig.launch("/usr/bin/yes", "x" * 4_000)
+    async with rig.client(order) as client:
+        client.acks = False
+        while len(client.output) < term.WINDOW_BYTES:
+            await client.hear()
+        await rig.order(ending(order))
+        for typed in ("\x04", "\n\x04"):
+            await client.write(typed)
+        await client.say(term.Ping(1))
+        await client.until_said(term.Pong)
+        assert [said for said in client.said if isinstance(said, term.Notice)] == []
+        await client.write("ls\n")
+        assert "has ended" in (await client.until_said(term.Notice)).text
+
+
 # Clients of ttyd: what its page sends, in its order.
 
 

@@ -9,7 +9,8 @@ ports.py      what the use-cases need: a store, a launcher, tickets, logins, rec
 service/      the use-cases behind `/terminals`: what callers ask
 jobs/         launching, and ending until it is proven: what is due
 reporting.py  what runners tell
-moving.py     the steps that these three share
+losing.py     giving up what a runner lost
+moving.py     the steps that these share
 
 adapters/     the store, and the launchers
 web/          the routes and the page

@@ -144,10 +144,26 @@ def not_ready(status: SessionStatus) -> Refusal:
     )
 
 
+def too_many_waits(most: int) -> Refusal:
+    return Refusal(
+        code=ErrorCode.RATE_LIMIT_EXCEEDED,
+        detail=f"at most {most} waits of one caller are under way at a time",
+        retry_after=1.0,
+    )
+
+
 def not_in_this_mode(mode: Mode) -> Refusal:
     return Refusal(
         code=ErrorCode.POLICY_DENIED,
         detail=f"you may not attach to this terminal in mode {mode}",
-        reasons=("operators watch and moderate the terminals of others, and do not type in them",),
-        hint="ask for mode read or moderate",
+        reasons=("at the terminals of others operators watch, or take the input for all to see",),
+        hint="mode read watches it, mode moderate may also take its input over",
+    )
+
+
+def only_its_owner_shares() -> Refusal:
+    return Refusal(
+        code=ErrorCode.POLICY_DENIED,
+        detail="only whoever asked for a terminal shares it",
+        hint="ask them for a link",
     )

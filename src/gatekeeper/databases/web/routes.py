@@ -182,7 +182,7 @@ def access_routes(*, service: SessionService, authenticate: Authenticate) -> API
         """Say what the policy would answer, and why. Asks for nothing."""
         ttl = None if body.ttl is None else parse_ttl(body.ttl)
         return translate.explanation(
-            service.decide(principal, body.target, body.role, ttl, body.reason)
+            service.decide(principal, body.target, body.role, ttl, body.reason, plane=body.plane)
         )
 
     return router

@@ -12,7 +12,7 @@ from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.terminals.errors import RunnerRejectedError
 from gatekeeper.terminals.evidence import attested_event, terminal_event
 from gatekeeper.terminals.model import Stage
-from gatekeeper.terminals.moving import fail, launcher_of, tell_ended
+from gatekeeper.terminals.moving import end_login, fail, launcher_of, tell_ended
 from gatekeeper.terminals.ports import Launch, Move
 from gatekeeper.terminals.settings import LAUNCH_DEADLINE
 
@@ -176,11 +176,8 @@ class Launching:
 
     async def _undo(self, claim: TerminalClaim, terminal: Terminal) -> JobOutcome:
         """End a login that came too late; the job of every ending ends the terminal itself."""
-        over = terminal.status is not SessionStatus.READY
-        if over and terminal.database is not None and self._logins is not None:
-            session = terminal.database_session or await self._logins.find(terminal)
-            if session is not None:
-                await self._logins.end(session, terminal.correlation_id)
+        if terminal.status is not SessionStatus.READY:
+            await end_login(self._logins, terminal)
         async with self._store.transaction() as unit:
             await unit.settle(claim)
         return FINISHED

@@ -80,6 +80,11 @@ class Stream:
     def written(self) -> int:
         return self.sharing.ring.end
 
+    @property
+    def gone(self) -> bool:
+        """Whether the command was there and is no more."""
+        return self._pty is None and self._early is None
+
     def open(self, pty: Pty) -> None:
         """Begin; what was typed before the command was there is typed now."""
         self._pty = pty
@@ -115,7 +120,7 @@ class Stream:
         self._pass_on(f"{shown}\r\n".encode(errors="replace"))
 
     def type(self, data: bytes) -> bool:
-        """Type; False when the command does not read, and nothing was taken."""
+        """Type; False when the command does not read, or is gone: nothing was taken."""
         if not self._take_input(data):
             return False
         self.active_at = self._loop.time()

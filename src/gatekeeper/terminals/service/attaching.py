@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel import base64url, ids
@@ -81,8 +82,10 @@ class AttachService:
         """Make a link to watch by. What the store keeps of its secret opens nothing."""
         async with self._store.transaction() as unit:
             found = await unit.lock(terminal)
-            if found is None or found.requester != principal.key:
+            if found is None or not self._seeing.may_see(principal, found):
                 return errors.no_such_terminal(terminal)
+            if found.requester != principal.key:
+                return errors.only_its_owner_shares()
             if found.status not in OPEN:
                 return errors.not_ready(found.status)
             now = await unit.now()
@@ -126,7 +129,7 @@ class AttachService:
                 Mode.READ,
                 origin=origin,
                 correlation_id=correlation_id,
-                share=share.id,
+                share=share,
             )
         return ticket if isinstance(ticket, Refusal) else (share, ticket)
 
@@ -139,7 +142,7 @@ class AttachService:
         *,
         origin: str | None,
         correlation_id: str,
-        share: str | None = None,
+        share: Share | None = None,
     ) -> Ticket | Refusal:
         if terminal.status is not SessionStatus.READY:
             return errors.not_ready(terminal.status)
@@ -147,6 +150,8 @@ class AttachService:
         claims = self._claims(
             principal, terminal, mode, origin=origin, epoch=await unit.epoch(), now=now
         )
+        if share is not None:
+            claims = replace(claims, until=math.floor(share.expires_at.timestamp()))
         token = await self._tickets.sign(claims)
         await unit.record(
             terminal_event(
@@ -158,7 +163,7 @@ class AttachService:
                 mode=mode.value,
                 origin=origin,
                 ticketId=claims.ticket_id,
-                shareId=share,
+                shareId=None if share is None else share.id,
             )
         )
         return Ticket(

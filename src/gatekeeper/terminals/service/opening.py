@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 def check(wanted: NewTerminal, profile: Profile) -> Refusal | None:
     """Hold what is asked for against the profile."""
-    if wanted.command and not profile.any_command:
+    own = wanted.command or (wanted.bundle is not None and wanted.bundle.install)
+    if own and not profile.any_command:
         return errors.own_command_only(profile)
     if wanted.bundle is not None and not profile.bundles:
         return errors.no_bundles(profile)

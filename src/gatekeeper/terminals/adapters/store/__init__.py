@@ -6,6 +6,6 @@ queries.py     the statements
 """
 
 from gatekeeper.terminals.adapters.store.terminals import PostgresTerminalStore
-from gatekeeper.terminals.adapters.store.unit import CHANNEL, END, LAUNCH, TRACE, Claim
+from gatekeeper.terminals.adapters.store.unit import CHANNEL, END, LAUNCH, LISTEN, TRACE, Claim
 
-__all__ = ["CHANNEL", "END", "LAUNCH", "TRACE", "Claim", "PostgresTerminalStore"]
+__all__ = ["CHANNEL", "END", "LAUNCH", "LISTEN", "TRACE", "Claim", "PostgresTerminalStore"]

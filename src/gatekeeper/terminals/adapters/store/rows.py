@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
     from gatekeeper.platform.postgres.rows import Row
 
-KEYS_OF_TERMINALS: Final = "terminals/"
-"""Before the idempotency keys of terminals: one that was used for a session is another."""
+KEYS_OF_TERMINALS: Final = "terminals "
+"""Before the idempotency keys of terminals: one that was used for a session is another. With a
+blank, which no key of a caller has."""
 
 
 def values_of(terminal: Terminal) -> dict[str, object]:
