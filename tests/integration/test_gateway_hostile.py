@@ -295,21 +295,23 @@ async def test_a_client_that_never_reads_stalls_its_runner_and_holds_little(here
 
 @served()
 async def test_a_flood_arrives_whole_at_a_slow_reader(here: Rig) -> None:
-    total = 6_000_000
+    total, sent = 30_000_000, 0
 
     async def floods(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
         writer.write(switched(await reader.readuntil(b"\r\n\r\n")))
         for number in range(total // 60_000):
             writer.write(frame(number.to_bytes(4) * 15_000, masked=False))
             await writer.drain()
+            sent += 60_000
         await reader.read()
 
     client, _ = await here.open(await here.raw_runner(floods))
-    counters = here.application.gate.counters
-    while not counters.down_stalled:
-        await asyncio.sleep(0.01)
+    assert await settled(lambda: sent) < total
     for number in range(total // 60_000):
         assert await client.recv() == number.to_bytes(4) * 15_000
+    counters = here.application.gate.counters
+    assert counters.down_stalled > 0
     assert counters.down_bytes >= total
 
 
