@@ -34,9 +34,10 @@ from gatekeeper.terminals.protocol import ticket as protocol
 from gatekeeper.terminals.reporting import Reporting
 from gatekeeper.terminals.service import AttachService, DriveService, Seeing, TerminalService
 from gatekeeper.terminals.settings import ProfileSettings
+from waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from gatekeeper.kernel.ids import TerminalId
@@ -228,14 +229,6 @@ async def terminal_world(dsn: str, folder: Path, **parts: Any) -> AsyncIterator[
         yield World(Secret(dsn), pool, folder, **parts)
     finally:
         await pool.close()
-
-
-async def eventually(ask: Callable[[], Awaitable[Any]], seconds: float = 10) -> Any:
-    async with asyncio.timeout(seconds + 5):
-        deadline = asyncio.get_running_loop().time() + seconds
-        while not (found := await ask()) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
-    return found
 
 
 def new_terminal(**changes: Any) -> Terminal:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from fakes.launcher import FakeLauncher
-from fakes.terminal_world import DANA, World, eventually, terminal_world
+from fakes.terminal_world import DANA, World, terminal_world
 from gatekeeper.kernel.ids import TerminalId
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.terminals.model import Ended, Ending, Mode, Stage
 from gatekeeper.terminals.ports import Runner
 from gatekeeper.terminals.reporting import Answer, Attached, LeasePassed, Reached, Recorded
+from waiting import eventually
 
 S = SessionStatus
 EXITED = Ended(

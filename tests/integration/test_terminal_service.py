@@ -14,7 +14,6 @@ from fakes.terminal_world import (
     DANA,
     EMIL,
     World,
-    eventually,
     terminal_world,
     wanted,
 )
@@ -32,6 +31,7 @@ from gatekeeper.terminals.model import (
     Stage,
     Terminal,
 )
+from waiting import eventually
 
 S = SessionStatus
 

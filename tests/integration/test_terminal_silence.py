@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fakes.logins import FakeLogins
-from fakes.terminal_world import World, eventually, terminal_world
+from fakes.terminal_world import World, terminal_world
 from gatekeeper.bootstrap.housekeeping import Housekeeper
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.platform.clock import SystemClock
@@ -19,6 +19,7 @@ from gatekeeper.platform.telemetry.metrics import Metrics
 from gatekeeper.terminals.jobs.listening import ABSENCE
 from gatekeeper.terminals.model import DatabaseWanted, Ending, Terminal
 from gatekeeper.terminals.settings import SILENCE
+from waiting import eventually
 
 S = SessionStatus
 READ = DatabaseWanted(target="pg", role="app_read")

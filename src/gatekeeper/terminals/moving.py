@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gatekeeper.kernel.audit import Json
+    from gatekeeper.kernel.errors import Failure
     from gatekeeper.kernel.ids import SessionId
-    from gatekeeper.terminals.model import Failure, Terminal
+    from gatekeeper.terminals.model import Terminal
     from gatekeeper.terminals.ports import Launcher, Logins, TerminalUnit
 
 

@@ -11,14 +11,13 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from gatekeeper.kernel.audit import AuditEvent
-    from gatekeeper.kernel.errors import Refusal
+    from gatekeeper.kernel.errors import Failure, Refusal
     from gatekeeper.kernel.identity import Principal
     from gatekeeper.kernel.ids import SessionId, TerminalId
     from gatekeeper.kernel.policy import Decision, Policy
     from gatekeeper.kernel.session import SessionStatus
     from gatekeeper.terminals.model import (
         Ended,
-        Failure,
         Profile,
         Share,
         Size,
@@ -142,10 +141,6 @@ class Recordings(Protocol):
 
     def read(self, terminal: TerminalId) -> AsyncGenerator[bytes]:
         """Yield an asciicast v3 file. Raises `InputError` (NOT_FOUND) where there is none."""
-        ...
-
-    async def heads(self, terminal: TerminalId) -> Sequence[str]:
-        """Return the hash-chain's heads, one for each segment, recomputed from the bytes."""
         ...
 
 

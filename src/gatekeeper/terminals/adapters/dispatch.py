@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gatekeeper.kernel.jobs import TryAgain
 from gatekeeper.platform.queue import Retry, Settled
 from gatekeeper.platform.telemetry import traces
 from gatekeeper.terminals.adapters.store import TRACE, Claim
-from gatekeeper.terminals.jobs.outcomes import TryAgain
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from gatekeeper.kernel.jobs import JobOutcome
     from gatekeeper.platform.queue import ClaimedJob, Handler, Outcome
-    from gatekeeper.terminals.jobs.outcomes import JobOutcome
 
 
 def handler(use_case: Callable[[Claim], Awaitable[JobOutcome]]) -> Handler:

@@ -5,6 +5,5 @@ A handler may be stopped at any point, also by kill -9: what it did is either co
 together with the end of its job, or found and finished by the next run.
 
 launching.py   pending → ready | failed      ending.py     → expired → cleaned
-listening.py   ready → ended, of a runner    outcomes.py   what a handler says of a job
-               that is not heard
+listening.py   ready → ended, of a runner that is not heard
 """

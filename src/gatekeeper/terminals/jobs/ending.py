@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.audit import SYSTEM, AuditKind
-from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
+from gatekeeper.kernel.errors import ErrorCode, Failure, GatekeeperError
+from gatekeeper.kernel.jobs import FINISHED, TryAgain
 from gatekeeper.kernel.session import ENDING, SessionStatus
 from gatekeeper.terminals.evidence import attested_event, terminal_event, told
-from gatekeeper.terminals.jobs.outcomes import FINISHED, TryAgain
-from gatekeeper.terminals.model import Ended, Ending, Failure
+from gatekeeper.terminals.model import Ended, Ending
 from gatekeeper.terminals.moving import end_login, launcher_of
 from gatekeeper.terminals.ports import Gone, Move
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gatekeeper.kernel.audit import AuditEvent
     from gatekeeper.kernel.ids import SessionId
-    from gatekeeper.terminals.jobs.outcomes import JobOutcome
+    from gatekeeper.kernel.jobs import JobOutcome
     from gatekeeper.terminals.model import Terminal
     from gatekeeper.terminals.ports import (
         Launcher,

@@ -6,12 +6,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.audit import SYSTEM, AuditKind, timestamp
-from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
+from gatekeeper.kernel.errors import ErrorCode, Failure, GatekeeperError, Refusal
+from gatekeeper.kernel.jobs import FINISHED, TryAgain
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.terminals.errors import RunnerRejectedError
 from gatekeeper.terminals.evidence import attested_event, terminal_event
-from gatekeeper.terminals.jobs.outcomes import FINISHED, TryAgain
-from gatekeeper.terminals.model import Failure, Stage
+from gatekeeper.terminals.model import Stage
 from gatekeeper.terminals.moving import end_login, fail, launcher_of, tell_ended
 from gatekeeper.terminals.ports import Launch, Move
 from gatekeeper.terminals.settings import LAUNCH_DEADLINE
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from gatekeeper.terminals.jobs.outcomes import JobOutcome
+    from gatekeeper.kernel.jobs import JobOutcome
     from gatekeeper.terminals.model import Profile, Terminal
     from gatekeeper.terminals.ports import (
         Launched,

@@ -11,8 +11,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from gatekeeper.kernel.jobs import FINISHED
 from gatekeeper.kernel.session import SessionStatus
-from gatekeeper.terminals.jobs.outcomes import FINISHED
 from gatekeeper.terminals.losing import Losing, lose
 from gatekeeper.terminals.moving import end_login
 from gatekeeper.terminals.settings import SILENCE
@@ -20,7 +20,7 @@ from gatekeeper.terminals.settings import SILENCE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gatekeeper.terminals.jobs.outcomes import JobOutcome
+    from gatekeeper.kernel.jobs import JobOutcome
     from gatekeeper.terminals.model import Terminal
     from gatekeeper.terminals.ports import Launcher, Logins, RunnerClaim, TerminalStore
 

@@ -1,7 +1,8 @@
 """Terminals in PostgreSQL, the control plane's own database.
 
 terminals.py   the `TerminalStore` port     unit.py   the `TerminalUnit` port: one transaction
-rows.py        rows to values; the one place that knows the columns
+rows.py        rows to values: what knows the columns
+queries.py     the statements
 """
 
 from gatekeeper.terminals.adapters.store.terminals import PostgresTerminalStore

@@ -9,12 +9,12 @@ from gatekeeper.kernel.ids import TerminalId, job_id
 from gatekeeper.kernel.session import may_move
 from gatekeeper.platform import queue
 from gatekeeper.platform.audit import outbox
+from gatekeeper.platform.postgres.keys import bound_to_key, claim_key
 from gatekeeper.platform.postgres.rows import every, one, only
 from gatekeeper.platform.telemetry import traces
 from gatekeeper.terminals.adapters.store import queries
 from gatekeeper.terminals.adapters.store.rows import (
     KEYS_OF_TERMINALS,
-    bound_to_key,
     ended_values,
     error_values,
     stage_values,
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from gatekeeper.kernel.audit import AuditEvent
+    from gatekeeper.kernel.errors import Failure
     from gatekeeper.kernel.ids import SessionId
-    from gatekeeper.terminals.model import Ended, Failure, Share, Stage, Terminal
+    from gatekeeper.terminals.model import Ended, Share, Stage, Terminal
     from gatekeeper.terminals.ports import Move, Runner, RunnerClaim, TerminalClaim
 
 LAUNCH: Final = "launch"
@@ -55,14 +56,10 @@ class Unit:
     async def claim_key(
         self, requester: str, key: str, body_sha256: str, terminal: TerminalId
     ) -> tuple[str, TerminalId] | None:
-        cursor = await self._connection.execute(
-            "INSERT INTO gatekeeper.idempotency_key (requester, key, body_sha256, session_id)"
-            " VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING RETURNING key",
-            (requester, KEYS_OF_TERMINALS + key, body_sha256, terminal),
-        )
-        if await cursor.fetchone() is not None:
+        named = KEYS_OF_TERMINALS + key
+        if await claim_key(self._connection, requester, named, body_sha256, terminal):
             return None
-        return await bound_to_key(self._connection, requester, key)
+        return await bound_to_key(self._connection, requester, named, TerminalId)
 
     async def count_open(self, requester: str) -> int:
         await self._hold_off(f"terminals of {requester}")
