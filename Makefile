@@ -68,6 +68,9 @@ bench: $(VENV)/.installed-dev ## measure create, ready and access cut beside a b
 bench-forwardauth: $(VENV)/.installed-dev ## measure what a decision costs, from nginx alone to a backend's call
 	@$(BIN)/python -m benchmarks.forwardauth
 
+bench-gateway: $(VENV)/.installed-dev ## measure a proxied terminal beside nginx and HAProxy
+	@$(BIN)/python -m benchmarks.gateway
+
 bench-terminals: $(VENV)/.installed-dev ## measure terminals: click to first byte, starts a second, hundreds that live
 	@$(BIN)/python -m benchmarks.terminals
 
@@ -79,4 +82,4 @@ lock: ## pin the dependencies anew
 clean: ## remove the virtual environment and all caches
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* .demo
 
-.PHONY: help demo demo-terminals demo-forwardauth up test test-slow check docs bench bench-forwardauth bench-terminals lock clean
+.PHONY: help demo demo-terminals demo-forwardauth up test test-slow check docs bench bench-forwardauth bench-gateway bench-terminals lock clean

@@ -1,5 +1,6 @@
 """What the documents tell people to type exists, and what they link to is there."""
 
+import fnmatch
 import json
 import os
 import re
@@ -85,6 +86,24 @@ def test_every_ticked_line_of_the_plan_that_names_a_test_names_one_that_exists()
         assert list(ROOT.glob(path)), path
 
 
+def test_every_test_that_a_document_names_exists() -> None:
+    files = [str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py")]
+    functions = set(
+        re.findall(r"def (test_\w+)\(", "\n".join((ROOT / file).read_text() for file in files))
+    )
+    named = {
+        name
+        for document in DOCUMENTS
+        for name in re.findall(r"`((?:[\w/]+/)?test_[\w*]+(?:\.py)?)`", document.read_text())
+    }
+
+    assert len(named) > 100
+    assert [name for name in named if not name.endswith(".py") and name not in functions] == []
+    assert [
+        name for name in named if name.endswith(".py") and not fnmatch.filter(files, f"*{name}")
+    ] == []
+
+
 # What the README, the tutorial and the how-tos tell people to type is typed here; those that show
 # a whole gate with its cases in test_configuration_pages.py.
 
@@ -96,7 +115,7 @@ NOT_TYPED = {
     "make demo": "tests/acceptance/test_demo.py",
     "make test": "runs this very test",
     "make up": UP,
-    "gk up --home ./second --port 4400 --agent-port 4401": UP,
+    "gk up --home ./second --port 4400 --agent-port 4401 --gateway-port 4402": UP,
     "make clean": "would remove the environment that the tests run in",
     "gk audit tail --follow": "runs until Ctrl-C; tests/integration/test_audit_cli.py",
     "python3 -m venv ~/gatekeeper": INSTALLS,

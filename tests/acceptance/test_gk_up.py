@@ -176,6 +176,9 @@ def test_a_denial_names_its_reasons_and_what_would_be_allowed(stack: Stack) -> N
         "dana", "policy", "explain", "-t", "pg-local", "-r", "app_read", "--ttl", "2h", check=4
     )
     assert "1h or less" in asked_long.stdout
+    terminal = ("policy", "explain", "-t", "local", "-r", "shell")
+    assert "allowed by" in stack.gk("dana", *terminal, "--plane", "terminals").stdout
+    assert "no grant covers" in stack.gk("dana", *terminal, check=4).stdout
 
 
 @pytest.mark.parametrize(

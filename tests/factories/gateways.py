@@ -101,8 +101,15 @@ class Store:
         self.run(_TERMINAL, terminal, status, instance, address, left)
         return terminal, instance
 
-    def move(self, terminal: str, status: str, *, tell: bool = True) -> None:
-        self.run("UPDATE gatekeeper.terminal SET status = %s WHERE id = %s", status, terminal)
+    def move(
+        self, terminal: str, status: str, *, ending: str | None = None, tell: bool = True
+    ) -> None:
+        self.run(
+            "UPDATE gatekeeper.terminal SET status = %s, ending = %s WHERE id = %s",
+            status,
+            ending,
+            terminal,
+        )
         if tell:
             self.run("SELECT pg_notify('gatekeeper_terminal', %s)", terminal)
 

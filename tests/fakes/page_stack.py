@@ -21,9 +21,9 @@ from starlette.websockets import WebSocketDisconnect
 
 from factories.installation import address, control_plane_settings, policy, serving
 from gatekeeper.bootstrap import ControlPlaneSettings, control_plane_app
+from gatekeeper.kernel.terminal import term
 from gatekeeper.platform.console.cookies import HEADER, SESSION
 from gatekeeper.terminals.model import Mode
-from gatekeeper.terminals.protocol import term
 
 if TYPE_CHECKING:
     from pathlib import Path

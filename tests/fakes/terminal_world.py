@@ -19,14 +19,15 @@ from gatekeeper.kernel.secret import Secret
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.postgres.pool import Pool
-from gatekeeper.platform.queue import Backoff, Worker
+from gatekeeper.platform.queue import Backoff, Settled, Worker, jobs
 from gatekeeper.platform.random import SystemRandom
 from gatekeeper.terminals.adapters.dispatch import handler
 from gatekeeper.terminals.adapters.recordings import FolderRecordings
-from gatekeeper.terminals.adapters.store import END, LAUNCH, PostgresTerminalStore
+from gatekeeper.terminals.adapters.store import END, LAUNCH, LISTEN, PostgresTerminalStore
 from gatekeeper.terminals.adapters.tickets import TicketKeys
 from gatekeeper.terminals.jobs.ending import Terminating
 from gatekeeper.terminals.jobs.launching import Launching
+from gatekeeper.terminals.jobs.listening import Listening
 from gatekeeper.terminals.model import NewTerminal, Size, Terminal, Ticket
 from gatekeeper.terminals.ports import Launch
 from gatekeeper.terminals.protocol import ticket as protocol
@@ -186,6 +187,18 @@ class World:
 
     def ending(self) -> Terminating:
         return Terminating(store=self.store, launchers=self.launchers, logins=self.logins)
+
+    def listening(self) -> Listening:
+        return Listening(store=self.store, launchers=self.launchers, logins=self.logins)
+
+    async def look(self, runner: str = "local") -> None:
+        """Have the job that listens for a runner run now, to its end."""
+        async with self.store.transaction() as unit:
+            await unit.schedule_listening(runner)
+        async with self.pool.connection() as connection:
+            found = await jobs.claim(connection, LISTEN, free=1, share=1, busy={}, lease=30.0)
+        assert len(found) == 1
+        assert await handler(self.listening())(found) == [Settled()]
 
     @asynccontextmanager
     async def working(self, workers: int = 1) -> AsyncIterator[None]:

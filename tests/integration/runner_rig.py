@@ -19,12 +19,13 @@ from fakes.plain_sandbox import PlainSandbox
 from gatekeeper.bootstrap.terminals import runner as wiring
 from gatekeeper.bootstrap.terminals.attach_key import attach_key
 from gatekeeper.kernel import ids
+from gatekeeper.kernel.terminal import term
 from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.crypto.envelope import Opened, ReplayGuard, open_envelope, seal
 from gatekeeper.platform.crypto.signing import SigningKey, public_jwk
 from gatekeeper.platform.random import SystemRandom
 from gatekeeper.terminals.model import Mode
-from gatekeeper.terminals.protocol import attachment, term
+from gatekeeper.terminals.protocol import attachment
 from gatekeeper.terminals.settings import RunnerSettings
 from gatekeeper.wire.runner import (
     ORDER,
@@ -198,6 +199,7 @@ class Rig:
         )
         self.sandbox = PlainSandbox()
         self.plane = Plane(key.private)
+        self.reports: httpx.AsyncBaseTransport | None = httpx.MockTransport(self.plane.handle)
         self.server: wiring.RunnerServer
 
     @property
@@ -217,7 +219,7 @@ class Rig:
             wiring.serve_runner(
                 self.settings,
                 self.sandbox,
-                reports=httpx.MockTransport(self.plane.handle),
+                reports=self.reports,
                 ready=self._ready,
             )
         )

@@ -26,13 +26,13 @@ from factories.installation import (
 from gatekeeper import bootstrap
 from gatekeeper.bootstrap.identity import CALLS_PER_REQUEST
 from gatekeeper.bootstrap.settings import ControlPlaneSettings, load_settings
-from gatekeeper.databases.web.watch import MOST_STREAMS
 from gatekeeper.entrypoints.operate.toml import write_toml
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.kernel.ttl import MAX_TTL_TEXT_CHARS
 from gatekeeper.platform.crypto.keys import TokenKey
 from gatekeeper.platform.http.app import MAX_BODY_BYTES
 from gatekeeper.platform.http.rates import MAX_CALLERS, CallRates
+from gatekeeper.platform.http.watch import MOST_STREAMS
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
 from gatekeeper.platform.postgres.migrations import migrate
 from gatekeeper.wire.sessions import MAX_IDEMPOTENCY_KEY_CHARS, MAX_REASON_CHARS, MAX_TTL_MINUTES

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -105,10 +104,8 @@ async def test_slow_heads_end_and_a_client_of_single_bytes_is_served(here: Rig) 
     silent, _ = await here.dial()
     slow, trickle = await here.dial()
     trickle.write(b"GET / HTTP/1.1\r\nX: ")
-    began = time.monotonic()
     assert await all_of(silent) == b""
     assert (await all_of(slow)).startswith(b"HTTP/1.1 408 ")
-    assert time.monotonic() - began < 1.5
     reader, writer = await here.dial()
     everything = upgrade(terminal, sign(claims(terminal, instance))) + frame(b"\x00hello")
     for byte in everything:
@@ -209,7 +206,8 @@ RUNNERS: Final[list[tuple[Talk, int]]] = [
     (says(None), 503),
     (says(b""), 503),
     (says(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"), 502),
-    (says(b"HTTP/1.1 404 Not Found\r\n\r\n"), 502),
+    (says(b"HTTP/1.1 403 Forbidden\r\n\r\n"), 502),
+    (says(b"HTTP/1.1 404 Not Found\r\n\r\n"), 503),
     (says(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), 502),
     (says(os.urandom(20_000)), 502),
     (says(b"HTTP/1.1 101 x\r\n" + b"a: b\r\n" * 5_000), 502),
@@ -236,6 +234,7 @@ async def test_a_runner_that_does_not_switch_is_told_of_and_uses_no_ticket_up(he
         with pytest.raises(InvalidStatus) as refused:
             await here.attach(terminal, sign(claims(terminal, instance)))
         assert refused.value.response.status_code == status
+        assert ("Retry-After" in refused.value.response.headers) is (status == 503)
     for address in ("unix:/nowhere", "tcp:127.0.0.1:1", "tcp:nowhere", "ftp:x"):
         terminal, instance = here.store.add(address)
         with pytest.raises(InvalidStatus) as refused:
@@ -291,10 +290,8 @@ async def test_a_client_that_never_reads_stalls_its_runner_and_holds_little(here
     assert 0 < buffered <= 65_536 + 262_144  # the mark, and one read over it
     # A revocation ends it all the same, though it takes nothing any more.
     here.store.move(terminal, "revoked")
-    began = time.monotonic()
     while len(here.application.gate.sessions):
         await asyncio.sleep(0.02)
-    assert time.monotonic() - began < 3.0
 
 
 @served()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosedError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
@@ -184,6 +185,27 @@ async def test_what_was_typed_while_it_was_away_is_typed_when_it_is_back() -> No
         await followed(found, Face(), b"one", b"two")
 
     assert heard == [b"one", b"two"]
+
+
+async def test_what_could_not_be_sent_is_not_lost_with_its_connection() -> None:
+    class Pulled:
+        sent: list[str | bytes] = []  # noqa: RUF012  # one of it
+
+        async def send(self, message: str | bytes) -> None:
+            if len(self.sent) == 2:  # what to attach to, and the first input
+                raise ConnectionClosedError(None, None)
+            self.sent.append(message)
+
+    async def no_ticket() -> TicketView:
+        raise AssertionError
+
+    attach = Attaching(Following(Mode.WRITE), Face(), no_ticket)
+    attach.outbox.put(Input(b"one"), Input(b"two"))
+    with pytest.raises(ConnectionClosedError):
+        await attach._talk(Pulled())  # type: ignore[arg-type]
+
+    async with asyncio.timeout(5):
+        assert await attach.outbox.first() == Input(b"two")
 
 
 @pytest.mark.parametrize("code", [1001, 1011, 1012, 1013])

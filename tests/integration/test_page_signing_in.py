@@ -65,6 +65,8 @@ def who(browser: httpx.Client, cookies: dict[str, str], **headers: str) -> int:
 
 
 def test_a_person_signs_in_at_the_issuer_and_the_page_knows_them(browser: httpx.Client) -> None:
+    front = browser.get("/")
+    assert (front.status_code, front.headers["location"]) == (303, "/console")
     assert "Sign in at" in browser.get("/console").text
     came = sign_in(browser)
 

@@ -17,9 +17,9 @@ from runner_rig import Client, Rig, fresh, random
 from runner_rig import names as rig_names
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from gatekeeper.kernel.terminal import term
 from gatekeeper.kernel.terminal.recording import Segment, check_segments, read_recording
 from gatekeeper.terminals.model import Mode
-from gatekeeper.terminals.protocol import term
 from gatekeeper.terminals.runner import recording
 from gatekeeper.terminals.settings import BundleSettings
 from gatekeeper.wire.runner import BundleOrder, EndOrder
@@ -116,6 +116,23 @@ async def test_input_that_nobody_reads_is_dropped_and_told_of(rig: Rig) -> None:
         await client.until_said(term.Notice)
         await client.say(term.Ping(1))
         await client.until_said(term.Pong)
+
+
+async def test_an_end_of_input_after_the_end_is_no_news_and_all_else_is(rig: Rig) -> None:
+    # It floods, and the client acknowledges nothing: so it still is there when the command is not.
+    order = await rig.launch("/usr/bin/yes", "x" * 4_000)
+    async with rig.client(order) as client:
+        client.acks = False
+        while len(client.output) < term.WINDOW_BYTES:
+            await client.hear()
+        await rig.order(ending(order))
+        for typed in ("\x04", "\n\x04"):
+            await client.write(typed)
+        await client.say(term.Ping(1))
+        await client.until_said(term.Pong)
+        assert [said for said in client.said if isinstance(said, term.Notice)] == []
+        await client.write("ls\n")
+        assert "has ended" in (await client.until_said(term.Notice)).text
 
 
 # Clients of ttyd: what its page sends, in its order.

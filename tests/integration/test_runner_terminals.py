@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from runner_rig import Rig, names
 
+from gatekeeper.kernel.terminal import term
 from gatekeeper.terminals.model import Mode
-from gatekeeper.terminals.protocol import term
 from gatekeeper.terminals.runner.screen.emulator import Emulator
 from gatekeeper.wire.runner import (
     EndOrder,

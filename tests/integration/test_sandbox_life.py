@@ -157,6 +157,14 @@ async def test_no_variable_becomes_an_option_of_the_sandbox(
         await boxes.tier.start(boxes.wanted(("true",), environment=environment))
 
 
+async def test_it_begins_in_the_bundle_if_there_is_one(boxes: Sandboxes, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "main").write_text("in the bundle")
+    assert (await boxes.run("cat", "main", work=work)).text == "in the bundle"
+    assert (await boxes.shell("cd; pwd -P; ls -A", work=work)).text.count("\n") == 1
+
+
 # The terminal.
 
 

@@ -111,6 +111,7 @@ async def test_whoever_is_signed_in_and_has_the_link_may_watch_until_it_is_over(
     async with world.working():
         terminal = await world.ready()
         theirs = await world.attaching.share(EMIL, terminal.id, timedelta(hours=1), "c")
+        seen = await world.attaching.share(OLGA, terminal.id, timedelta(hours=1), "c")
         share = await world.attaching.share(DANA, terminal.id, timedelta(seconds=1), "c")
         assert isinstance(share, NewShare)
 
@@ -125,6 +126,8 @@ async def test_whoever_is_signed_in_and_has_the_link_may_watch_until_it_is_over(
         over = await opened(share.secret)
 
     assert isinstance(theirs, Refusal)
+    assert isinstance(seen, Refusal)
+    assert (theirs.code, seen.code) == (ErrorCode.NOT_FOUND, ErrorCode.POLICY_DENIED)
     said = world.claims(given[1])
     assert (said["mode"], said["sub"]) == ("read", EMIL.key)
     assert said["until"] == int(share.share.expires_at.timestamp())

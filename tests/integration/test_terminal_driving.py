@@ -13,9 +13,11 @@ from fakes.launcher import VERIFIER
 from fakes.logins import FakeLogins
 from fakes.terminal_world import DANA, EMIL, OLGA, World, eventually, terminal_world, wanted
 from gatekeeper.kernel.errors import ErrorCode, Refusal, UnavailableError
+from gatekeeper.kernel.ids import TerminalId
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.kernel.terminal.recording import FIRST_HEAD, next_head
 from gatekeeper.terminals.model import DatabaseWanted, Terminal
+from gatekeeper.terminals.ports import Gone
 from gatekeeper.terminals.service.driving import MOST_WAITS
 
 S = SessionStatus
@@ -177,6 +179,28 @@ async def test_a_login_ends_though_the_runner_is_away(world: World, logins: Fake
 
     assert found is not None
     assert found.status is S.REVOKED
+
+
+async def test_a_login_does_not_wait_for_a_runner_that_hangs(
+    world: World, logins: FakeLogins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, end = asyncio.Event(), world.launcher.end
+
+    async def hang(terminal: TerminalId, instance: str, why: str) -> Gone:
+        await answers.wait()
+        return await end(terminal, instance, why)
+
+    monkeypatch.setattr(world.launcher, "end", hang)
+    async with world.working():
+        terminal = await world.ready(database=READ)
+        await world.service.stop(DANA, terminal.id, "c")
+
+        async def ended() -> bool:
+            return logins.ended == [terminal.database_session]
+
+        assert await eventually(ended, 3)
+        answers.set()
+        await world.reach(terminal.id, S.CLEANED)
 
 
 async def test_a_login_that_nobody_heard_of_is_ended_all_the_same(

@@ -22,7 +22,6 @@ from gatekeeper.bootstrap.terminals import logins
 from gatekeeper.bootstrap.terminals.logins import DatabaseLogins
 from gatekeeper.databases.adapters.agents.gateway import AgentGateway
 from gatekeeper.databases.errors import TargetRefusedError
-from gatekeeper.databases.web import watch
 from gatekeeper.databases.web.watch import SessionWatch
 from gatekeeper.entrypoints.operate.toml import write_toml
 from gatekeeper.kernel import ids, policy, scram
@@ -33,6 +32,7 @@ from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.crypto.envelope import ReplayGuard
 from gatekeeper.platform.crypto.sealing import SealingKey
 from gatekeeper.platform.crypto.signing import SigningKey
+from gatekeeper.platform.http import watch
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
 from gatekeeper.terminals.model import DatabaseWanted, Size, Terminal
 from gatekeeper.terminals.ports import BoundLogin

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gatekeeper.terminals.protocol import term, ttyd
+from gatekeeper.kernel.terminal import term
+from gatekeeper.terminals.protocol import ttyd
 from gatekeeper.terminals.runner.screen.emulator import Emulator
 from gatekeeper.terminals.runner.screen.snapshot import snapshot
 

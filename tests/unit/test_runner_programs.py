@@ -9,6 +9,8 @@ from gatekeeper.terminals.runner import programs
 from gatekeeper.terminals.runner.screen import Look
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
 
 
@@ -21,7 +23,9 @@ class Noisy:
     def screen(self) -> Noisy:
         return self
 
-    def listen(self, listener: Any) -> Any:
+    write: Callable[[], None]
+
+    def listen(self, listener: Callable[[bytes], None]) -> Callable[[], None]:
         self.write = lambda: listener(b"noise")
         return lambda: None
 

@@ -18,6 +18,7 @@ from gatekeeper.platform.crypto.envelope import Opened, ReplayGuard, open_envelo
 from gatekeeper.platform.random import SystemRandom
 from gatekeeper.terminals.adapters.launchers import local
 from gatekeeper.terminals.adapters.launchers.local import LocalLauncher
+from gatekeeper.terminals.runner.attesting import Attestor
 from gatekeeper.wire import runner as wire
 
 PLANE, RUNNER, STRANGER = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2, 3))
@@ -68,6 +69,8 @@ def opened(request: httpx.Request) -> Opened:
 
 
 def sealed(result: wire.Result | str, order: Opened, **changes: Any) -> httpx.Response:
+    if isinstance(result, wire.GoneResult) and not result.receipt:
+        result = ATTESTOR.attested(result.terminal, result.instance, result)
     payload = result if isinstance(result, str) else result.model_dump_json(by_alias=True)
     values: dict[str, Any] = {
         "key": RUNNER, "sender": "local", "audience": "plane", "purpose": "result",
@@ -94,6 +97,9 @@ async def test_an_order_is_signed_for_its_runner_and_names_the_launch() -> None:
     )  # fmt: skip
 
 
+ATTESTOR = Attestor(name="local", key=RUNNER, clock=SystemClock())
+NO_RECEIPT = GONE.model_copy(update={"receipt": "a.b.c"})
+OTHER_RECEIPT = ATTESTOR.attested(TERMINAL, INSTANCE, GONE).model_copy(update={"existed": False})
 ANOTHER = GONE.model_copy(update={"instance": "c" * 20})
 STRANGE_END = GONE.model_copy(update={"ended": wire.EndedView(ending="bored")})
 
@@ -115,6 +121,8 @@ STRANGE_END = GONE.model_copy(update={"ended": wire.EndedView(ending="bored")})
         lambda order: sealed(wire.DoneResult(), order),
         lambda order: sealed(ANOTHER, order),
         lambda order: sealed(STRANGE_END, order),
+        lambda order: sealed(NO_RECEIPT, order),
+        lambda order: sealed(OTHER_RECEIPT, order),
     ],
 )
 async def test_what_is_not_the_runners_answer_to_this_order_is_rejected(answer: Any) -> None:

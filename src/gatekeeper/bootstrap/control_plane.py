@@ -40,7 +40,7 @@ from gatekeeper.platform.audit.routes import audit_routes
 from gatekeeper.platform.audit.sequencer import Sequencer
 from gatekeeper.platform.crypto.envelope import ReplayGuard
 from gatekeeper.platform.crypto.sealing import SealingKey
-from gatekeeper.platform.crypto.signing import SigningKey, public_jwk
+from gatekeeper.platform.crypto.signing import SigningKey, public_jwk, public_key
 from gatekeeper.platform.http.app import make_app
 from gatekeeper.platform.http.health import health_routes
 from gatekeeper.platform.policy import PolicyHolder
@@ -134,6 +134,8 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
                 closing.push_async_callback(parts.terminals.close)
             await parts.clock.read()
             await parts.cleaning.schedule()
+            if parts.terminals is not None:
+                await parts.terminals.begin()
             await parts.keeper.started(__version__, **_signers(settings, parts.reached))
             background = {name: run() for name, run in parts.background().items()}
             async with run_together(background, failed=lambda _name: stop()):
@@ -276,11 +278,16 @@ def _worker(
 
 def _signers(settings: ControlPlaneSettings, reached: Reached) -> dict[str, Any]:
     """Say who signs what: from here on the evidence can be held against these keys."""
+    runners = {} if settings.terminals is None else settings.terminals.runners
     files = {"messages": "control-plane.jwk", "evidence": "evidence.jwk"}
     return {
         "name": settings.name,
         "keys": {use: SigningKey.load(settings.key_folder / f).key_id for use, f in files.items()},
         "agents": {name: json.loads(public_jwk(key))["x"] for name, key in reached.keys.items()},
+        "runners": {
+            name: json.loads(public_jwk(public_key(runner.public_key)))["x"]
+            for name, runner in runners.items()
+        },
     }
 
 

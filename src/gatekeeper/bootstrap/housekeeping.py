@@ -60,6 +60,11 @@ class Housekeeper:
                 " WHERE status <> 'cleaned' GROUP BY status"
             )
             terminals = await cursor.fetchall()
+            cursor = await connection.execute(
+                "SELECT name, extract(epoch FROM clock_timestamp() - seen_at)::float8"
+                " FROM gatekeeper.terminal_runner"
+            )
+            runners = await cursor.fetchall()
             depths = await queue.depths(connection)
             backlog = await outbox.backlog(connection)
         self._metrics.audit_events.set(backlog.signed)
@@ -73,6 +78,9 @@ class Housekeeper:
         self._metrics.live_terminals.clear()
         for status, count in terminals:
             self._metrics.live_terminals.labels(status).set(count)
+        self._metrics.last_report.clear()
+        for runner, seconds in runners:
+            self._metrics.last_report.labels(runner).set(seconds)
         for depth in depths:
             self._metrics.queue_depth.labels(depth.lane).set(depth.due)
             self._metrics.job_age.labels(depth.lane).set(depth.oldest)
@@ -136,11 +144,17 @@ class Housekeeper:
         )
 
     async def started(
-        self, version: str, *, name: str, keys: Mapping[str, str], agents: Mapping[str, str]
+        self,
+        version: str,
+        *,
+        name: str,
+        keys: Mapping[str, str],
+        agents: Mapping[str, str],
+        runners: Mapping[str, str],
     ) -> None:
-        """Tell with which keys this control plane signs, and which ones its agents have.
+        """Tell with which keys this control plane signs, and which its agents and runners have.
 
-        `agents` are the `x` of their public JWKs: receipts are verified with these.
+        `agents` and `runners` are the `x` of their public JWKs: receipts are verified with these.
         """
         self._metrics.policy_generation.set(FIRST_GENERATION)
         async with self._pool.connection() as connection:
@@ -155,6 +169,7 @@ class Housekeeper:
             name=name,
             keys=dict(keys),
             agents=dict(agents),
+            runners=dict(runners),
             evidenceProtected=protected,
         )
 

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from gatekeeper.kernel import base64url
 from gatekeeper.kernel.audit import Broken, ChainVerifier, Checkpoint
 from gatekeeper.kernel.errors import InputError
-from gatekeeper.kernel.receipts import ReceiptVerifier, key_id
+from gatekeeper.kernel.receipts import ReceiptVerifier
+from gatekeeper.kernel.signed import key_id
 from gatekeeper.wire.audit import EXPORT_FORMAT, EXPORTED_EVENT, CheckpointView, ExportHeader
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Trust:
     """The key that signs checkpoints; without it the one that the export claims."""
     agent_keys: Sequence[str] = ()
     """The only keys of agents to be believed; without any, those that the chain names."""
+    runner_keys: Sequence[str] = ()
+    """The same of runners."""
     kept: Checkpoint | None = None
     """An earlier checkpoint, which the chain must still contain."""
 
@@ -48,11 +51,13 @@ class Report:
     signed: int
     """How many events are whole and covered by a signed checkpoint."""
     receipts: int
-    """How many events hold what an agent signed, and agree with it."""
+    """How many events hold what an agent or a runner signed, and agree with it."""
     head: str
     key_id: str
     agents: Mapping[str, str]
     """The keys of agents that the chain names: id and agent."""
+    runners: Mapping[str, str]
+    """The same of runners."""
     broken: Broken | None
 
 
@@ -66,7 +71,9 @@ def verify_lines(lines: Iterable[bytes], trust: Trust = Trust()) -> Report:
     public = _public(header.public_key if trust.public_key is None else trust.public_key, "server")
     name = key_id(public)
     receipts = ReceiptVerifier(
-        _verify, pinned={key_id(_public(key, "agent")) for key in trust.agent_keys} or None
+        _verify,
+        pinned={key_id(_public(key, "agent")) for key in trust.agent_keys} or None,
+        pinned_runners={key_id(_public(key, "runner")) for key in trust.runner_keys} or None,
     )
     verifier = ChainVerifier(
         lambda claimed, signature, message: claimed == name and _verify(public, signature, message),
@@ -86,6 +93,7 @@ def verify_lines(lines: Iterable[bytes], trust: Trust = Trust()) -> Report:
         head=verifier.head,
         key_id=name,
         agents=receipts.agents,
+        runners=receipts.runners,
     )
 
 

@@ -65,12 +65,13 @@ class Loopback:
                 status, text = take(self.path)
                 body = (
                     '<!doctype html><html lang="en"><meta charset="utf-8">'
+                    '<link rel="icon" href="data:,">'
                     f"<title>Gatekeeper</title><p>{text}</p>"
                 ).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "text/html; charset=utf-8")
                 self.send_header("Content-Length", str(len(body)))
-                self.send_header("Content-Security-Policy", "default-src 'none'")
+                self.send_header("Content-Security-Policy", "default-src 'none'; img-src data:")
                 self.send_header("Referrer-Policy", "no-referrer")
                 self.end_headers()
                 self.wfile.write(body)

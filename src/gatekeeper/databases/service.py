@@ -78,11 +78,18 @@ class SessionService:
         return await self._admit(principal, wanted, decision, ttl, most_open)
 
     def decide(
-        self, principal: Principal, target: str, role: str, ttl: timedelta | None, reason: str
+        self,
+        principal: Principal,
+        target: str,
+        role: str,
+        ttl: timedelta | None,
+        reason: str,
+        *,
+        plane: str = PLANE,
     ) -> policy.Decision:
-        """Ask the policy in force; changes nothing."""
+        """Ask the policy in force, which is that of all planes; changes nothing."""
         request = policy.AccessRequest(
-            principal=principal, plane=PLANE, target=target, role=role, ttl=ttl, reason=reason
+            principal=principal, plane=plane, target=target, role=role, ttl=ttl, reason=reason
         )
         return policy.decide(self._policies.current(), request, self._clock.now())
 

@@ -37,10 +37,11 @@ class VerifyReport(Response):
     signed: int
     """How many of them are whole and covered by a signed checkpoint."""
     receipts: int
-    """How many events hold a good receipt of an agent."""
+    """How many events hold a good receipt of an agent or a runner."""
     head: str
     key_id: str
     agent_key_ids: tuple[str, ...]
+    runner_key_ids: tuple[str, ...]
     first_broken: FirstBroken | None = None
     recording: RecordingCheck | None = None
     """With `--recording`."""

@@ -80,10 +80,18 @@ SPEAKING: Final = frozenset(
         AuditKind.SESSION_CLEANED,
         AuditKind.TARGET_RECONCILED,
         AuditKind.TARGET_CLEANED,
+        AuditKind.TERMINAL_READY,
+        AuditKind.TERMINAL_ATTACHED,
+        AuditKind.TERMINAL_LEASE_PASSED,
+        AuditKind.TERMINAL_RECORDED,
+        AuditKind.TERMINAL_ENDED,
+        AuditKind.TERMINAL_EXPIRED,
+        AuditKind.TERMINAL_REVOKED,
+        AuditKind.TERMINAL_CLEANED,
         AuditKind.CONTROL_PLANE_STARTED,
     }
 )
-"""Events that hold an agent's receipt, or the keys that receipts are signed with."""
+"""Events that hold a receipt of an agent or a runner, or the keys that they sign with."""
 
 
 def timestamp(at: datetime) -> str:

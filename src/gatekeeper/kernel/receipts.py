@@ -1,28 +1,33 @@
-"""Receipts: what an agent signed must agree with the event that holds it. Pure.
+"""Receipts: what an agent or a runner signed must agree with the event that holds it. Pure.
 
-A receipt is the agent's own signed result, a compact JWS (RFC 7515) with Ed25519, kept in
-the event as it was signed. The chain itself says which keys agents have: a control plane
-that starts names them. So control plane and agent must lie together to be believed.
+An agent's receipt is its own signed result, kept in the event as it was signed; a runner's is
+made for the evidence (`kernel.terminal.receipts`). The chain itself says which keys they have:
+a control plane that starts names them. So control plane and agent, or runner, must lie
+together to be believed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from gatekeeper.kernel import base64url
 from gatekeeper.kernel.audit import AuditKind
 from gatekeeper.kernel.ids import SessionId, role_name
+from gatekeeper.kernel.signed import Keyring
+from gatekeeper.kernel.terminal.receipts import (
+    RUNNER_RECEIPT_TYPE,
+    RUNNERS_SPEAK,
+    KnownTerminals,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-RECEIPT_ALGORITHM: Final = "Ed25519"
+    from gatekeeper.kernel.signed import Said
+
 RECEIPT_TYPE: Final = "gatekeeper-result+jws"
 """Explicit typing (RFC 8725 section 3.11): a job is never taken for a result."""
 CLOCKS_APART: Final = timedelta(days=1)
@@ -33,7 +38,6 @@ ANSWERED_WITHIN: Final = timedelta(seconds=150)
 LAG_ROUNDING_MS: Final = 1
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
-_COMPACT: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)", re.ASCII)
 _EXPECTED: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
     {
         AuditKind.SESSION_READY: ("create_session", "create", "ready"),
@@ -58,13 +62,6 @@ _READ: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = MappingProxy
 """By type of result: what is read of one that did its job, and which times."""
 
 
-def key_id(public: str) -> str:
-    """Name an Ed25519 public key (the `x` of its JWK): RFC 7638 over what RFC 8037 requires."""
-    named = json.dumps({"crv": "Ed25519", "kty": "OKP", "x": public}, separators=(",", ":"))
-    digest = hashlib.sha256(named.encode()).digest()
-    return base64url.encode(digest)
-
-
 def is_legible(result: bytes) -> bool:
     """Tell whether `ReceiptVerifier` could read a result of a job that was done.
 
@@ -78,14 +75,6 @@ def is_legible(result: bytes) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Said:
-    """What an agent signed, and when by its own clock."""
-
-    result: Mapping[str, Any]
-    at: datetime
-
-
 class ReceiptVerifier:
     """Checks the receipts of a chain, given its events of `audit.SPEAKING` in their order."""
 
@@ -94,69 +83,74 @@ class ReceiptVerifier:
         verify: Callable[[str, bytes, bytes], bool],
         *,
         pinned: Collection[str] | None = None,
+        pinned_runners: Collection[str] | None = None,
     ) -> None:
         """`verify(public, signature, message)` checks an Ed25519 signature.
 
-        `pinned` are the ids of the only agents' keys to be believed.
+        `pinned` are the ids of the only agents' keys to be believed, `pinned_runners` those of
+        runners.
         """
-        self._verify = verify
-        self._pinned = pinned
-        self._keys: dict[tuple[str, str], str] = {}
+        self._agents = Keyring("agent", RECEIPT_TYPE, verify, pinned=pinned)
+        self._runners = Keyring("runner", RUNNER_RECEIPT_TYPE, verify, pinned=pinned_runners)
+        self._terminals = KnownTerminals()
         self.receipts = 0
         """How many were good."""
 
     @property
     def agents(self) -> Mapping[str, str]:
         """The agents' keys that the chain named so far, by key id."""
-        return {kid: agent for agent, kid in self._keys}
+        return self._agents.owners
+
+    @property
+    def runners(self) -> Mapping[str, str]:
+        """The same of runners."""
+        return self._runners.owners
 
     def fault(self, fields: Mapping[str, Any]) -> str | None:
         """Return what is wrong with an event's receipt; None when it is good or none is needed."""
         try:
             if fields["kind"] == AuditKind.CONTROL_PLANE_STARTED:
-                self._learn(fields["data"].get("agents", {}))
+                self._agents.learn(fields["data"].get("agents", {}))
+                self._runners.learn(fields["data"].get("runners", {}))
                 return None
-            return self._disagreement(fields)
+            if fields["kind"] in RUNNERS_SPEAK:
+                return self._of_runner(fields)
+            return self._disagreement(
+                fields, self._agents, _agreements, needless=lambda: _needs_none(fields)
+            )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
             return "its receipt, or what it says of it, has the wrong shape"
 
-    def _learn(self, agents: Mapping[str, str]) -> None:
-        for agent, public in agents.items():
-            self._keys[agent, key_id(public)] = public
+    def _of_runner(self, fields: Mapping[str, Any]) -> str | None:
+        terminals = self._terminals
+        what = self._disagreement(
+            fields, self._runners, terminals.agreements, needless=lambda: terminals.are_mute(fields)
+        )
+        if what is None:
+            terminals.note(fields)
+        return what
 
-    def _disagreement(self, fields: Mapping[str, Any]) -> str | None:
-        data = fields["data"]
-        if "receipt" not in data:
-            return None if _needs_none(fields) else "the agent's receipt is missing"
-        said = self._open(data["receipt"])
+    def _disagreement(
+        self,
+        fields: Mapping[str, Any],
+        keys: Keyring,
+        agreements: Callable[[Mapping[str, Any], Said], Iterator[tuple[str, bool]]],
+        *,
+        needless: Callable[[], bool],
+    ) -> str | None:
+        if "receipt" not in fields["data"]:
+            return None if needless() else f"the {keys.signer}'s receipt is missing"
+        said = keys.open(fields["data"]["receipt"])
         if isinstance(said, str):
             return f"its receipt is refused: {said}"
-        what = next((name for name, good in _agreements(fields, said) if not good), None)
+        at = datetime.fromisoformat(fields["at"])
+        timely = ("the time", abs(at - said.at) <= CLOCKS_APART)
+        claims = chain((timely,), agreements(fields, said))
+        what = next((name for name, good in claims if not good), None)
         if what is not None:
-            return f"the agent signed something else: {what} differs"
+            return f"the {keys.signer} signed something else: {what} differs"
         self.receipts += 1
         return None
-
-    def _open(self, receipt: str) -> _Said | str:
-        parts = _COMPACT.fullmatch(receipt)
-        if parts is None:
-            return "it is not a signed result"
-        head, body, signature = (base64url.decode(part) for part in parts.groups())
-        header, claims = json.loads(head), json.loads(body)
-        if header.keys() != {"alg", "typ", "kid"} or header["alg"] != RECEIPT_ALGORITHM:
-            return "its header is not ours"
-        if header["typ"] != RECEIPT_TYPE:
-            return "it serves another purpose"
-        public = self._keys.get((claims["iss"], header["kid"]))
-        if public is None:
-            return "the chain names no such key of this agent before it"
-        if self._pinned is not None and header["kid"] not in self._pinned:
-            return "it is not signed by an agent's key you gave"
-        if not self._verify(public, signature, receipt.rpartition(".")[0].encode()):
-            return "its signature is wrong"
-        return _Said(
-            result=json.loads(claims["payload"]), at=datetime.fromtimestamp(claims["iat"], UTC)
-        )
 
 
 def _needs_none(fields: Mapping[str, Any]) -> bool:
@@ -167,16 +161,15 @@ def _needs_none(fields: Mapping[str, Any]) -> bool:
     )
 
 
-def _agreements(fields: Mapping[str, Any], said: _Said) -> Iterator[tuple[str, bool]]:
+def _agreements(fields: Mapping[str, Any], said: Said) -> Iterator[tuple[str, bool]]:
     """Hold every claim of an event against what its agent signed."""
-    data, result = fields["data"], said.result
+    data, result = fields["data"], said.payload
     at, session = datetime.fromisoformat(fields["at"]), fields["session"]
     kind, verb, status = _EXPECTED[fields["kind"]]
     job = verb if session is None else f"{verb}:{session}"
     yield "what was done", result["type"] == kind
     yield "the session", result["jobId"] == job or result["jobId"].startswith(f"{job}:")
     yield "the request", result["correlationId"] == fields["correlationId"]
-    yield "the time", abs(at - said.at) <= CLOCKS_APART
     yield "the outcome", (result["status"] == status) != ("problem" in data)
     if fields["kind"] == AuditKind.TARGET_CLEANED:
         yield "what was cleaned", data["cleaned"] == result["cleaned"]

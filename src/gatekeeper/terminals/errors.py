@@ -189,6 +189,14 @@ def not_in_this_mode(mode: Mode) -> Refusal:
     return Refusal(
         code=ErrorCode.POLICY_DENIED,
         detail=f"you may not attach to this terminal in mode {mode}",
-        reasons=("operators watch and moderate the terminals of others, and do not type in them",),
-        hint="ask for mode read or moderate",
+        reasons=("at the terminals of others operators watch, or take the input for all to see",),
+        hint="mode read watches it, mode moderate may also take its input over",
+    )
+
+
+def only_its_owner_shares() -> Refusal:
+    return Refusal(
+        code=ErrorCode.POLICY_DENIED,
+        detail="only whoever asked for a terminal shares it",
+        hint="ask them for a link",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.audit import AuditEvent
@@ -35,6 +36,21 @@ def terminal_event(
         target=terminal.runner,
         data={"profile": terminal.profile, "status": terminal.status.value, **data},
     )
+
+
+def attested_event(
+    kind: AuditKind,
+    terminal: Terminal,
+    *,
+    at: datetime,
+    actor: Actor,
+    receipt: str | None,
+    **data: Json,
+) -> AuditEvent:
+    """Tell of something that the terminal's runner signed, where it could be asked."""
+    event = terminal_event(kind, terminal, at=at, actor=actor, instance=terminal.instance)
+    signed: dict[str, Json] = {"receipt": receipt} if receipt else {}
+    return replace(event, data={**event.data, **data, **signed})
 
 
 def refused_event(

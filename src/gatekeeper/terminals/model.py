@@ -164,9 +164,14 @@ class Ended:
     """Of the recording's hash chain: 64 hex digits."""
     recording_bytes: int = 0
     output_bytes: int = 0
+    signed: str | None = None
+    """The runner's receipt, of one that it told exactly so."""
 
     def with_more(self, told: Ended | None) -> Ended:
-        """Add what is told later; why it ended, and what was known before, stand."""
+        """Add what is told later; why it ended, and what was known before, stand.
+
+        What comes of it is nobody's to have signed.
+        """
         if told is None:
             return self
         return Ended(

@@ -67,6 +67,7 @@ class Gone:
     """How it had ended, where the launcher still knows."""
     left: tuple[str, ...] = ()
     signed: str = ""
+    """The launcher's receipt; empty where none was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +185,13 @@ class TerminalClaim(Protocol):
     def terminal(self) -> TerminalId: ...
 
 
+class RunnerClaim(Protocol):
+    """The job that looks after a runner, held by this process."""
+
+    @property
+    def runner(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
     """One step of a terminal to another status, and what becomes known with it."""
@@ -256,6 +264,16 @@ class TerminalUnit(Protocol):
 
     async def note_runner(self, runner: Runner) -> None: ...
 
+    async def listen_for(self, runner: str, absence: timedelta) -> timedelta:
+        """Note that somebody listens to a runner; return for how long it was not heard.
+
+        Counted from its last report, or from when listening began where that was later. Where
+        the last look is longer ago than `absence`, it begins now.
+        """
+        ...
+
+    async def forget_runner(self, runner: str) -> None: ...
+
     async def add_share(self, share: Share, secret_sha256: str) -> None: ...
 
     async def record(self, *events: AuditEvent) -> None: ...
@@ -266,15 +284,19 @@ class TerminalUnit(Protocol):
         """Make, or move, the one job that ends a terminal."""
         ...
 
+    async def schedule_listening(self, runner: str) -> None:
+        """Make the one job that looks after a runner, or find that it is there."""
+        ...
+
     async def epoch(self) -> str:
         """Return the epoch of the used tickets, beginning one where a crash left none."""
         ...
 
-    async def settle(self, claim: TerminalClaim) -> bool:
+    async def settle(self, claim: TerminalClaim | RunnerClaim) -> bool:
         """End the job if, and only if, this transaction commits; False: it is no longer ours."""
         ...
 
-    async def postpone(self, claim: TerminalClaim, at: datetime) -> None: ...
+    async def postpone(self, claim: TerminalClaim | RunnerClaim, at: datetime) -> None: ...
 
     async def abandon(self) -> None: ...
 

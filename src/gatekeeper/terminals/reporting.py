@@ -7,15 +7,14 @@ up: the report may be older than the terminal.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gatekeeper.kernel.audit import Actor, AuditKind
-from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
 from gatekeeper.kernel.session import ENDING, OPEN, SessionStatus
-from gatekeeper.terminals.evidence import terminal_event
-from gatekeeper.terminals.model import Ended, Ending, Mode, Stage
+from gatekeeper.terminals.evidence import attested_event
+from gatekeeper.terminals.losing import Losing
+from gatekeeper.terminals.model import Ended, Mode, Stage
 from gatekeeper.terminals.moving import tell_ended
 
 if TYPE_CHECKING:
@@ -37,19 +36,25 @@ class Reached:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attached:
+class Attested:
+    signed: str
+    """The runner's receipt, for the evidence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attached(Attested):
     subject: str
     mode: Mode
     protocol: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeasePassed:
+class LeasePassed(Attested):
     holder: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class Recorded(Attested):
     number: int
     head: str
     bytes: int
@@ -75,11 +80,8 @@ class Reported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """One report. `signed` is what the runner signed, or its hash where that is too large."""
-
     runner: Runner
     terminals: tuple[Reported, ...]
-    signed: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +97,7 @@ class Reporting:
 
     def __init__(self, *, store: TerminalStore, launchers: Mapping[str, Launcher]) -> None:
         self._store = store
-        self._launchers = launchers
+        self._losing = Losing(store=store, launchers=launchers)
 
     async def take(self, report: Report) -> Answer:
         """Apply a report of a runner. Not checked: who sent it."""
@@ -113,7 +115,7 @@ class Reporting:
                 end.append(told.instance)
         named = {told.instance for told in report.terminals if told.live or told.events}
         missing = [t for name, t in held.items() if name not in named]
-        await self._give_up_lost([t for t in missing if t.status is SessionStatus.READY])
+        await self._losing.give_up([t for t in missing if t.status is SessionStatus.READY])
         return Answer(taken=taken, end=tuple(end))
 
     async def _apply(self, report: Report, told: Reported) -> Terminal | None:
@@ -141,31 +143,8 @@ class Reporting:
                 case Ended():
                     terminal = await _ended(unit, terminal, event)
                 case _:
-                    await unit.record(_evidence(terminal, event, now, actor, report.signed))
+                    await unit.record(_evidence(terminal, event, now, actor))
         return terminal
-
-    async def _give_up_lost(self, missing: Sequence[Terminal]) -> None:
-        """End what the runner does not have, and says so when it is asked."""
-        lost = await asyncio.gather(*(self._is_lost(terminal) for terminal in missing))
-        for terminal, gone in zip(missing, lost, strict=True):
-            if gone:
-                await self._lose(terminal)
-
-    async def _is_lost(self, terminal: Terminal) -> bool:
-        launcher = self._launchers.get(terminal.runner)
-        if launcher is None:
-            return False
-        try:
-            await launcher.screen(terminal.id, terminal.instance)
-        except GatekeeperError as error:
-            return error.code is ErrorCode.NOT_FOUND
-        return False
-
-    async def _lose(self, terminal: Terminal) -> None:
-        async with self._store.transaction() as unit:
-            current = await unit.lock(terminal.id)
-            if current is not None and current.status is SessionStatus.READY:
-                await tell_ended(unit, current, Ended(ending=Ending.RUNNER_LOST))
 
 
 def _holds(report: Report, told: Reported, terminal: Terminal) -> bool:
@@ -193,7 +172,6 @@ def _evidence(
     event: Attached | LeasePassed | Recorded,
     at: datetime,
     actor: Actor,
-    signed: str,
 ) -> AuditEvent:
     data: dict[str, Json]
     match event:
@@ -206,4 +184,4 @@ def _evidence(
         case Recorded():
             kind = AuditKind.TERMINAL_RECORDED
             data = {"segment": event.number, "head": event.head, "bytes": event.bytes}
-    return terminal_event(kind, terminal, at=at, actor=actor, told=data, report=signed)
+    return attested_event(kind, terminal, at=at, actor=actor, receipt=event.signed, told=data)

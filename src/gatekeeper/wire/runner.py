@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, TypeAdapter
 
@@ -23,6 +23,8 @@ from gatekeeper.wire.terminals import (
 
 MAX_REPORTED: Final = 1_000
 """Terminals, and events, of one report."""
+MAX_RECEIPT_CHARS: Final = 16_384
+"""Of one statement: the name of somebody who attached is most of it."""
 
 TerminalIdText = Annotated[str, Field(pattern=f"^{TERMINAL_ID.pattern}$")]
 InstanceText = Annotated[str, Field(pattern=r"^[a-z2-7]{20}$")]
@@ -109,6 +111,13 @@ Order = Annotated[
 ORDER: Final[TypeAdapter[Order]] = TypeAdapter(Order)
 
 
+class Attested(Request):
+    """What comes into the evidence: the runner signs a statement of it there and then."""
+
+    receipt: Annotated[str, Field(max_length=MAX_RECEIPT_CHARS, pattern=r"^[\x21-\x7e]*$")] = ""
+    """Over `statement`; empty until it is signed."""
+
+
 class EndedView(Request):
     """How a terminal ended. `ending` is one of the plane's words for it."""
 
@@ -121,7 +130,7 @@ class EndedView(Request):
     output_bytes: Count = 0
 
 
-class LaunchedResult(Request):
+class LaunchedResult(Attested):
     type: Literal["launched"] = "launched"
     terminal: TerminalIdText
     instance: InstanceText
@@ -131,7 +140,7 @@ class LaunchedResult(Request):
     verifier: Annotated[str, Field(max_length=256)] | None
 
 
-class GoneResult(Request):
+class GoneResult(Attested):
     type: Literal["gone"] = "gone"
     terminal: TerminalIdText
     instance: InstanceText
@@ -177,7 +186,7 @@ class StageEvent(Request):
     seconds_ago: Annotated[float, Field(ge=0)]
 
 
-class AttachedEvent(Request):
+class AttachedEvent(Attested):
     """A gateway's client began to watch."""
 
     type: Literal["attached"] = "attached"
@@ -186,14 +195,14 @@ class AttachedEvent(Request):
     protocol: Literal["gk.term.v1", "tty"]
 
 
-class LeaseEvent(Request):
+class LeaseEvent(Attested):
     """The input passed from one to another."""
 
     type: Literal["lease"] = "lease"
     holder: Annotated[str, Field(max_length=1_024)] | None
 
 
-class SegmentEvent(Request):
+class SegmentEvent(Attested):
     """A segment of the recording was closed: the chain's head so far."""
 
     type: Literal["segment"] = "segment"
@@ -202,7 +211,7 @@ class SegmentEvent(Request):
     bytes: Count
 
 
-class EndedEvent(Request):
+class EndedEvent(Attested):
     type: Literal["ended"] = "ended"
     ended: EndedView
 
@@ -243,3 +252,22 @@ class ReportAnswer(Request):
 
     taken: dict[InstanceText, Count]
     end: tuple[InstanceText, ...]
+
+
+_ENDED: Final = set(EndedView.model_fields) - {"last_screen"}
+_FACTS: Final[dict[str, Any]] = {
+    "launched": {"type", "sandbox"},
+    "gone": {"type": True, "existed": True, "gone": True, "processes_ended": True, "ended": _ENDED},
+    "attached": {"type", "subject", "mode", "protocol"},
+    "lease": {"type", "holder"},
+    "segment": {"type", "number", "head", "bytes"},
+    "ended": {"type": True, "ended": _ENDED},
+}
+"""What evidence keeps of each: no screen, no verifier."""
+
+
+def statement(terminal: str, instance: str, said: Attested) -> dict[str, Any]:
+    """Return what a runner signs for the evidence: of which terminal and launch, and the facts."""
+    kind: str = said.type  # type: ignore[attr-defined]  # each of them has one
+    facts = said.model_dump(mode="json", by_alias=True, include=_FACTS[kind])
+    return {"terminal": terminal, "instance": instance, "facts": facts}

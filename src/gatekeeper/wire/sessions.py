@@ -42,6 +42,9 @@ VerifierText = Annotated[
 ReasonText = Annotated[str, Field(max_length=MAX_REASON_CHARS, pattern=PRINTABLE)]
 
 
+Plane = Literal["databases", "terminals"]
+"""What a grant of a policy is about."""
+
 LoginStatus = Annotated[
     SessionStatus,
     WithJsonSchema(
@@ -189,8 +192,12 @@ class RoleList(Response):
 
 
 class ExplainRequest(Request):
-    """What would the policy answer? Without `as_*` fields: for the caller."""
+    """Ask what the policy would answer the caller.
 
+    In plane `terminals` the target is the runner, and the role a profile.
+    """
+
+    plane: Plane = "databases"
     target: TargetText
     role: RoleText
     ttl: TtlText | None = None

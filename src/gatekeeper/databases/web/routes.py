@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Annotated, Final
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import StreamingResponse
 
 from gatekeeper.databases.model import Session, SessionFilter, Target
 from gatekeeper.databases.reconcile import ReconcileService
 from gatekeeper.databases.service import SessionService
 from gatekeeper.databases.web import translate
-from gatekeeper.databases.web.watch import MOST_STREAMS, SessionWatch
-from gatekeeper.kernel.errors import ErrorCode, InputError, Refusal
+from gatekeeper.databases.web.watch import SessionWatch
+from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.kernel.identity import Principal
 from gatekeeper.kernel.ids import SESSION_ID, SessionId
 from gatekeeper.kernel.session import SessionStatus
@@ -27,26 +26,19 @@ from gatekeeper.platform.http.problems import (
     problems,
     text_answer,
 )
+from gatekeeper.platform.http.requests import (
+    EventIdHeader,
+    KeyHeader,
+    WaitQuery,
+    page_cursor,
+    read_page_cursor,
+)
+from gatekeeper.platform.http.watch import EVENTS_MEDIA_TYPE
 from gatekeeper.wire import sessions as wire
-
-EVENTS_MEDIA_TYPE: Final = "text/event-stream"
-MAX_XID: Final = 2**64 - 1
-MAX_SEQ: Final = 2**63 - 1
-"""What PostgreSQL has as xid8 and bigint."""
 
 SessionPath = Annotated[str, Path(pattern=f"^{SESSION_ID.pattern}$")]
 TargetPath = Annotated[str, Path(min_length=1, max_length=63, pattern=wire.PRINTABLE)]
 NameQuery = Annotated[str | None, Query(max_length=63, pattern=wire.PRINTABLE)]
-WaitQuery = Annotated[int, Query(ge=0, le=wire.MAX_WAIT_SECONDS, description="Seconds.")]
-KeyHeader = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=wire.MAX_IDEMPOTENCY_KEY_CHARS,
-        pattern=r"^[\x21-\x7e]+$",
-    ),
-]
 
 
 def session_routes(
@@ -105,14 +97,14 @@ def session_routes(
                 target=target,
                 role=role,
                 limit=limit + 1,
-                before=None if cursor is None else translate.read_page_cursor(cursor),
+                before=None if cursor is None else read_page_cursor(cursor, SESSION_ID),
             )
         )
         more = len(found) > limit
         page = found[:limit]
         return wire.SessionPage(
             items=tuple(view(principal, session) for session in page),
-            next=translate.page_cursor(page[-1]) if more else None,
+            next=page_cursor(page[-1].created_at, page[-1].id) if more else None,
         )
 
     @router.get(
@@ -121,23 +113,12 @@ def session_routes(
         responses=text_answer(EVENTS_MEDIA_TYPE, "Events, until the caller goes."),
     )
     async def session_events(
-        last_event_id: Annotated[str | None, Header(max_length=64)] = None,
+        last_event_id: EventIdHeader = None,
         principal: Principal = caller,
     ) -> StreamingResponse:
         """Stream changes as they happen (server-sent events); `Last-Event-ID` resumes."""
         requester = None if service.sees_all(principal) else principal.key
-        after = _read_event_id(last_event_id)
-        if not watch.has_room(principal.key):
-            detail = f"at most {MOST_STREAMS} streams of one caller are open at a time"
-            raise RefusedError(
-                Refusal(code=ErrorCode.RATE_LIMIT_EXCEEDED, detail=detail, retry_after=1.0)
-            )
-        stream: AsyncIterator[str] = watch.stream(principal.key, requester, after)
-        return StreamingResponse(
-            stream,
-            media_type=EVENTS_MEDIA_TYPE,
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
+        return watch.answer(principal.key, requester, last_event_id)
 
     @router.get("/sessions/{session_id}", responses=problems(404))
     async def get_session(
@@ -201,7 +182,7 @@ def access_routes(*, service: SessionService, authenticate: Authenticate) -> API
         """Say what the policy would answer, and why. Asks for nothing."""
         ttl = None if body.ttl is None else parse_ttl(body.ttl)
         return translate.explanation(
-            service.decide(principal, body.target, body.role, ttl, body.reason)
+            service.decide(principal, body.target, body.role, ttl, body.reason, plane=body.plane)
         )
 
     return router
@@ -285,14 +266,3 @@ def _operators_only(service: SessionService, principal: Principal) -> None:
                 hint="gk login as one of them, or ask one; gk whoami shows who you are",
             )
         )
-
-
-def _read_event_id(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    xid, _, seq = text.partition("-")
-    numbers = xid.isascii() and xid.isdigit() and seq.isascii() and seq.isdigit()
-    if not numbers or int(xid) > MAX_XID or int(seq) > MAX_SEQ:
-        msg = "Last-Event-ID: expected the id of an event of this stream"
-        raise InputError(msg)
-    return int(xid), int(seq)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from gatekeeper.databases.model import NewSession
 from gatekeeper.kernel import policy
-from gatekeeper.kernel.errors import InputError, Refusal
-from gatekeeper.kernel.ids import is_session_id
+from gatekeeper.kernel.errors import Refusal
 from gatekeeper.kernel.ttl import format_ttl, parse_ttl
+from gatekeeper.platform.http.requests import fingerprint
 from gatekeeper.wire import sessions as wire
 
 if TYPE_CHECKING:
@@ -32,7 +29,7 @@ def new_session(
         reason=body.reason,
         verifier=None if body.credential == "generated" else body.credential.verifier,
         idempotency_key=idempotency_key,
-        body_sha256=_fingerprint(body),
+        body_sha256=fingerprint(body),
         correlation_id=correlation_id,
     )
 
@@ -81,25 +78,6 @@ def session_event(change: SessionChange) -> wire.SessionEvent:
     )
 
 
-def page_cursor(last: Session) -> str:
-    """Say where the next page starts; opaque to callers."""
-    text = json.dumps([last.created_at.isoformat(), last.id])
-    return base64.urlsafe_b64encode(text.encode()).decode()
-
-
-def read_page_cursor(text: str) -> tuple[datetime, str]:
-    """Read what `page_cursor` wrote. Raises `InputError` for anything else."""
-    try:
-        created_at, session = json.loads(base64.urlsafe_b64decode(text))
-        at = datetime.fromisoformat(created_at)
-        if at.tzinfo is None or not is_session_id(session):
-            raise ValueError  # noqa: TRY301  # one answer for every way to be wrong
-    except (ValueError, TypeError) as error:
-        msg = "cursor: expected the `next` value of an earlier page"
-        raise InputError(msg) from error
-    return at, session
-
-
 def explanation(decision: policy.Decision) -> wire.Explanation:
     if isinstance(decision, policy.Allowed):
         return wire.Explanation(
@@ -126,12 +104,6 @@ def _ttl(body: wire.CreateSession) -> timedelta | None:
     if body.ttl_minutes is not None:
         return timedelta(minutes=body.ttl_minutes)
     return None if body.ttl is None else parse_ttl(body.ttl)
-
-
-def _fingerprint(body: wire.CreateSession) -> str:
-    """Two bodies that mean the same have the same fingerprint."""
-    text = json.dumps(body.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _connection(target: Target) -> wire.ConnectionView:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from gatekeeper.client import operations
+from gatekeeper.client.api import ApiError
 from gatekeeper.client.attaching import Attaching, Closed
 from gatekeeper.client.following import Following
 from gatekeeper.client.recordings import opened
@@ -175,11 +176,19 @@ def _unattached(client: Client, terminal: str, outcome: Outcome, console: Consol
     """Tell of a terminal that may have ended while nobody was attached."""
     assert outcome.error is not None  # noqa: S101  # asked by the caller
     if outcome.error.code not in GONE:
-        raise outcome.error
+        raise _in_our_words(outcome.error)
     view = wait_until_over(client, terminal)
     if view.status in LIVE:
         raise outcome.error
     return show_missed(client, view, console, outcome.following.offset or 0)
+
+
+def _in_our_words(error: GatekeeperError) -> GatekeeperError:
+    """Say by which options of this command the modes are asked for that a refusal names."""
+    if not isinstance(error, ApiError) or error.code is not ErrorCode.POLICY_DENIED:
+        return error
+    hint = f"{error.problem.hint or 'another mode'}: here these are --read and --take"
+    return ApiError(error.problem.model_copy(update={"hint": hint}))
 
 
 def show_missed(client: Client, view: TerminalView, console: Console, offset: int = 0) -> int:

@@ -121,6 +121,14 @@ def verify(
             dir_okay=False,
         ),
     ] = None,
+    runner_key: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A runner's public key (JWK), got another way. Repeatable.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
@@ -144,9 +152,9 @@ def verify(
 ) -> None:
     """Say whether the chain is whole, or which event was touched first.
 
-    Checks every event, every signed checkpoint and every receipt that an agent signed, and
-    a recording byte for byte. With --export no server is asked. Exit code 1 means that the
-    chain is broken, or that the recording is not what was recorded.
+    Checks every event, every signed checkpoint, every receipt that an agent or a runner
+    signed, and a recording byte for byte. With --export no server is asked. Exit code 1 means
+    that the chain is broken, or that the recording is not what was recorded.
 
     Example:  gk audit verify
 
@@ -160,6 +168,7 @@ def verify(
         trust = Trust(
             public_key=None if public_key is None else _text(public_key),
             agent_keys=[_text(path) for path in agent_key or ()],
+            runner_keys=[_text(path) for path in runner_key or ()],
             kept=None if checkpoint is None else last_checkpoint(checkpoint),
         )
         recorded = Recorded()
@@ -257,7 +266,7 @@ def _tell(report: Report, trust: Trust, check: RecordingCheck | None, *, as_json
         return
     if broken is None:
         typer.echo(
-            f"whole: {report.events} events, {report.receipts} of them with an agent's receipt,"
+            f"whole: {report.events} events, {report.receipts} of them with a receipt,"
             f" signed by key {report.key_id}"
         )
     else:
@@ -270,6 +279,8 @@ def _tell(report: Report, trust: Trust, check: RecordingCheck | None, *, as_json
         note("the key came with the export; --public-key checks against one you have")
     if not trust.agent_keys:
         note("the agents' keys came with the export; --agent-key checks against those you have")
+    if report.runners and not trust.runner_keys:
+        note("the runners' keys came with the export; --runner-key checks against those you have")
 
 
 def _of_recording(check: RecordingCheck) -> str:
@@ -288,6 +299,7 @@ def _outcome(report: Report) -> VerifyReport:
         head=report.head,
         key_id=report.key_id,
         agent_key_ids=tuple(sorted(report.agents)),
+        runner_key_ids=tuple(sorted(report.runners)),
         first_broken=None if broken is None else FirstBroken(seq=broken.seq, what=broken.what),
     )
 

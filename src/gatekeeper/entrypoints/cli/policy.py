@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, Final
 
 import typer
 
@@ -17,10 +18,22 @@ from gatekeeper.wire.sessions import ExplainRequest
 app = group(no_args_is_help=True, help="Check, test and explain the policy.")
 
 
+class Plane(StrEnum):
+    """What is asked for."""
+
+    DATABASES = "databases"
+    TERMINALS = "terminals"
+
+
+TARGET: Final = "Where to; of terminals, the runner: local."
+PLANE: Final = "What is asked for; of terminals, the role is a profile."
+
+
 @app.command()
 def explain(
-    target: Annotated[str, typer.Option("--target", "-t", help="Where to.")],
+    target: Annotated[str, typer.Option("--target", "-t", help=TARGET)],
     role: Role,
+    plane: Annotated[Plane, typer.Option(help=PLANE)] = Plane.DATABASES,
     ttl: Ttl = None,
     reason: Reason = "",
     as_json: Json = False,
@@ -30,9 +43,11 @@ def explain(
     Exit code 4 when it would be denied.
 
     Example:  gk policy explain --target pg-local --role app_admin --ttl 1h
+
+    Example:  gk policy explain --plane terminals --target local --role shell
     """
     with calling() as caller, caller.client() as client:
-        body = ExplainRequest(target=target, role=role, ttl=ttl, reason=reason)
+        body = ExplainRequest(plane=plane.value, target=target, role=role, ttl=ttl, reason=reason)
         found = client.call(operations.explain_policy(body))
         if caller.wants_json(as_json):
             show(found)

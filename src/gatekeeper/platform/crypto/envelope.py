@@ -24,7 +24,8 @@ from joserfc.jwk import OKPKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gatekeeper.kernel.errors import ErrorCode, Refusal
-from gatekeeper.kernel.receipts import RECEIPT_ALGORITHM, RECEIPT_TYPE
+from gatekeeper.kernel.receipts import RECEIPT_TYPE
+from gatekeeper.kernel.signed import RECEIPT_ALGORITHM
 from gatekeeper.platform.crypto.signing import thumbprint
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from gatekeeper.kernel import base64url
 from gatekeeper.kernel.errors import InputError
-from gatekeeper.kernel.receipts import key_id
+from gatekeeper.kernel.signed import key_id
 from gatekeeper.platform.crypto.files import read_private, write_once
 
 if TYPE_CHECKING:

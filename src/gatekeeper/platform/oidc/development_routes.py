@@ -162,11 +162,12 @@ def _buttons(people: Sequence[DevelopmentUser]) -> str:
 
 def _html(body: str, status: int = 200, form_action: str = "'self'") -> HTMLResponse:
     return HTMLResponse(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Gatekeeper</title>{body}',
+        '<!doctype html><html lang="en"><meta charset="utf-8"><link rel="icon" href="data:,">'
+        f"<title>Gatekeeper</title>{body}",
         status_code=status,
         headers={
-            "Content-Security-Policy": f"default-src 'none'; form-action {form_action}; "
-            "frame-ancestors 'none'",
+            "Content-Security-Policy": "default-src 'none'; img-src data:; "
+            f"form-action {form_action}; frame-ancestors 'none'",
             "Referrer-Policy": "no-referrer",
         },
     )

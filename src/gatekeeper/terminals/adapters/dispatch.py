@@ -14,10 +14,9 @@ if TYPE_CHECKING:
 
     from gatekeeper.platform.queue import ClaimedJob, Handler, Outcome
     from gatekeeper.terminals.jobs.outcomes import JobOutcome
-    from gatekeeper.terminals.ports import TerminalClaim
 
 
-def handler(use_case: Callable[[TerminalClaim], Awaitable[JobOutcome]]) -> Handler:
+def handler(use_case: Callable[[Claim], Awaitable[JobOutcome]]) -> Handler:
     """Return what the worker calls with jobs of one kind and runner."""
 
     async def handle(jobs: Sequence[ClaimedJob]) -> Sequence[Outcome]:

@@ -21,7 +21,8 @@ _PLACE: Final = """
 SELECT instance, address, status FROM gatekeeper.terminal_places(ARRAY[%s::text])
 """
 _ENDED: Final = """
-SELECT asked.id, coalesce(place.status, '') FROM unnest(string_to_array(%(ids)s, ',')) AS asked (id)
+SELECT asked.id, coalesce(place.ending, place.status, '')
+FROM unnest(string_to_array(%(ids)s, ',')) AS asked (id)
 LEFT JOIN gatekeeper.terminal_places(string_to_array(%(ids)s, ',')) AS place ON place.id = asked.id
 WHERE place.status IS DISTINCT FROM 'ready'
 """
@@ -63,7 +64,11 @@ class Directory:
         self._ready.pop(terminal, None)
 
     async def ended(self, terminals: Sequence[str]) -> Sequence[tuple[str, str]]:
-        """Return those that are not ready any more, each with its status; '' for an unknown."""
+        """Return those that are not ready any more, each with why.
+
+        That is its ending, which stays when it is cleaned; before one is known its status; ''
+        for an unknown.
+        """
         async with self._pool.connection() as connection:
             cursor = await connection.execute(_ENDED, {"ids": ",".join(terminals)})
-            return [(str(terminal), str(status)) for terminal, status in await cursor.fetchall()]
+            return [(str(terminal), str(why)) for terminal, why in await cursor.fetchall()]

@@ -9,10 +9,10 @@ comes within a second or two, whatever the peers do.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.terminal.closing import CloseCode
+from gatekeeper.terminals.gateway.sides import ClientSide, RunnerSide
 from gatekeeper.terminals.protocol.frames import (
     MAX_CLIENT_MESSAGE_BYTES,
     MAX_RUNNER_MESSAGE_BYTES,
@@ -23,6 +23,8 @@ from gatekeeper.terminals.protocol.frames import (
 )
 
 if TYPE_CHECKING:
+    import asyncio
+
     from gatekeeper.terminals.gateway.sessions import Sessions
 
 HIGH_WATER_BYTES: Final = 65_536
@@ -284,49 +286,3 @@ class Session:
 
     def _count(self, why: str) -> None:
         self.sessions.counters.closes[why] += 1
-
-
-class ClientSide(asyncio.Protocol):
-    """What a client's transport tells."""
-
-    __slots__ = ("_session", "data_received")
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self.data_received = session.from_client  # type: ignore[method-assign]  # one call less
-
-    def pause_writing(self) -> None:
-        self._session.client_is_full()
-
-    def resume_writing(self) -> None:
-        self._session.client_takes_more()
-
-    def eof_received(self) -> bool:
-        self._session.client_ends()
-        return True
-
-    def connection_lost(self, _exc: Exception | None) -> None:
-        self._session.client_gone()
-
-
-class RunnerSide(asyncio.Protocol):
-    """What a runner's transport tells."""
-
-    __slots__ = ("_session", "data_received")
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self.data_received = session.from_runner  # type: ignore[method-assign]
-
-    def pause_writing(self) -> None:
-        self._session.runner_is_full()
-
-    def resume_writing(self) -> None:
-        self._session.runner_takes_more()
-
-    def eof_received(self) -> bool:
-        self._session.runner_gone()
-        return True
-
-    def connection_lost(self, _exc: Exception | None) -> None:
-        self._session.runner_gone()

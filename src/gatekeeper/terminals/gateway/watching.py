@@ -14,6 +14,7 @@ import structlog
 from gatekeeper.kernel.errors import UnavailableError
 from gatekeeper.kernel.terminal.closing import CloseCode
 from gatekeeper.platform.tasks import within
+from gatekeeper.terminals.model import Ending
 
 if TYPE_CHECKING:
     from gatekeeper.terminals.gateway.directory import Directory
@@ -25,6 +26,16 @@ CHANNEL: Final = "gatekeeper_terminal"
 POLL_SECONDS: Final = 1.0
 OWN_CLOSE_SECONDS: Final = 1.0
 """In which a runner whose command ended says so itself, with the exit code."""
+
+_AT_ONCE: Final = {
+    Ending.REVOKED.value: CloseCode.REVOKED,
+    Ending.EXPIRED.value: CloseCode.EXPIRED,
+}
+_SOON: Final = {
+    Ending.IDLE.value: CloseCode.IDLE,
+    Ending.RUNNER_LOST.value: CloseCode.RUNNER_LOST,
+}
+"""By ending; the first two are a status as well."""
 
 
 class Watcher:
@@ -66,19 +77,19 @@ class Watcher:
         named, self._named = self._named, set()
         asked = self._sessions.terminals() if everything else list(named)
         try:
-            for terminal, status in await self._directory.ended(asked):
-                self._cut(terminal, status)
+            for terminal, why in await self._directory.ended(asked):
+                self._cut(terminal, why)
             self.answered = True
         except UnavailableError as error:
             if self.answered:
                 log.warning("the store does not answer", error=error.detail)
             self.answered = False
 
-    def _cut(self, terminal: str, status: str) -> None:
+    def _cut(self, terminal: str, why: str) -> None:
         for session in self._sessions.of(terminal):
-            if status == "revoked":
-                session.cut(CloseCode.REVOKED, "revoked")
-            elif status == "expired":
-                session.cut(CloseCode.EXPIRED, "expired")
+            if (code := _AT_ONCE.get(why)) is not None:
+                session.cut(code, why)
+            elif (code := _SOON.get(why)) is not None:
+                session.cut_after(OWN_CLOSE_SECONDS, code, why)
             else:
                 session.cut_after(OWN_CLOSE_SECONDS, CloseCode.ENDED, "ended")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 from gatekeeper.kernel.audit import SYSTEM, AuditKind
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
 from gatekeeper.kernel.session import ENDING, SessionStatus
-from gatekeeper.terminals.evidence import terminal_event, told
+from gatekeeper.terminals.evidence import attested_event, terminal_event, told
 from gatekeeper.terminals.jobs.outcomes import FINISHED, TryAgain
 from gatekeeper.terminals.model import Ended, Ending, Failure
-from gatekeeper.terminals.moving import launcher_of
+from gatekeeper.terminals.moving import end_login, launcher_of
 from gatekeeper.terminals.ports import Gone, Move
 
 if TYPE_CHECKING:
@@ -82,11 +82,14 @@ class Terminating:
             return None
 
     async def _end(self, terminal: Terminal) -> tuple[Gone, SessionId | None]:
-        """End it at its runner, and its database login, whichever of the two does not answer."""
+        """End its database login, which waits for no runner, and it at its runner.
+
+        Both are tried, whichever of the two does not answer.
+        """
         try:
-            gone = await self._end_at_runner(terminal)
+            session = await end_login(self._logins, terminal)
         finally:
-            session = await self._end_login(terminal)
+            gone = await self._end_at_runner(terminal)
         return gone, session
 
     async def _end_at_runner(self, terminal: Terminal) -> Gone:
@@ -94,14 +97,6 @@ class Terminating:
             return NEVER_THERE
         launcher = launcher_of(self._launchers, terminal)
         return await launcher.end(terminal.id, terminal.instance, _why(terminal))
-
-    async def _end_login(self, terminal: Terminal) -> SessionId | None:
-        if terminal.database is None or self._logins is None:
-            return None
-        session = terminal.database_session or await self._logins.find(terminal)
-        if session is not None:
-            await self._logins.end(session, terminal.correlation_id)
-        return session
 
     async def _not_yet(self, terminal: Terminal, why: Failure) -> JobOutcome:
         """Keep the terminal as what it is; say why once for each new reason."""
@@ -181,7 +176,7 @@ async def _cleaned(
     unit: TerminalUnit, terminal: Terminal, gone: Gone, session: SessionId | None
 ) -> AuditEvent:
     lag = (terminal.cleaned_at or await unit.now()) - (terminal.ended_at or await unit.now())
-    return terminal_event(
+    return attested_event(
         AuditKind.TERMINAL_CLEANED,
         terminal,
         at=await unit.now(),
@@ -190,6 +185,6 @@ async def _cleaned(
         processesEnded=gone.processes_ended,
         lagMs=max(0, round(lag.total_seconds() * 1000)),
         sessionEnded=session,
-        receipt=gone.signed or None,
-        ended=told(terminal.ended),
+        receipt=gone.signed,
+        ended=told(gone.ended),
     )

@@ -9,10 +9,10 @@ from gatekeeper.kernel.audit import SYSTEM, AuditKind, timestamp
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.terminals.errors import RunnerRejectedError
-from gatekeeper.terminals.evidence import terminal_event
+from gatekeeper.terminals.evidence import attested_event, terminal_event
 from gatekeeper.terminals.jobs.outcomes import FINISHED, TryAgain
 from gatekeeper.terminals.model import Failure, Stage
-from gatekeeper.terminals.moving import fail, launcher_of, tell_ended
+from gatekeeper.terminals.moving import end_login, fail, launcher_of, tell_ended
 from gatekeeper.terminals.ports import Launch, Move
 from gatekeeper.terminals.settings import LAUNCH_DEADLINE
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         TerminalUnit,
     )
 
-LOOK_AGAIN: Final = timedelta(seconds=2)
+LOOK_AGAIN: Final = timedelta(seconds=5)
 """How long one that waits for a place trusts that somebody will wake it."""
 
 
@@ -176,11 +176,8 @@ class Launching:
 
     async def _undo(self, claim: TerminalClaim, terminal: Terminal) -> JobOutcome:
         """End a login that came too late; the job of every ending ends the terminal itself."""
-        over = terminal.status is not SessionStatus.READY
-        if over and terminal.database is not None and self._logins is not None:
-            session = terminal.database_session or await self._logins.find(terminal)
-            if session is not None:
-                await self._logins.end(session, terminal.correlation_id)
+        if terminal.status is not SessionStatus.READY:
+            await end_login(self._logins, terminal)
         async with self._store.transaction() as unit:
             await unit.settle(claim)
         return FINISHED
@@ -219,13 +216,12 @@ async def _make_ready(
     await unit.stamp(ready.id, {Stage.STARTED: now})
     await unit.schedule_end(ready, expires_at)
     await unit.record(
-        terminal_event(
+        attested_event(
             AuditKind.TERMINAL_READY,
             ready,
             at=now,
             actor=SYSTEM,
             sandbox=launched.sandbox,
-            instance=ready.instance,
             expiresAt=timestamp(expires_at),
             receipt=launched.signed,
         )

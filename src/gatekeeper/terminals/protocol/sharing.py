@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from gatekeeper.kernel.terminal.term import MAX_OUTPUT_BYTES, WINDOW_BYTES
 from gatekeeper.terminals.model import Mode
-from gatekeeper.terminals.protocol.term import MAX_OUTPUT_BYTES, WINDOW_BYTES
 
 RING_BYTES: Final = 1_048_576
 """Output kept of each terminal; four windows, so the holder never falls out."""

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.platform.crypto.envelope import open_envelope, seal
+from gatekeeper.terminals.runner.attesting import Attestor
 from gatekeeper.wire.runner import ORDER
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Orders:
         self._seen = seen
         self._clock = clock
         self._random = random
+        self._attestor = Attestor(name=name, key=key, clock=clock)
 
     async def handle(self, envelope: str) -> str | Refusal:
         """Open an order, carry it out, and seal what came of it."""
@@ -69,10 +71,11 @@ class Orders:
             return Refusal(code=ErrorCode.RUNNER_REJECTED, detail="the order has the wrong shape")
         with structlog.contextvars.bound_contextvars(correlationId=order.correlation_id):
             result = await self._host.carry_out(order)
+        result = self._attestor.attested(order.terminal, order.instance, result)
         return self._sealed(result, opened)
 
     def _sealed(self, result: Result, opened: Opened) -> str:
-        """Sign a result: it is the receipt that stands in the evidence."""
+        """Sign a result for whoever asked."""
         return seal(
             result.model_dump_json(by_alias=True).encode(),
             key=self._key,

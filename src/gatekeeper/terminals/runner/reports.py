@@ -11,9 +11,12 @@ from pydantic import ValidationError
 
 from gatekeeper.kernel.errors import Refusal
 from gatekeeper.platform.crypto.envelope import MAX_ENVELOPE_CHARS, open_envelope, seal
+from gatekeeper.terminals.runner.attesting import Attestor
 from gatekeeper.wire.runner import MAX_REPORTED, ReportAnswer, RunnerReport, TerminalReport
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
         Ed25519PrivateKey,
         Ed25519PublicKey,
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.random import Random
     from gatekeeper.platform.crypto.envelope import ReplayGuard
     from gatekeeper.terminals.runner.host import Host
+    from gatekeeper.wire.runner import LaunchOrder, TerminalEvent
 
 log = structlog.get_logger("gatekeeper.runner")
 
@@ -32,8 +36,8 @@ EVERY_SECONDS: Final = 5.0
 GATHER_SECONDS: Final = 0.02
 """What happens together is told together."""
 ANSWER_SECONDS: Final = 10.0
-MAX_REPORT_BYTES: Final = 600_000
-"""Of the report inside its envelope, which is a third larger."""
+MAX_REPORT_BYTES: Final = 500_000
+"""Of a report's events; the report names each terminal, and its envelope is a third larger."""
 _MEDIA_TYPE: Final = "application/jose"
 
 
@@ -68,6 +72,7 @@ class Reporter:
         self._clock = clock
         self._random = random
         self._client = client
+        self._attestor = Attestor(name=name, key=key, clock=clock)
         self._wake = asyncio.Event()
         self._ends: set[asyncio.Task[None]] = set()
         self._answered_at = asyncio.get_running_loop().time()
@@ -162,13 +167,11 @@ class Reporter:
     def _report(self) -> RunnerReport:
         """Gather what is new, as much as one report holds."""
         terminals: list[TerminalReport] = []
-        size, events_left = 0, MAX_REPORTED
+        room, events_left = MAX_REPORT_BYTES, MAX_REPORTED
         for session in self._host.sessions[:MAX_REPORTED]:
-            first, events = session.ledger.tell(events_left)
-            size += sum(len(event.model_dump_json()) for event in events)
-            if size > MAX_REPORT_BYTES and terminals:
-                events = ()
-            events_left -= len(events)
+            first, waiting = session.ledger.tell(events_left)
+            events, size = self._fitting(session.order, waiting, room)
+            room, events_left = room - size, events_left - len(events)
             terminals.append(
                 TerminalReport(
                     terminal=session.order.terminal,
@@ -185,6 +188,21 @@ class Reporter:
             capacity=self._host.capacity,
             terminals=tuple(terminals),
         )
+
+    def _fitting(
+        self, order: LaunchOrder, waiting: Sequence[TerminalEvent], room: int
+    ) -> tuple[tuple[TerminalEvent, ...], int]:
+        """Sign events for as long as there is room for them; return their size too."""
+        events: list[TerminalEvent] = []
+        size = 0
+        for event in waiting:
+            signed = self._attestor.attested(order.terminal, order.instance, event)
+            more = len(signed.model_dump_json())
+            if size + more > room:
+                break
+            events.append(signed)
+            size += more
+        return tuple(events), size
 
     def _take(self, report: RunnerReport, answer: ReportAnswer) -> None:
         for instance, last in answer.taken.items():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from gatekeeper.terminals.protocol.closing import reason_bytes
+from gatekeeper.kernel.terminal.closing import reason_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
-    from gatekeeper.terminals.protocol.closing import CloseCode
+    from gatekeeper.kernel.terminal.closing import CloseCode
 
 
 class Gone(Exception):  # noqa: N818  # nothing went wrong

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from gatekeeper.kernel.terminal import term
+from gatekeeper.kernel.terminal.closing import CloseCode
 from gatekeeper.terminals.model import Mode, Size
-from gatekeeper.terminals.protocol import term
-from gatekeeper.terminals.protocol.closing import CloseCode
 from gatekeeper.terminals.protocol.sharing import Sharing
 from gatekeeper.terminals.runner.screen import Screen
 from gatekeeper.wire.runner import AttachedEvent, LeaseEvent
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Literal, Protocol
 
+    from gatekeeper.kernel.terminal.term import Said
     from gatekeeper.terminals.model import Ended, Stage
     from gatekeeper.terminals.protocol.attachment import Attachment
     from gatekeeper.terminals.protocol.sharing import Viewer
-    from gatekeeper.terminals.protocol.term import Said
     from gatekeeper.terminals.runner.ledger import Ledger
     from gatekeeper.terminals.runner.pty import Pty
     from gatekeeper.terminals.runner.recording import Recording
@@ -80,6 +80,11 @@ class Stream:
     def written(self) -> int:
         return self.sharing.ring.end
 
+    @property
+    def gone(self) -> bool:
+        """Whether the command was there and is no more."""
+        return self._pty is None and self._early is None
+
     def open(self, pty: Pty) -> None:
         """Begin; what was typed before the command was there is typed now."""
         self._pty = pty
@@ -115,7 +120,7 @@ class Stream:
         self._pass_on(f"{shown}\r\n".encode(errors="replace"))
 
     def type(self, data: bytes) -> bool:
-        """Type; False when the command does not read, and nothing was taken."""
+        """Type; False when the command does not read, or is gone: nothing was taken."""
         if not self._take_input(data):
             return False
         self.active_at = self._loop.time()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gatekeeper.kernel.terminal import term
 from gatekeeper.terminals.model import Ending
-from gatekeeper.terminals.protocol import term
 from gatekeeper.terminals.runner.viewers import Client
 
 if TYPE_CHECKING:
+    from gatekeeper.kernel.terminal.term import FromClient, Said
     from gatekeeper.terminals.protocol.sharing import Send
-    from gatekeeper.terminals.protocol.term import FromClient, Said
     from gatekeeper.terminals.runner.screen import Look
 
 

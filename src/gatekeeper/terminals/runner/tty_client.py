@@ -8,8 +8,8 @@ from gatekeeper.terminals.protocol import ttyd
 from gatekeeper.terminals.runner.viewers import Client
 
 if TYPE_CHECKING:
+    from gatekeeper.kernel.terminal.term import Said
     from gatekeeper.terminals.protocol.sharing import Send
-    from gatekeeper.terminals.protocol.term import Said
     from gatekeeper.terminals.runner.screen import Look
 
 

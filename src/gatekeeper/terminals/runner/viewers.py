@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from gatekeeper.kernel.terminal import term
+from gatekeeper.kernel.terminal.closing import CloseCode
 from gatekeeper.terminals.model import Ending, Mode
-from gatekeeper.terminals.protocol import term
-from gatekeeper.terminals.protocol.closing import CloseCode
 from gatekeeper.terminals.protocol.sharing import Send
 from gatekeeper.terminals.runner.sockets import Gone
 
 if TYPE_CHECKING:
+    from gatekeeper.kernel.terminal.term import Said
     from gatekeeper.terminals.model import Ended
     from gatekeeper.terminals.protocol.attachment import Attachment
     from gatekeeper.terminals.protocol.sharing import Viewer
-    from gatekeeper.terminals.protocol.term import Said
     from gatekeeper.terminals.runner.screen import Look
     from gatekeeper.terminals.runner.session import Session
     from gatekeeper.terminals.runner.sockets import Socket
@@ -37,6 +37,10 @@ DRAW_SECONDS: Final = 2.0
 NOTICE_SECONDS: Final = 1.0
 MAX_TOLD: Final = 1_024
 """Messages that wait for a client; one that lets them pile up is told to come again."""
+
+END_OF_INPUT: Final = b"\n\x04"
+"""Ctrl-D at the begin of a line: a client that reads a pipe or a file says it when that is over,
+and cannot know that the command is over too."""
 
 _CLOSES: Final = {
     Ending.EXPIRED: CloseCode.EXPIRED,
@@ -148,7 +152,14 @@ class Client:
         if not allowed:
             self.notice("Somebody else has the input." if may_ever else "You only watch.")
         elif not self.stream.type(data):
+            self._tell_of_dropped(data)
+
+    def _tell_of_dropped(self, data: bytes) -> None:
+        """Say that something was dropped, if it was: an end of input is none of its own."""
+        if not self.stream.gone:
             self.notice("The command does not read its input; some was dropped.")
+        elif data.strip(END_OF_INPUT):
+            self.notice("The command has ended; what came after was dropped.")
 
     def notice(self, text: str) -> None:
         """Say why something was not done; once in a while is enough."""

@@ -15,9 +15,10 @@ from fastapi import APIRouter, Request, Response  # read at run time
 
 from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.kernel.ids import TERMINAL_ID
+from gatekeeper.kernel.terminal import term
 from gatekeeper.platform.http.problems import STATUS, granted
 from gatekeeper.platform.telemetry.metrics import CONTENT_TYPE
-from gatekeeper.terminals.protocol import attachment, term, ttyd
+from gatekeeper.terminals.protocol import attachment, ttyd
 from gatekeeper.terminals.runner.sockets import Socket
 from gatekeeper.terminals.runner.term_client import TermClient
 from gatekeeper.terminals.runner.tty_client import TtyClient

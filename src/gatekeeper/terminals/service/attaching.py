@@ -82,8 +82,10 @@ class AttachService:
         """Make a link to watch by. What the store keeps of its secret opens nothing."""
         async with self._store.transaction() as unit:
             found = await unit.lock(terminal)
-            if found is None or found.requester != principal.key:
+            if found is None or not self._seeing.may_see(principal, found):
                 return errors.no_such_terminal(terminal)
+            if found.requester != principal.key:
+                return errors.only_its_owner_shares()
             if found.status not in OPEN:
                 return errors.not_ready(found.status)
             now = await unit.now()

@@ -6,7 +6,6 @@ asked anything before that was checked.
 
 from __future__ import annotations
 
-import hashlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
@@ -21,6 +20,7 @@ from gatekeeper.platform.crypto.envelope import (
     open_envelope,
     seal,
 )
+from gatekeeper.platform.crypto.statements import StatementCheck
 from gatekeeper.platform.http.problems import RefusedError
 from gatekeeper.terminals.model import Ended, Ending, Mode, Stage
 from gatekeeper.terminals.ports import Runner
@@ -37,7 +37,7 @@ from gatekeeper.terminals.reporting import (
 from gatekeeper.wire import runner as wire
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
         Ed25519PrivateKey,
@@ -51,8 +51,6 @@ if TYPE_CHECKING:
 REPORT_PATH: Final = "/runners/report"
 BODY_LIMITS: Final = {REPORT_PATH: MAX_ENVELOPE_CHARS["report"]}
 ENVELOPE_MEDIA_TYPE: Final = "application/jose"
-MAX_KEPT_CHARS: Final = 16_384
-"""A signed report up to this size stands in the evidence itself; of a larger one its hash."""
 
 
 class Doorkeeper:
@@ -73,6 +71,7 @@ class Doorkeeper:
         self._clock = clock
         self._random = random
         self._seen = ReplayGuard()
+        self._statements = StatementCheck(runner_keys)
 
     def admit(self, envelope: str) -> Opened:
         opened = open_envelope(
@@ -86,6 +85,19 @@ class Doorkeeper:
         if isinstance(opened, Refusal):
             _refuse(ErrorCode.AUTHENTICATION_ERROR, opened.detail)
         return opened
+
+    def check(self, said: wire.RunnerReport) -> None:
+        """Refuse a report of which the evidence would hold what nobody can verify."""
+        now = self._clock.now()
+        for one in said.terminals:
+            for event in one.events:
+                if isinstance(event, wire.Attested) and not self._statements.is_good(
+                    event.receipt,
+                    wire.statement(one.terminal, one.instance, event),
+                    runner=said.runner,
+                    now=now,
+                ):
+                    _refuse(ErrorCode.VALIDATION_ERROR, "an event's receipt says something else")
 
     def answer(self, answer: wire.ReportAnswer, opened: Opened) -> str:
         return seal(
@@ -115,14 +127,14 @@ def report_routes(reporting: Reporting, doorkeeper: Doorkeeper) -> APIRouter:
     async def report(envelope: Text) -> Response:
         """Take what a runner tells, and say what was taken and which terminals are to end."""
         opened = doorkeeper.admit(envelope)
-        answer = await reporting.take(_report(opened, envelope))
+        answer = await reporting.take(_report(opened, doorkeeper.check))
         said = wire.ReportAnswer(taken=dict(answer.taken), end=answer.end)
         return Response(doorkeeper.answer(said, opened), media_type=ENVELOPE_MEDIA_TYPE)
 
     return router
 
 
-def _report(opened: Opened, envelope: str) -> Report:
+def _report(opened: Opened, check: Callable[[wire.RunnerReport], None]) -> Report:
     try:
         said = wire.RunnerReport.model_validate_json(opened.payload)
         terminals = tuple(_reported(one) for one in said.terminals)
@@ -130,13 +142,9 @@ def _report(opened: Opened, envelope: str) -> Report:
         _refuse(ErrorCode.VALIDATION_ERROR, "the report has the wrong shape")
     if said.runner != opened.sender:
         _refuse(ErrorCode.AUTHENTICATION_ERROR, "the report is about another runner")
-    kept = envelope if len(envelope) <= MAX_KEPT_CHARS else _digest(envelope)
+    check(said)
     runner = Runner(name=said.runner, boot=said.boot, sandbox=said.sandbox, capacity=said.capacity)
-    return Report(runner=runner, terminals=terminals, signed=kept)
-
-
-def _digest(envelope: str) -> str:
-    return f"sha256:{hashlib.sha256(envelope.encode()).hexdigest()}"
+    return Report(runner=runner, terminals=terminals)
 
 
 def _reported(said: wire.TerminalReport) -> Reported:
@@ -155,11 +163,18 @@ def _told(event: wire.TerminalEvent) -> Told:
         case wire.StageEvent():
             return Reached(stage=Stage(event.stage), ago=timedelta(seconds=event.seconds_ago))
         case wire.AttachedEvent():
-            return Attached(subject=event.subject, mode=Mode(event.mode), protocol=event.protocol)
+            return Attached(
+                subject=event.subject,
+                mode=Mode(event.mode),
+                protocol=event.protocol,
+                signed=event.receipt,
+            )
         case wire.LeaseEvent():
-            return LeasePassed(holder=event.holder)
+            return LeasePassed(holder=event.holder, signed=event.receipt)
         case wire.SegmentEvent():
-            return Recorded(number=event.number, head=event.head, bytes=event.bytes)
+            return Recorded(
+                number=event.number, head=event.head, bytes=event.bytes, signed=event.receipt
+            )
         case wire.EndedEvent():
             ended = event.ended
             return Ended(
@@ -170,6 +185,7 @@ def _told(event: wire.TerminalEvent) -> Told:
                 recording_head=ended.recording_head,
                 recording_bytes=ended.recording_bytes,
                 output_bytes=ended.output_bytes,
+                signed=event.receipt,
             )
 
 

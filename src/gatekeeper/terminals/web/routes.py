@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 
-from gatekeeper.kernel.errors import ErrorCode, InputError, Refusal
 from gatekeeper.kernel.identity import Principal
 from gatekeeper.kernel.ids import TERMINAL_ID, TerminalId
 from gatekeeper.kernel.session import SessionStatus
@@ -17,35 +15,27 @@ from gatekeeper.platform.http import context
 from gatekeeper.platform.http.context import Authenticate
 from gatekeeper.platform.http.problems import (
     OF_CALLERS,
-    RefusedError,
     granted,
     problems,
     text_answer,
 )
+from gatekeeper.platform.http.requests import (
+    EventIdHeader,
+    KeyHeader,
+    WaitQuery,
+    page_cursor,
+    read_page_cursor,
+)
+from gatekeeper.platform.http.watch import EVENTS_MEDIA_TYPE
 from gatekeeper.terminals.model import Mode, Terminal, TerminalFilter
 from gatekeeper.terminals.service import AttachService, DriveService, TerminalService
 from gatekeeper.terminals.web import translate
-from gatekeeper.terminals.web.watch import MOST_STREAMS, TerminalWatch
+from gatekeeper.terminals.web.watch import TerminalWatch
 from gatekeeper.wire import sessions
 from gatekeeper.wire import terminals as wire
 
-EVENTS_MEDIA_TYPE: Final = "text/event-stream"
 RECORDING_MEDIA_TYPE: Final = "application/x-asciicast"
-MAX_XID: Final = 2**64 - 1
-MAX_SEQ: Final = 2**63 - 1
-"""What PostgreSQL has as xid8 and bigint."""
-
 TerminalPath = Annotated[str, Path(pattern=f"^{TERMINAL_ID.pattern}$")]
-WaitQuery = Annotated[int, Query(ge=0, le=sessions.MAX_WAIT_SECONDS, description="Seconds.")]
-KeyHeader = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=sessions.MAX_IDEMPOTENCY_KEY_CHARS,
-        pattern=r"^[\x21-\x7e]+$",
-    ),
-]
 OriginHeader = Annotated[
     str | None, Header(max_length=wire.MAX_ORIGIN_CHARS, pattern=r"^[\x21-\x7e]+$")
 ]
@@ -106,13 +96,13 @@ def terminal_routes(
                 requester=None if everyone else principal.key,
                 status=status,
                 limit=limit + 1,
-                before=None if cursor is None else translate.read_page_cursor(cursor),
+                before=None if cursor is None else read_page_cursor(cursor, TERMINAL_ID),
             )
         )
         page = found[:limit]
         return wire.TerminalPage(
             items=tuple(translate.terminal_view(terminal) for terminal in page),
-            next=translate.page_cursor(page[-1]) if len(found) > limit else None,
+            next=page_cursor(page[-1].created_at, page[-1].id) if len(found) > limit else None,
         )
 
     @router.get(
@@ -124,23 +114,12 @@ def terminal_routes(
         },
     )
     async def terminal_events(
-        last_event_id: Annotated[str | None, Header(max_length=64)] = None,
+        last_event_id: EventIdHeader = None,
         principal: Principal = caller,
     ) -> StreamingResponse:
         """Stream changes as they happen (server-sent events); `Last-Event-ID` resumes."""
         requester = None if service.sees_all(principal) else principal.key
-        after = _read_event_id(last_event_id)
-        if not watch.has_room(principal.key):
-            detail = f"at most {MOST_STREAMS} streams of one caller are open at a time"
-            raise RefusedError(
-                Refusal(code=ErrorCode.RATE_LIMIT_EXCEEDED, detail=detail, retry_after=1.0)
-            )
-        stream: AsyncIterator[str] = watch.stream(principal.key, requester, after)
-        return StreamingResponse(
-            stream,
-            media_type=EVENTS_MEDIA_TYPE,
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
+        return watch.answer(principal.key, requester, last_event_id)
 
     @router.get("/terminals/{terminal_id}", responses=problems(404))
     async def get_terminal(
@@ -200,7 +179,7 @@ def attach_routes(
         )
         return translate.ticket_view(granted(ticket))
 
-    @router.post("/terminals/{terminal_id}/share", status_code=201)
+    @router.post("/terminals/{terminal_id}/share", status_code=201, responses=problems(403))
     async def share_terminal(
         terminal_id: TerminalPath,
         body: wire.ShareTerminal,
@@ -291,14 +270,3 @@ def drive_routes(*, service: DriveService, authenticate: Authenticate) -> APIRou
         )
 
     return router
-
-
-def _read_event_id(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    xid, _, seq = text.partition("-")
-    numbers = xid.isascii() and xid.isdigit() and seq.isascii() and seq.isdigit()
-    if not numbers or int(xid) > MAX_XID or int(seq) > MAX_SEQ:
-        msg = "Last-Event-ID: expected the id of an event of this stream"
-        raise InputError(msg)
-    return int(xid), int(seq)

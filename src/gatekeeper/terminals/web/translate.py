@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from gatekeeper.kernel import policy
 from gatekeeper.kernel.errors import InputError
-from gatekeeper.kernel.ids import TERMINAL_ID
 from gatekeeper.kernel.ttl import format_ttl, parse_ttl
+from gatekeeper.platform.http.requests import fingerprint
 from gatekeeper.terminals.model import Bundle, DatabaseWanted, NewTerminal, Size
 from gatekeeper.wire import terminals as wire
 from gatekeeper.wire.sessions import SessionError
@@ -48,7 +44,7 @@ def new_terminal(
         size=Size(columns=body.columns, rows=body.rows),
         reason=body.reason,
         idempotency_key=idempotency_key,
-        body_sha256=_fingerprint(body),
+        body_sha256=fingerprint(body),
         correlation_id=correlation_id,
     )
 
@@ -136,33 +132,8 @@ def change_view(change: TerminalChange) -> wire.TerminalEventView:
     )
 
 
-def page_cursor(last: Terminal) -> str:
-    """Say where the next page starts; opaque to callers."""
-    text = json.dumps([last.created_at.isoformat(), last.id])
-    return base64.urlsafe_b64encode(text.encode()).decode()
-
-
-def read_page_cursor(text: str) -> tuple[datetime, str]:
-    """Read what `page_cursor` wrote. Raises `InputError` for anything else."""
-    try:
-        created_at, terminal = json.loads(base64.urlsafe_b64decode(text))
-        at = datetime.fromisoformat(created_at)
-        if at.tzinfo is None or TERMINAL_ID.fullmatch(terminal) is None:
-            raise ValueError  # noqa: TRY301  # one answer for every way to be wrong
-    except (ValueError, TypeError) as error:
-        msg = "cursor: expected the `next` value of an earlier page"
-        raise InputError(msg) from error
-    return at, terminal
-
-
 def _bundle(body: wire.BundleRequest) -> Bundle:
     return Bundle(url=body.url, sha256=body.sha256, install=body.install)
-
-
-def _fingerprint(body: wire.CreateTerminal) -> str:
-    """Two bodies that mean the same have the same fingerprint."""
-    text = json.dumps(body.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _database(terminal: Terminal) -> wire.DatabaseView | None:

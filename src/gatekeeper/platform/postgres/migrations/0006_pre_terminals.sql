@@ -39,6 +39,7 @@ CREATE TABLE gatekeeper.terminal (
     recording_head   text,
     recording_bytes  bigint NOT NULL DEFAULT 0,
     output_bytes     bigint NOT NULL DEFAULT 0,
+    ended_receipt    text,
     events_taken     bigint NOT NULL DEFAULT 0,
     error_code       text,
     error_message    text,
@@ -127,11 +128,13 @@ BEGIN
     RETURN NEXT;
 END $$;
 
--- What a gateway may know: where a terminal is, and whether it still may be.
+-- What a gateway may know: where a terminal is, whether it still may be, and why not.
 CREATE FUNCTION gatekeeper.terminal_places(p_terminals text[])
-RETURNS TABLE (id text, instance text, address text, status text, expires_at timestamptz)
+RETURNS TABLE (
+    id text, instance text, address text, status text, ending text, expires_at timestamptz
+)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT t.id, t.instance, t.address, t.status, t.expires_at
+    SELECT t.id, t.instance, t.address, t.status, t.ending, t.expires_at
     FROM gatekeeper.terminal t WHERE t.id = ANY (p_terminals)
 $$;
 

@@ -16,6 +16,7 @@ from gatekeeper.platform.crypto.envelope import (
     open_envelope,
     seal,
 )
+from gatekeeper.platform.crypto.statements import StatementCheck
 from gatekeeper.terminals.adapters.launchers import translate
 from gatekeeper.terminals.errors import RunnerRejectedError, RunnerUnreachableError
 from gatekeeper.terminals.model import Size
@@ -73,6 +74,7 @@ class LocalLauncher:
         self._key = key
         self._runner = runner
         self._trusted = {runner: (runner_key,)}
+        self._statements = StatementCheck({runner: runner_key})
         self._capacity = capacity
         self._clock = clock
         self._random = random
@@ -88,13 +90,13 @@ class LocalLauncher:
 
     async def launch(self, launch: Launch) -> Launched:
         order = translate.launch_order(launch)
-        result, signed = await self._call(order, wire.LaunchedResult, LAUNCH_SECONDS)
-        return translate.launched(result, signed)
+        result = await self._call(order, wire.LaunchedResult, LAUNCH_SECONDS)
+        return translate.launched(result)
 
     async def end(self, terminal: TerminalId, instance: str, why: str) -> Gone:
         order = self._order(wire.EndOrder, terminal, instance, why=why)
-        result, signed = await self._call(order, wire.GoneResult, END_SECONDS)
-        return translate.gone(result, signed)
+        result = await self._call(order, wire.GoneResult, END_SECONDS)
+        return translate.gone(result)
 
     async def bind(self, terminal: TerminalId, instance: str, login: BoundLogin) -> None:
         order = self._order(wire.BindOrder, terminal, instance, **asdict(login))
@@ -106,7 +108,7 @@ class LocalLauncher:
 
     async def screen(self, terminal: TerminalId, instance: str) -> tuple[Sequence[str], Size]:
         order = self._order(wire.ScreenOrder, terminal, instance)
-        result, _signed = await self._call(order, wire.ScreenResult, self._order_seconds)
+        result = await self._call(order, wire.ScreenResult, self._order_seconds)
         return result.lines, Size(columns=result.columns, rows=result.rows)
 
     async def wait_for_text(
@@ -114,7 +116,7 @@ class LocalLauncher:
     ) -> bool:
         order = self._order(wire.WaitOrder, terminal, instance, text=pattern, seconds=seconds)
         seconds += self._order_seconds
-        result, _signed = await self._call(order, wire.DoneResult, seconds, client=self._waits)
+        result = await self._call(order, wire.DoneResult, seconds, client=self._waits)
         return result.found
 
     async def close(self) -> None:
@@ -134,8 +136,8 @@ class LocalLauncher:
         seconds: float,
         *,
         client: httpx.AsyncClient | None = None,
-    ) -> tuple[R, str]:
-        """Have an order carried out; return its result, and the envelope that proves it."""
+    ) -> R:
+        """Have an order carried out; return its result."""
         message_id = self._random.bytes(16).hex()
         envelope = self._sealed(order, message_id)
         if len(envelope) > MAX_ENVELOPE_CHARS["job"]:
@@ -153,7 +155,15 @@ class LocalLauncher:
         )
         if isinstance(opened, Refusal):
             _reject(f"its answer was refused: {opened.detail}")
-        return _result(opened.payload, order, expected), signed
+        result = _result(opened.payload, order, expected)
+        if isinstance(result, wire.Attested) and not self._is_attested(result, order):
+            _reject("its answer would be no receipt")
+        return result
+
+    def _is_attested(self, result: wire.Attested, order: wire.Order) -> bool:
+        said = wire.statement(order.terminal, order.instance, result)
+        now = self._clock.now()
+        return self._statements.is_good(result.receipt, said, runner=self._runner, now=now)
 
     def _sealed(self, order: wire.Order, message_id: str) -> str:
         return seal(

@@ -35,25 +35,25 @@ def launch_order(launch: Launch) -> wire.LaunchOrder:
     )
 
 
-def launched(result: wire.LaunchedResult, signed: str) -> Launched:
+def launched(result: wire.LaunchedResult) -> Launched:
     return Launched(
         instance=result.instance,
         address=result.address,
         sandbox=result.sandbox,
         already=result.already,
         verifier=result.verifier,
-        signed=signed,
+        signed=result.receipt,
     )
 
 
-def gone(result: wire.GoneResult, signed: str) -> Gone:
+def gone(result: wire.GoneResult) -> Gone:
     return Gone(
         existed=result.existed,
         gone=result.gone,
         processes_ended=result.processes_ended,
         ended=None if result.ended is None else _ended(result.ended),
         left=result.left,
-        signed=signed,
+        signed=result.receipt,
     )
 
 

@@ -5,6 +5,6 @@ rows.py        rows to values; the one place that knows the columns
 """
 
 from gatekeeper.terminals.adapters.store.terminals import PostgresTerminalStore
-from gatekeeper.terminals.adapters.store.unit import CHANNEL, END, LAUNCH, TRACE, Claim
+from gatekeeper.terminals.adapters.store.unit import CHANNEL, END, LAUNCH, LISTEN, TRACE, Claim
 
-__all__ = ["CHANNEL", "END", "LAUNCH", "TRACE", "Claim", "PostgresTerminalStore"]
+__all__ = ["CHANNEL", "END", "LAUNCH", "LISTEN", "TRACE", "Claim", "PostgresTerminalStore"]

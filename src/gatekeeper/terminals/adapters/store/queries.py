@@ -37,7 +37,8 @@ UPDATE gatekeeper.terminal SET
     error_retryable = CASE WHEN %(status)s = 'cleaned' THEN error_retryable ELSE %(retryable)s END,
     ending = %(ending)s, exit_code = %(exit_code)s, exit_signal = %(exit_signal)s,
     last_screen = %(last_screen)s, recording_head = %(recording_head)s,
-    recording_bytes = %(recording_bytes)s, output_bytes = %(output_bytes)s
+    recording_bytes = %(recording_bytes)s, output_bytes = %(output_bytes)s,
+    ended_receipt = %(ended_receipt)s
 WHERE id = %(id)s
 RETURNING *
 """
@@ -46,7 +47,8 @@ NOTE_ENDED: Final = """
 UPDATE gatekeeper.terminal SET
     ending = %(ending)s, exit_code = %(exit_code)s, exit_signal = %(exit_signal)s,
     last_screen = %(last_screen)s, recording_head = %(recording_head)s,
-    recording_bytes = %(recording_bytes)s, output_bytes = %(output_bytes)s
+    recording_bytes = %(recording_bytes)s, output_bytes = %(output_bytes)s,
+    ended_receipt = %(ended_receipt)s
 WHERE id = %(id)s
 RETURNING *
 """
@@ -99,6 +101,24 @@ VALUES (%(name)s, %(boot)s, %(sandbox)s, %(capacity)s)
 ON CONFLICT (name) DO UPDATE SET
     boot = excluded.boot, sandbox = excluded.sandbox, capacity = excluded.capacity,
     seen_at = clock_timestamp()
+"""
+
+# Looks that are further apart than `absence` had nobody between them: the runner may have spoken
+# to nobody. `greatest` passes over the NULL of one that never reported.
+LISTEN_FOR: Final = """
+INSERT INTO gatekeeper.terminal_runner_watch AS watch (runner) VALUES (%(runner)s)
+ON CONFLICT (runner) DO UPDATE SET
+    listening_since = CASE
+        WHEN watch.looked_at < clock_timestamp() - %(absence)s::interval THEN clock_timestamp()
+        ELSE watch.listening_since END,
+    looked_at = clock_timestamp()
+RETURNING clock_timestamp() - greatest(watch.listening_since, (
+    SELECT seen_at FROM gatekeeper.terminal_runner WHERE name = %(runner)s)) AS silence
+"""
+
+FORGET_RUNNER: Final = """
+WITH watch AS (DELETE FROM gatekeeper.terminal_runner_watch WHERE runner = %(runner)s)
+DELETE FROM gatekeeper.terminal_runner WHERE name = %(runner)s
 """
 
 # There is one row for the epoch; a crash takes it away together with the used tickets.

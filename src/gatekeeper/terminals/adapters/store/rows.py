@@ -124,6 +124,7 @@ def ended_values(ended: Ended | None) -> dict[str, object]:
         "recording_head": None if ended is None else ended.recording_head,
         "recording_bytes": 0 if ended is None else ended.recording_bytes,
         "output_bytes": 0 if ended is None else ended.output_bytes,
+        "ended_receipt": None if ended is None else ended.signed,
     }
 
 
@@ -203,6 +204,7 @@ def _ended(row: Row) -> Ended | None:
         recording_head=row["recording_head"],
         recording_bytes=row["recording_bytes"],
         output_bytes=row["output_bytes"],
+        signed=row["ended_receipt"],
     )
 
 

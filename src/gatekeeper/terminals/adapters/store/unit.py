@@ -24,17 +24,18 @@ from gatekeeper.terminals.adapters.store.rows import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from psycopg import AsyncConnection
 
     from gatekeeper.kernel.audit import AuditEvent
     from gatekeeper.kernel.ids import SessionId
     from gatekeeper.terminals.model import Ended, Failure, Share, Stage, Terminal
-    from gatekeeper.terminals.ports import Move, Runner, TerminalClaim
+    from gatekeeper.terminals.ports import Move, Runner, RunnerClaim, TerminalClaim
 
 LAUNCH: Final = "launch"
 END: Final = "terminate"
+LISTEN: Final = "listen"
 CHANNEL: Final = "gatekeeper_terminal"
 TRACE: Final = traces.HEADER
 """Where a job's payload says to which trace it belongs."""
@@ -165,6 +166,14 @@ class Unit:
         }
         await self._connection.execute(queries.NOTE_RUNNER, values)
 
+    async def listen_for(self, runner: str, absence: timedelta) -> timedelta:
+        values = {"runner": runner, "absence": absence}
+        row = await only(self._connection, queries.LISTEN_FOR, values)
+        return cast("timedelta", row["silence"])
+
+    async def forget_runner(self, runner: str) -> None:
+        await self._connection.execute(queries.FORGET_RUNNER, {"runner": runner})
+
     async def add_share(self, share: Share, secret_sha256: str) -> None:
         await self._connection.execute(
             "INSERT INTO gatekeeper.terminal_share"
@@ -182,6 +191,16 @@ class Unit:
     async def schedule_end(self, terminal: Terminal, at: datetime) -> None:
         await queue.enqueue_or_move(self._connection, [_job(END, terminal, at)])
 
+    async def schedule_listening(self, runner: str) -> None:
+        job = queue.NewJob(
+            id=f"{LISTEN}:{runner}",
+            lane=LISTEN,
+            kind=LISTEN,
+            payload={"runner": runner},
+            target=runner,
+        )
+        await queue.enqueue_or_move(self._connection, [job])
+
     async def epoch(self) -> str:
         row = await one(self._connection, queries.EPOCH, {})
         if row is None:
@@ -189,11 +208,11 @@ class Unit:
             row = await only(self._connection, queries.EPOCH, {})
         return str(row["epoch"])
 
-    async def settle(self, claim: TerminalClaim) -> bool:
+    async def settle(self, claim: TerminalClaim | RunnerClaim) -> bool:
         job = _claimed(claim)
         return job.id in await queue.complete(self._connection, [job])
 
-    async def postpone(self, claim: TerminalClaim, at: datetime) -> None:
+    async def postpone(self, claim: TerminalClaim | RunnerClaim, at: datetime) -> None:
         await queue.postpone(self._connection, _claimed(claim), at)
 
     async def abandon(self) -> None:
@@ -230,7 +249,7 @@ def _job(kind: str, terminal: Terminal, due_at: datetime | None) -> queue.NewJob
     )
 
 
-def _claimed(claim: TerminalClaim) -> queue.ClaimedJob:
+def _claimed(claim: TerminalClaim | RunnerClaim) -> queue.ClaimedJob:
     return cast("Claim", claim).job
 
 
@@ -243,3 +262,7 @@ class Claim:
     @property
     def terminal(self) -> TerminalId:
         return TerminalId(str(self.job.payload["terminalId"]))
+
+    @property
+    def runner(self) -> str:
+        return str(self.job.payload["runner"])

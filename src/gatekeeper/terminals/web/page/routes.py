@@ -20,7 +20,24 @@ TerminalPath = Annotated[str, Path(pattern=f"^{TERMINAL_ID.pattern}$")]
 
 def console_routes(*, desk: Desk, answers: Answers) -> list[APIRouter]:
     """Make all routes of the console; none is part of the API."""
-    return [sign_in_routes(desk, answers), session_routes(desk), _pages(desk, answers), _assets()]
+    return [
+        _front(),
+        sign_in_routes(desk, answers),
+        session_routes(desk),
+        _pages(desk, answers),
+        _assets(),
+    ]
+
+
+def _front() -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/")
+    async def front() -> Response:
+        """Bring whoever comes by the bare address to the pages."""
+        return redirect(HOME)
+
+    return router
 
 
 def _pages(desk: Desk, answers: Answers) -> APIRouter:

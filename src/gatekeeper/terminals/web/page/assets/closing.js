@@ -1,4 +1,4 @@
-// Why a socket was closed (terminals/protocol/closing.py), in words, with what to do then.
+// Why a socket was closed (kernel/terminal/closing.py), in words, with what to do then.
 
 export const AGAIN = "again";
 export const START = "start";
