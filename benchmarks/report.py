@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,25 @@ class Table:
             *("| " + " | ".join(row) + " |" for row in self.rows),
         ]
         return "\n".join(lines)
+
+
+class Report:
+    """Prints tables as they come; at the end it can write all of them, and a plot."""
+
+    def __init__(self) -> None:
+        self._tables: list[Table] = []
+        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start\n")
+
+    def add(self, table: Table) -> None:
+        print(table.markdown() + "\n", flush=True)
+        self._tables.append(table)
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = "\n\n".join(table.markdown() for table in self._tables) + "\n"
+        (folder / "figures.md").write_text(text, encoding="utf-8")
+        plot(self._tables, folder / "figures.svg")
+        print(f"written to {folder}")
 
 
 def plot(tables: Sequence[Table], path: Path) -> None:

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.databases import audit, cut, issue, live, memory, startup
 from benchmarks.databases.workbench import workbench
-from benchmarks.report import plot
+from benchmarks.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,16 +44,11 @@ async def measurements(asked: argparse.Namespace) -> AsyncIterator[Table]:
 
 
 async def main(asked: argparse.Namespace) -> None:
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start\n")
-    tables = []
+    report = Report()
     async for table in measurements(asked):
-        print(table.markdown() + "\n", flush=True)
-        tables.append(table)
+        report.add(table)
     if asked.out is not None:
-        asked.out.mkdir(parents=True, exist_ok=True)
-        (asked.out / "figures.md").write_text("\n\n".join(t.markdown() for t in tables) + "\n")
-        plot(tables, asked.out / "figures.svg")
-        print(f"written to {asked.out}")
+        report.write(asked.out)
 
 
 def arguments() -> argparse.Namespace:

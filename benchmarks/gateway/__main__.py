@@ -22,7 +22,7 @@ import uvloop
 
 from benchmarks.gateway import measuring
 from benchmarks.gateway.servers import LOAD_CORE, NAMES, Ground, ground, proxy
-from benchmarks.report import Curve, Table, plot
+from benchmarks.report import Curve, Report, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,17 +116,11 @@ def tables(asked: argparse.Namespace) -> Iterator[Table]:
 
 
 def main(asked: argparse.Namespace) -> None:
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start\n")
-    made = []
+    report = Report()
     for table in tables(asked):
-        print(table.markdown() + "\n", flush=True)
-        made.append(table)
+        report.add(table)
     if asked.out is not None:
-        asked.out.mkdir(parents=True, exist_ok=True)
-        text = "\n\n".join(table.markdown() for table in made) + "\n"
-        (asked.out / "tables.md").write_text(text, encoding="utf-8")
-        plot(made, asked.out / "figures.svg")
-        print(f"written to {asked.out}")
+        report.write(asked.out)
 
 
 def arguments() -> argparse.Namespace:

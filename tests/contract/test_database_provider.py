@@ -18,13 +18,12 @@ from gatekeeper.databases.model import (
     Check,
     CheckStatus,
     CreateUser,
-    Failure,
     ObjectPolicy,
     UserCreated,
     UserRevoked,
 )
 from gatekeeper.kernel import ids, scram
-from gatekeeper.kernel.errors import ErrorCode
+from gatekeeper.kernel.errors import ErrorCode, Failure
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.random import SystemRandom
 

@@ -24,9 +24,9 @@ from contract.rigs import (
     world_over,
 )
 from gatekeeper.databases.adapters.agents import mailbox
-from gatekeeper.databases.model import EndUser, Failure, ManagedUser, UserCreated, UserRevoked
+from gatekeeper.databases.model import EndUser, ManagedUser, UserCreated, UserRevoked
 from gatekeeper.databases.ports import Receipt
-from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
+from gatekeeper.kernel.errors import ErrorCode, Failure, GatekeeperError, Refusal
 from gatekeeper.platform.crypto.envelope import (
     MAX_ENVELOPE_CHARS,
     Opened,

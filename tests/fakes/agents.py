@@ -11,14 +11,13 @@ from gatekeeper.databases.model import (
     Check,
     CheckStatus,
     EndUser,
-    Failure,
     ManagedUser,
     Target,
     UserCreated,
     UserRevoked,
 )
 from gatekeeper.databases.ports import Receipt
-from gatekeeper.kernel.errors import GatekeeperError
+from gatekeeper.kernel.errors import Failure, GatekeeperError
 from gatekeeper.kernel.ids import RoleName, SessionId, role_name
 
 if TYPE_CHECKING:

@@ -192,7 +192,6 @@ class FakeLauncher:
                 )
                 for terminal, instance in dict.fromkeys((*here, *terminals))
             ),
-            signed="a.b.c",
         )
 
     def heard(self, answer: Answer) -> None:

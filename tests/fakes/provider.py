@@ -15,7 +15,6 @@ from gatekeeper.databases.errors import TargetRefusedError, TargetUnreachableErr
 from gatekeeper.databases.model import (
     Check,
     CheckStatus,
-    Failure,
     ManagedUser,
     ObjectPolicy,
     OwnedObjects,
@@ -23,6 +22,7 @@ from gatekeeper.databases.model import (
     UserRevoked,
 )
 from gatekeeper.kernel import scram
+from gatekeeper.kernel.errors import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

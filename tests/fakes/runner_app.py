@@ -17,9 +17,11 @@ from gatekeeper.platform.crypto.signing import SigningKey, public_key
 from gatekeeper.platform.random import SystemRandom
 from gatekeeper.terminals.model import DatabaseWanted, Size
 from gatekeeper.terminals.ports import BoundLogin
+from gatekeeper.terminals.runner.attesting import Attestor
 from gatekeeper.wire import runner as wire
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from gatekeeper.terminals.model import Ended
@@ -33,6 +35,7 @@ class FakeRunner:
     def __init__(self, folder: Path, *, plane: str, plane_key: str) -> None:
         self.launcher = FakeLauncher(name=NAME)
         self._key = SigningKey.load_or_create(folder / "runner.jwk")
+        self._attestor = Attestor(name=NAME, key=self._key.private, clock=SystemClock())
         self._plane = plane
         self._plane_key = public_key(plane_key)
         self._first: dict[str, int] = {}
@@ -54,7 +57,9 @@ class FakeRunner:
                 instance=instance,
                 live=True,
                 first=self._first.get(instance, 1),
-                events=events if instance == about else (),
+                events=self._attested(found.launch.terminal.id, instance, events)
+                if instance == about
+                else (),
             )
             for instance, found in self.launcher.live.items()
         ]
@@ -85,6 +90,11 @@ class FakeRunner:
     def post(url: str, envelope: str) -> httpx.Response:
         return httpx.post(f"{url}/runners/report", content=envelope)
 
+    def _attested(
+        self, terminal: str, instance: str, events: Iterable[wire.TerminalEvent]
+    ) -> tuple[wire.TerminalEvent, ...]:
+        return tuple(self._attestor.attested(terminal, instance, event) for event in events)
+
     def _instance(self, terminal: str) -> str:
         return next(i for i, t in self.launcher.live.items() if t.launch.terminal.id == terminal)
 
@@ -97,6 +107,7 @@ class FakeRunner:
             result = wire.FailedResult(
                 code=error.code, message=error.detail, retryable=error.retryable
             )
+        result = self._attestor.attested(order.terminal, order.instance, result)
         text = seal(
             result.model_dump_json(by_alias=True).encode(), key=self._key.private, sender=NAME,
             audience=self._plane, purpose="result", message_id=SystemRandom().bytes(16).hex(),

@@ -19,23 +19,25 @@ from gatekeeper.kernel.secret import Secret
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.postgres.pool import Pool
-from gatekeeper.platform.queue import Backoff, Worker
+from gatekeeper.platform.queue import Backoff, Settled, Worker, jobs
 from gatekeeper.platform.random import SystemRandom
 from gatekeeper.terminals.adapters.dispatch import handler
 from gatekeeper.terminals.adapters.recordings import FolderRecordings
-from gatekeeper.terminals.adapters.store import END, LAUNCH, PostgresTerminalStore
+from gatekeeper.terminals.adapters.store import END, LAUNCH, LISTEN, PostgresTerminalStore
 from gatekeeper.terminals.adapters.tickets import TicketKeys
 from gatekeeper.terminals.jobs.ending import Terminating
 from gatekeeper.terminals.jobs.launching import Launching
+from gatekeeper.terminals.jobs.listening import Listening
 from gatekeeper.terminals.model import NewTerminal, Size, Terminal, Ticket
 from gatekeeper.terminals.ports import Launch
 from gatekeeper.terminals.protocol import ticket as protocol
 from gatekeeper.terminals.reporting import Reporting
 from gatekeeper.terminals.service import AttachService, DriveService, Seeing, TerminalService
 from gatekeeper.terminals.settings import ProfileSettings
+from waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from gatekeeper.kernel.ids import TerminalId
@@ -51,11 +53,12 @@ PROFILES = {
     for profile in (
         ProfileSettings(name="shell", any_command=True, bundles=True, max_ttl_seconds=7_200),
         ProfileSettings(name="fixed", command=("/bin/date",)),
+        ProfileSettings(name="tool", command=("./tool",), bundles=True),
     )
 }
 GRANT = rules.Grant(
     name="all", who=rules.Who(groups=frozenset({"eng"})), plane="terminals",
-    targets=("local",), roles=("shell", "fixed"), max_ttl=timedelta(hours=1),
+    targets=("local",), roles=("shell", "fixed", "tool"), max_ttl=timedelta(hours=1),
 )  # fmt: skip
 
 
@@ -186,6 +189,18 @@ class World:
     def ending(self) -> Terminating:
         return Terminating(store=self.store, launchers=self.launchers, logins=self.logins)
 
+    def listening(self) -> Listening:
+        return Listening(store=self.store, launchers=self.launchers, logins=self.logins)
+
+    async def look(self, runner: str = "local") -> None:
+        """Have the job that listens for a runner run now, to its end."""
+        async with self.store.transaction() as unit:
+            await unit.schedule_listening(runner)
+        async with self.pool.connection() as connection:
+            found = await jobs.claim(connection, LISTEN, free=1, share=1, busy={}, lease=30.0)
+        assert len(found) == 1
+        assert await handler(self.listening())(found) == [Settled()]
+
     @asynccontextmanager
     async def working(self, workers: int = 1) -> AsyncIterator[None]:
         running = [
@@ -214,14 +229,6 @@ async def terminal_world(dsn: str, folder: Path, **parts: Any) -> AsyncIterator[
         yield World(Secret(dsn), pool, folder, **parts)
     finally:
         await pool.close()
-
-
-async def eventually(ask: Callable[[], Awaitable[Any]], seconds: float = 10) -> Any:
-    async with asyncio.timeout(seconds + 5):
-        deadline = asyncio.get_running_loop().time() + seconds
-        while not (found := await ask()) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
-    return found
 
 
 def new_terminal(**changes: Any) -> Terminal:

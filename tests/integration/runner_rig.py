@@ -199,6 +199,7 @@ class Rig:
         )
         self.sandbox = PlainSandbox()
         self.plane = Plane(key.private)
+        self.reports: httpx.AsyncBaseTransport | None = httpx.MockTransport(self.plane.handle)
         self.server: wiring.RunnerServer
 
     @property
@@ -218,7 +219,7 @@ class Rig:
             wiring.serve_runner(
                 self.settings,
                 self.sandbox,
-                reports=httpx.MockTransport(self.plane.handle),
+                reports=self.reports,
                 ready=self._ready,
             )
         )

@@ -352,3 +352,13 @@ async def test_a_joined_pair_leaves_nothing_behind(here: Rig) -> None:
         assert connection.close_code == 1000
     assert not gate.sessions._of
     assert not gate.sessions._wheel
+
+
+@served()
+async def test_who_came_by_a_link_goes_when_it_is_over(here: Rig) -> None:
+    address, _ = await here.runner()
+    client, _ = await here.open(address, mode="read", until=int(time.time()) + 2)  # noqa: TID251
+    await client.send(b"here")
+    assert await client.recv() == b"here"
+    async with asyncio.timeout(4):
+        assert await closed(client) == (4408, "expired")

@@ -8,8 +8,9 @@ import pytest
 from test_postgresql_provider import Login, Target, target
 
 from gatekeeper.databases.adapters.postgresql import helpers, revocation
-from gatekeeper.databases.model import Failure, ObjectPolicy, UserRevoked
+from gatekeeper.databases.model import ObjectPolicy, UserRevoked
 from gatekeeper.kernel import ids
+from gatekeeper.kernel.errors import Failure
 from gatekeeper.kernel.ids import RoleName
 from servers import NEWEST
 

@@ -10,7 +10,8 @@ from test_postgresql_provider import Login, Target, target
 from gatekeeper.bootstrap.target import prepare_sample_target
 from gatekeeper.databases.adapters.postgresql.provider import PostgreSQLProvider
 from gatekeeper.databases.errors import TargetRefusedError
-from gatekeeper.databases.model import MAX_MESSAGE_CHARS, Failure, ObjectPolicy, UserRevoked
+from gatekeeper.databases.model import ObjectPolicy, UserRevoked
+from gatekeeper.kernel.errors import MAX_MESSAGE_CHARS, Failure
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
 from servers import NEWEST, SETTINGS, binaries

@@ -22,6 +22,7 @@ from sandbox_cases import CALLS, MEBIBYTE, PYTHON, Sandboxes, make_tier
 
 from gatekeeper.terminals.runner.sandbox import accounting, discard, folders, held
 from gatekeeper.terminals.runner.sandbox.seccomp import REFUSED
+from waiting import settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -500,10 +501,7 @@ async def test_a_folder_too_deep_for_paths_ends_the_terminal_and_can_be_removed(
 async def test_a_flood_that_nobody_reads_stands_still(boxes: Sandboxes) -> None:
     """The terminal holds a few KiB; who writes more waits."""
     running = await boxes.tier.start(boxes.wanted(("yes",)))
-    await asyncio.sleep(0.2)
-    before = _written(running)
-    await asyncio.sleep(0.2)
-    assert _written(running) == before
+    await settled(lambda: _written(running))
     await running.end()
     os.close(running.terminal_fd)
     assert running.left() == ()

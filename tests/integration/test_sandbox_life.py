@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,7 +22,6 @@ from gatekeeper.kernel.errors import InputError
 from gatekeeper.terminals.errors import SandboxUnavailableError
 from gatekeeper.terminals.runner.sandbox import Exit, accounting, bubblewrap, choice, landlock
 from gatekeeper.terminals.runner.sandbox.owners import COUNT, FIRST_UID, Owners
-from gatekeeper.terminals.runner.sandbox.pty import set_size
 from gatekeeper.terminals.runner.sandbox.signals import let_children_hear_signals
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ async def test_the_size_is_told_and_changes(boxes: Sandboxes) -> None:
     script = "trap 'stty size' WINCH; stty size; while :; do sleep 0.05; done"
     async with boxes.running("sh", "-c", script, columns=132, rows=43) as screen:
         await screen.until("43 132")
-        set_size(screen.held.terminal_fd, columns=90, rows=20)
+        termios.tcsetwinsize(screen.held.terminal_fd, (20, 90))
         await screen.until("20 90")
 
 

@@ -1,7 +1,7 @@
 """The use-cases of sessions on the real store, queue and evidence, with a fake world of targets."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -31,6 +31,7 @@ from gatekeeper.platform.crypto.signing import SigningKey
 from gatekeeper.platform.postgres.pool import Pool
 from gatekeeper.platform.queue import Worker
 from gatekeeper.platform.random import SystemRandom
+from waiting import eventually
 
 S = SessionStatus
 PATIENCE = 60.0
@@ -142,14 +143,6 @@ class World:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-
-
-async def eventually(ask: Callable[[], Awaitable[Any]], seconds: float = PATIENCE) -> Any:
-    async with asyncio.timeout(seconds + 5):
-        deadline = asyncio.get_running_loop().time() + seconds
-        while not (found := await ask()) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
-    return found
 
 
 def wanted(**changes: Any) -> NewSession:

@@ -130,6 +130,7 @@ async def test_whoever_is_signed_in_and_has_the_link_may_watch_until_it_is_over(
     assert (theirs.code, seen.code) == (ErrorCode.NOT_FOUND, ErrorCode.POLICY_DENIED)
     said = world.claims(given[1])
     assert (said["mode"], said["sub"]) == ("read", EMIL.key)
+    assert said["until"] == int(share.share.expires_at.timestamp())
     assert {wrong.code, over.code} == {ErrorCode.NOT_FOUND}
     assert wrong.detail == over.detail
     stored = await world.rows("SELECT secret_sha256 FROM gatekeeper.terminal_share")

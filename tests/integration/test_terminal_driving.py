@@ -1,5 +1,6 @@
 """What programs do with a terminal, and what happens with its database login."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -10,11 +11,14 @@ import pytest
 
 from fakes.launcher import VERIFIER
 from fakes.logins import FakeLogins
-from fakes.terminal_world import DANA, EMIL, OLGA, World, eventually, terminal_world, wanted
+from fakes.terminal_world import DANA, EMIL, OLGA, World, terminal_world, wanted
 from gatekeeper.kernel.errors import ErrorCode, Refusal, UnavailableError
+from gatekeeper.kernel.ids import TerminalId
 from gatekeeper.kernel.session import SessionStatus
-from gatekeeper.kernel.terminal.recording import FIRST_HEAD, next_head
 from gatekeeper.terminals.model import DatabaseWanted, Terminal
+from gatekeeper.terminals.ports import Gone
+from gatekeeper.terminals.service.driving import MOST_WAITS
+from waiting import eventually
 
 S = SessionStatus
 READ = DatabaseWanted(target="pg", role="app_read")
@@ -54,6 +58,36 @@ async def test_a_program_types_waits_and_looks_and_so_does_an_operator(world: Wo
     assert "canary" not in json.dumps(typed)
 
 
+async def test_an_operator_does_not_type_unseen_in_the_terminal_of_another(world: World) -> None:
+    async with world.working():
+        terminal = await world.ready()
+        refused = await world.driving.send_input(OLGA, terminal.id, "canary\n", "cor_in")
+        lines, _ = await answer(world.driving.screen(DANA, terminal.id))
+
+    assert isinstance(refused, Refusal)
+    assert refused.code is ErrorCode.POLICY_DENIED
+    assert list(lines) == []
+
+
+async def test_a_caller_has_few_waits_under_way_at_a_time(world: World) -> None:
+    async with world.working():
+        terminal = await world.ready()
+
+        async def wait(who: Any, seconds: float) -> Any:
+            return await world.driving.wait_for_text(who, terminal.id, "nothing", seconds)
+
+        waits = [asyncio.create_task(wait(DANA, 1)) for _ in range(MOST_WAITS)]
+        await asyncio.sleep(0.3)
+        refused = await wait(DANA, 0)
+        other = await wait(OLGA, 0)
+        assert await asyncio.gather(*waits) == [False] * MOST_WAITS
+        after = await wait(DANA, 0)
+
+    assert isinstance(refused, Refusal)
+    assert refused.code is ErrorCode.RATE_LIMIT_EXCEEDED
+    assert (other, after) == (False, False)
+
+
 async def answer(asked: Any) -> Any:
     found = await asked
     assert not isinstance(found, Refusal), found
@@ -89,11 +123,6 @@ async def test_a_recording_is_read_whole_with_evidence_of_who_did(world: World) 
     assert none.code is ErrorCode.NOT_FOUND
     assert isinstance(stranger, Refusal)
     assert read == b"".join(parts) + b"whole\n"
-    heads = await world.driving._recordings.heads(terminal.id)
-    assert list(heads) == [
-        next_head(FIRST_HEAD, parts[0]),
-        next_head(next_head(FIRST_HEAD, parts[0]), parts[1]),
-    ]
     (event,) = [e for e in await world.evidence() if e["kind"] == "terminal.recording_read"]
     assert event["actor"]["key"] == OLGA.key
 
@@ -145,6 +174,28 @@ async def test_a_login_ends_though_the_runner_is_away(world: World, logins: Fake
 
     assert found is not None
     assert found.status is S.REVOKED
+
+
+async def test_a_login_does_not_wait_for_a_runner_that_hangs(
+    world: World, logins: FakeLogins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, end = asyncio.Event(), world.launcher.end
+
+    async def hang(terminal: TerminalId, instance: str, why: str) -> Gone:
+        await answers.wait()
+        return await end(terminal, instance, why)
+
+    monkeypatch.setattr(world.launcher, "end", hang)
+    async with world.working():
+        terminal = await world.ready(database=READ)
+        await world.service.stop(DANA, terminal.id, "c")
+
+        async def ended() -> bool:
+            return logins.ended == [terminal.database_session]
+
+        assert await eventually(ended, 3)
+        answers.set()
+        await world.reach(terminal.id, S.CLEANED)
 
 
 async def test_a_login_that_nobody_heard_of_is_ended_all_the_same(

@@ -23,7 +23,13 @@ from gatekeeper.platform.postgres.embedded import EmbeddedServer
 from gatekeeper.terminals.ports import BoundLogin
 from gatekeeper.terminals.protocol import postgresql as pg
 from gatekeeper.terminals.runner import relay
-from gatekeeper.terminals.runner.door import INSIDE, PASSWORD_FILE, SERVICE_FILE, SOCKET, Door
+from gatekeeper.terminals.runner.door import (
+    INSIDE,
+    PASSWORD_FILE,
+    SERVICE_FILE,
+    SOCKET,
+    DatabaseDoor,
+)
 from servers import SETTINGS, binaries, run
 
 AS_ROOT: Final = os.geteuid() == 0
@@ -35,7 +41,7 @@ USER: Final = "gk_aaaaaaaaaaaaaaaaaaaa"
 
 @dataclass
 class Opened:
-    door: Door
+    door: DatabaseDoor
     folder: Path
     login: BoundLogin
     server: EmbeddedServer | None = None
@@ -87,7 +93,7 @@ async def opened(
     **changes: Any,
 ) -> AsyncIterator[Opened]:  # fmt: skip
     """Open a door to a login that was just made at a server."""
-    door = Door(folder, owner, roots=roots)
+    door = DatabaseDoor(folder, owner, roots=roots)
     verifier = door.make_login()
     admin = await psycopg.AsyncConnection.connect(server.dsn(), autocommit=True)
     login = replace(bound("127.0.0.1", server.port), **changes)
@@ -124,7 +130,7 @@ async def in_front_of(
             writer.close()
 
     server = await asyncio.start_server(served, "127.0.0.1", 0)
-    door = Door(folder, os.geteuid())
+    door = DatabaseDoor(folder, os.geteuid())
     door.make_login()
     login = replace(bound("127.0.0.1", server.sockets[0].getsockname()[1]), **changes)
     await door.open(login)
@@ -463,7 +469,7 @@ async def test_a_login_is_bound_once_and_only_if_it_was_made_here(folder: Path) 
     async def closes(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None: ...
 
     with pytest.raises(RuntimeError):
-        await Door(folder, os.geteuid()).open(bound("127.0.0.1", 1))
+        await DatabaseDoor(folder, os.geteuid()).open(bound("127.0.0.1", 1))
     async with in_front_of(folder, closes) as it:
         inode = (folder / SOCKET).stat().st_ino
         await it.door.open(it.login)
@@ -471,14 +477,14 @@ async def test_a_login_is_bound_once_and_only_if_it_was_made_here(folder: Path) 
         assert it.door.make_login() == it.door.make_login()
         with pytest.raises(GatekeeperError, match="has its login"):
             await it.door.open(replace(it.login, username="gk_b"))
-    strange = Door(folder.with_name("2"), os.geteuid())
+    strange = DatabaseDoor(folder.with_name("2"), os.geteuid())
     strange.make_login()
     with pytest.raises(InputError):
         await strange.open(replace(bound("127.0.0.1", 1), database="shop\nhost=elsewhere"))
 
 
 async def test_a_failed_open_can_be_tried_again(folder: Path) -> None:
-    door = Door(folder, os.geteuid())
+    door = DatabaseDoor(folder, os.geteuid())
     door.make_login()
     os.symlink("/", folder)  # noqa: PTH211  # never followed
     with pytest.raises(OSError, match="Not a directory"):

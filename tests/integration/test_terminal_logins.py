@@ -36,7 +36,7 @@ from gatekeeper.platform.http import watch
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
 from gatekeeper.terminals.model import DatabaseWanted, Size, Terminal
 from gatekeeper.terminals.ports import BoundLogin
-from gatekeeper.terminals.runner.door import Door
+from gatekeeper.terminals.runner.door import DatabaseDoor
 
 __all__ = ["world"]
 
@@ -236,7 +236,7 @@ async def test_a_connection_through_the_door_dies_with_the_terminals_login(shop:
         service=shop.service, store=shop.store, watch=SessionWatch(shop.store)
     )
     folder = Path(tempfile.mkdtemp(prefix="gk-door-"))
-    door = Door(folder, folder.stat().st_uid)  # noqa: ASYNC240
+    door = DatabaseDoor(folder, folder.stat().st_uid)  # noqa: ASYNC240
     one = terminal()
     async with shop.working():
         login = await of_terminals.issue(one, door.make_login())

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from fakes.launcher import FakeLauncher
-from fakes.terminal_world import DANA, World, eventually, terminal_world
+from fakes.terminal_world import DANA, World, terminal_world
 from gatekeeper.kernel.ids import TerminalId
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.terminals.model import Ended, Ending, Mode, Stage
 from gatekeeper.terminals.ports import Runner
 from gatekeeper.terminals.reporting import Answer, Attached, LeasePassed, Reached, Recorded
+from waiting import eventually
 
 S = SessionStatus
 EXITED = Ended(
@@ -35,14 +36,16 @@ async def test_stages_and_attaches_are_told_once_though_reports_come_twice(world
         world.launcher.tell(
             terminal.instance,
             Reached(stage=Stage.FIRST_BYTE, ago=timedelta(seconds=1)),
-            Attached(subject="i#dana", mode=Mode.WRITE, protocol="gk.term.v1"),
+            Attached(subject="i#dana", mode=Mode.WRITE, protocol="gk.term.v1", signed="a.b.c"),
         )
         said = world.launcher.report()
         first = await world.reporting.take(said)
-        world.launcher.tell(terminal.instance, LeasePassed(holder="i#dana"))
+        world.launcher.tell(terminal.instance, LeasePassed(holder="i#dana", signed="d.e.f"))
         again = await world.reporting.take(world.launcher.report())  # nobody heard the first answer
         world.launcher.heard(again)
-        world.launcher.tell(terminal.instance, Recorded(number=1, head="b" * 64, bytes=9))
+        world.launcher.tell(
+            terminal.instance, Recorded(number=1, head="b" * 64, bytes=9, signed="g.h.i")
+        )
         await world.report()
         await world.reporting.take(said)  # late, and long known
 
@@ -60,7 +63,7 @@ async def test_stages_and_attaches_are_told_once_though_reports_come_twice(world
     told = (await world.evidence())[2]
     assert told["actor"] == {"kind": "runner", "key": "local"}
     assert told["data"]["told"]["subject"] == "i#dana"
-    assert told["data"]["report"] == "a.b.c"
+    assert told["data"]["receipt"] == "a.b.c"
 
 
 async def test_a_command_that_ends_is_cleaned_and_what_outlives_it_is_kept(world: World) -> None:

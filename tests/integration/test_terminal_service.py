@@ -14,7 +14,6 @@ from fakes.terminal_world import (
     DANA,
     EMIL,
     World,
-    eventually,
     terminal_world,
     wanted,
 )
@@ -32,6 +31,7 @@ from gatekeeper.terminals.model import (
     Stage,
     Terminal,
 )
+from waiting import eventually
 
 S = SessionStatus
 
@@ -103,6 +103,14 @@ async def test_a_key_with_another_body_is_a_conflict_and_keys_belong_to_their_us
     [
         ({"profile": "shel"}, ErrorCode.NOT_FOUND, "'shel'"),
         ({"profile": "fixed", "command": ("/bin/sh",)}, ErrorCode.VALIDATION_ERROR, "its own"),
+        (
+            {
+                "profile": "tool",
+                "bundle": Bundle(url="https://h/x.zip", sha256=None, install=("sh",)),
+            },
+            ErrorCode.VALIDATION_ERROR,
+            "its own",
+        ),
         (
             {"profile": "fixed", "bundle": Bundle(url="https://h/x.zip", sha256=None)},
             ErrorCode.VALIDATION_ERROR,

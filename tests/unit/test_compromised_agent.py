@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from contract.rigs import AGENT_KEY, TARGET, World, new_session, world_over
-from gatekeeper.databases.model import EndUser, Failure
+from gatekeeper.databases.model import EndUser
 from gatekeeper.databases.ports import Receipt
-from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
+from gatekeeper.kernel.errors import ErrorCode, Failure, GatekeeperError
 from gatekeeper.platform.crypto.envelope import seal
 
 if TYPE_CHECKING:

@@ -48,6 +48,16 @@ def said(**changes: Any) -> dict[str, Any]:
     return claims(TERMINAL, INSTANCE, **changes)
 
 
+async def test_a_ticket_of_a_link_is_over_with_the_link() -> None:
+    clock = Clock()
+    until = int(clock.at.timestamp()) + 20
+    given = sign(said(until=until))
+    assert isinstance(await verifier(clock).verify(given), TicketClaims)
+    clock.at += timedelta(seconds=21)
+    assert isinstance(await verifier(clock).verify(given), Refused)
+    assert isinstance(await verifier().verify(sign(said(until="never"))), Refused)
+
+
 HEADER: Final = {"alg": "RS256", "typ": tickets.TYPE, "kid": KEY.key_id}
 
 

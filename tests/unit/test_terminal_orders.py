@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from gatekeeper.platform.crypto.envelope import Opened, ReplayGuard, open_envelo
 from gatekeeper.platform.random import SystemRandom
 from gatekeeper.terminals.adapters.launchers import local
 from gatekeeper.terminals.adapters.launchers.local import LocalLauncher
+from gatekeeper.terminals.runner.attesting import Attestor
 from gatekeeper.wire import runner as wire
 
 PLANE, RUNNER, STRANGER = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2, 3))
@@ -67,6 +69,8 @@ def opened(request: httpx.Request) -> Opened:
 
 
 def sealed(result: wire.Result | str, order: Opened, **changes: Any) -> httpx.Response:
+    if isinstance(result, wire.GoneResult) and not result.receipt:
+        result = ATTESTOR.attested(result.terminal, result.instance, result)
     payload = result if isinstance(result, str) else result.model_dump_json(by_alias=True)
     values: dict[str, Any] = {
         "key": RUNNER, "sender": "local", "audience": "plane", "purpose": "result",
@@ -93,6 +97,9 @@ async def test_an_order_is_signed_for_its_runner_and_names_the_launch() -> None:
     )  # fmt: skip
 
 
+ATTESTOR = Attestor(name="local", key=RUNNER, clock=SystemClock())
+NO_RECEIPT = GONE.model_copy(update={"receipt": "a.b.c"})
+OTHER_RECEIPT = ATTESTOR.attested(TERMINAL, INSTANCE, GONE).model_copy(update={"existed": False})
 ANOTHER = GONE.model_copy(update={"instance": "c" * 20})
 STRANGE_END = GONE.model_copy(update={"ended": wire.EndedView(ending="bored")})
 
@@ -114,6 +121,8 @@ STRANGE_END = GONE.model_copy(update={"ended": wire.EndedView(ending="bored")})
         lambda order: sealed(wire.DoneResult(), order),
         lambda order: sealed(ANOTHER, order),
         lambda order: sealed(STRANGE_END, order),
+        lambda order: sealed(NO_RECEIPT, order),
+        lambda order: sealed(OTHER_RECEIPT, order),
     ],
 )
 async def test_what_is_not_the_runners_answer_to_this_order_is_rejected(answer: Any) -> None:
@@ -184,3 +193,36 @@ async def test_an_order_that_is_too_large_is_not_sent() -> None:
     terminal = new_terminal(command=('"' * 4_096,) * 64)
     with pytest.raises(GatekeeperError, match="too large"):
         await launcher(_refused).launch(launch_of(terminal))
+
+
+async def test_no_order_waits_for_those_who_wait_for_a_text(tmp_path: Path) -> None:
+    """As many waits as there are connections, at a runner that answers none of them."""
+    came = 0
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal came
+        await reader.readuntil(b"\r\n\r\n")
+        came += 1
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_unix_server(hang, tmp_path / "s")
+    asking = LocalLauncher(
+        name="plane", key=PLANE, runner="local", runner_key=RUNNER.public_key(),
+        address=f"unix:{tmp_path}/s", capacity=1, clock=SystemClock(), random=SystemRandom(),
+        order_seconds=0.5,
+    )  # fmt: skip
+    waits = [
+        asyncio.create_task(asking.wait_for_text(TERMINAL, INSTANCE, "never", 20))
+        for _ in range(local.MAX_CONNECTIONS + 1)
+    ]
+    while came < local.MAX_CONNECTIONS:
+        await asyncio.sleep(0.01)
+    with pytest.raises(GatekeeperError):
+        await asking.screen(TERMINAL, INSTANCE)
+    for wait in waits:
+        wait.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
+    await asking.close()
+    server.close()
+    assert came == local.MAX_CONNECTIONS + 1

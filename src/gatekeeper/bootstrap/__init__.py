@@ -7,7 +7,7 @@ console.py         its pages, and who is signed in
 identity.py        who may call it, wired           store.py     setting up the store
 housekeeping.py    what it counts and tells         aliases.py   settings' names of the first design
 forwardauth/       forward auth, wired
-terminals/         terminals, wired; all the others are of databases
+terminals/         terminals, wired
 
 Each name is imported when it is first used: a process of one plane loads nothing of another.
 """

@@ -134,6 +134,8 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
                 closing.push_async_callback(parts.terminals.close)
             await parts.clock.read()
             await parts.cleaning.schedule()
+            if parts.terminals is not None:
+                await parts.terminals.begin()
             await parts.keeper.started(__version__, **_signers(settings, parts.reached))
             background = {name: run() for name, run in parts.background().items()}
             async with run_together(background, failed=lambda _name: stop()):

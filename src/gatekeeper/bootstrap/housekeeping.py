@@ -60,6 +60,11 @@ class Housekeeper:
                 " WHERE status <> 'cleaned' GROUP BY status"
             )
             terminals = await cursor.fetchall()
+            cursor = await connection.execute(
+                "SELECT name, extract(epoch FROM clock_timestamp() - seen_at)::float8"
+                " FROM gatekeeper.terminal_runner"
+            )
+            runners = await cursor.fetchall()
             depths = await queue.depths(connection)
             backlog = await outbox.backlog(connection)
         self._metrics.audit_events.set(backlog.signed)
@@ -73,6 +78,9 @@ class Housekeeper:
         self._metrics.live_terminals.clear()
         for status, count in terminals:
             self._metrics.live_terminals.labels(status).set(count)
+        self._metrics.last_report.clear()
+        for runner, seconds in runners:
+            self._metrics.last_report.labels(runner).set(seconds)
         for depth in depths:
             self._metrics.queue_depth.labels(depth.lane).set(depth.due)
             self._metrics.job_age.labels(depth.lane).set(depth.oldest)

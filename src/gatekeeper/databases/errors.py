@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from gatekeeper.databases.model import Target
-    from gatekeeper.kernel.policy import Denied, NeedsApproval
     from gatekeeper.kernel.session import SessionStatus
 
 
@@ -118,34 +117,9 @@ def lives_too_long(most: timedelta) -> Refusal:
     )
 
 
-def key_reused() -> Refusal:
-    return Refusal(
-        code=ErrorCode.IDEMPOTENCY_CONFLICT,
-        detail="this Idempotency-Key was used with another body",
-        hint="use a new key for a new request",
-    )
-
-
-def too_many_requests(per_minute: int, wait: float) -> Refusal:
-    return Refusal(
-        code=ErrorCode.RATE_LIMIT_EXCEEDED,
-        detail=f"more than {per_minute} requests a minute",
-        retry_after=wait,
-    )
-
-
 def too_many_sessions(most: int) -> Refusal:
     return Refusal(
         code=ErrorCode.SESSION_LIMIT_EXCEEDED,
         detail=f"you have {most} open sessions, which is the most the policy allows",
         hint="gk session revoke ends one",
-    )
-
-
-def denied(decision: Denied | NeedsApproval) -> Refusal:
-    return Refusal(
-        code=ErrorCode.POLICY_DENIED,
-        detail="the policy does not allow this",
-        reasons=decision.explain(),
-        hint="; ".join(decision.alternatives) or None,
     )

@@ -7,18 +7,15 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from gatekeeper.kernel.errors import ErrorCode
+from gatekeeper.kernel.errors import ErrorCode, Failure
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from gatekeeper.kernel.errors import GatekeeperError
     from gatekeeper.kernel.ids import RoleName, SessionId
     from gatekeeper.kernel.session import SessionStatus
 
 ROLE_PACK_VERSION: Final = "pg-1.0.0"
-MAX_MESSAGE_CHARS: Final = 2_000
-"""Of a failure, as the wire takes it."""
 
 
 class ObjectPolicy(StrEnum):
@@ -30,23 +27,6 @@ class ObjectPolicy(StrEnum):
     """The objects go to a graveyard role that cannot log in and holds nothing."""
     DROP = "drop"
     """The objects are dropped with the login."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """Why a session failed, or why its clean-up has not succeeded yet."""
-
-    code: str
-    message: str
-    retryable: bool
-
-    def __post_init__(self) -> None:
-        # What is left at a target has its holder's names in it: it must fit into an answer.
-        object.__setattr__(self, "message", self.message[:MAX_MESSAGE_CHARS])
-
-    @classmethod
-    def of(cls, error: GatekeeperError) -> Failure:
-        return cls(code=error.code, message=error.detail, retryable=error.retryable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
         Check,
         CreateUser,
         EndUser,
-        Failure,
         ManagedUser,
         Move,
         ObjectPolicy,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
         UserRevoked,
     )
     from gatekeeper.kernel.audit import AuditEvent
+    from gatekeeper.kernel.errors import Failure
     from gatekeeper.kernel.ids import RoleName, SessionId
     from gatekeeper.kernel.policy import Policy
 

@@ -11,9 +11,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from gatekeeper.databases.evidence import target_event
-from gatekeeper.databases.model import EndUser, Failure, Move
+from gatekeeper.databases.model import EndUser, Move
 from gatekeeper.kernel.audit import Actor, AuditKind
-from gatekeeper.kernel.errors import GatekeeperError
+from gatekeeper.kernel.errors import Failure, GatekeeperError
 from gatekeeper.kernel.ids import session_of
 from gatekeeper.kernel.session import ENDING, SessionStatus
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gatekeeper.databases import errors
 from gatekeeper.databases.evidence import PLANE, session_event, target_event
 from gatekeeper.databases.model import Move, Session
-from gatekeeper.kernel import ids, policy
+from gatekeeper.kernel import ids, policy, refusals
 from gatekeeper.kernel.audit import SYSTEM, Actor, AuditKind, timestamp
 from gatekeeper.kernel.scram import is_verifier
 from gatekeeper.kernel.session import OPEN, SessionStatus
@@ -220,7 +220,7 @@ class SessionService:
         """Count what makes an agent work; ending a session is never counted with it."""
         most = self._policies.current().limits.requests_per_minute
         wait = await self._store.take_token(principal.key, most)
-        return errors.too_many_requests(most, wait) if wait else None
+        return refusals.too_many_requests(most, wait) if wait else None
 
     async def _replayed(self, principal: Principal, wanted: NewSession) -> Session | Refusal | None:
         if wanted.idempotency_key is None:
@@ -233,7 +233,7 @@ class SessionService:
     ) -> Session | Refusal:
         body_sha256, session = bound
         if body_sha256 != wanted.body_sha256:
-            return errors.key_reused()
+            return refusals.key_reused()
         found = await self._store.get(session)
         return found if found is not None else errors.no_such_session(session)
 
@@ -243,7 +243,7 @@ class SessionService:
         wanted: NewSession,
         decision: policy.Denied | policy.NeedsApproval,
     ) -> Refusal:
-        refusal = errors.denied(decision)
+        refusal = refusals.denied(decision)
         async with self._store.transaction() as unit:
             await unit.record(
                 target_event(
@@ -324,7 +324,7 @@ class SessionService:
             return errors.not_ready(session.status)
         decision = self.decide(principal, session.target, session.role, ttl, session.reason)
         if not isinstance(decision, policy.Allowed):
-            return errors.denied(decision)
+            return refusals.denied(decision)
         most = min(session.max_ttl, decision.max_ttl, self._targets[session.target].max_ttl)
         if now + ttl - session.ready_at > most:
             return errors.lives_too_long(most)

@@ -14,6 +14,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+MAX_MESSAGE_CHARS: Final = 2_000
+"""Of a failure, as the wire takes it."""
 
 
 class ErrorCode(StrEnum):
@@ -73,6 +77,23 @@ class GatekeeperError(Exception):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why something failed, or why its end has not been proven yet, as it is kept and shown."""
+
+    code: str
+    message: str
+    retryable: bool
+
+    def __post_init__(self) -> None:
+        # What is left at a target has its holder's names in it: it must fit into an answer.
+        object.__setattr__(self, "message", self.message[:MAX_MESSAGE_CHARS])
+
+    @classmethod
+    def of(cls, error: GatekeeperError) -> Failure:
+        return cls(code=error.code, message=error.detail, retryable=error.retryable)
 
 
 class InputError(GatekeeperError):

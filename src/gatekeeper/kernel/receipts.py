@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -143,7 +144,8 @@ class ReceiptVerifier:
         if isinstance(said, str):
             return f"its receipt is refused: {said}"
         at = datetime.fromisoformat(fields["at"])
-        claims = (("the time", abs(at - said.at) <= CLOCKS_APART), *agreements(fields, said))
+        timely = ("the time", abs(at - said.at) <= CLOCKS_APART)
+        claims = chain((timely,), agreements(fields, said))
         what = next((name for name, good in claims if not good), None)
         if what is not None:
             return f"the {keys.signer} signed something else: {what} differs"

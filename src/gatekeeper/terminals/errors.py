@@ -18,7 +18,6 @@ from gatekeeper.kernel.ttl import format_ttl
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from gatekeeper.kernel.policy import Denied, NeedsApproval
     from gatekeeper.kernel.session import SessionStatus
     from gatekeeper.terminals.model import Mode, Profile
 
@@ -80,13 +79,6 @@ def no_bundles(profile: Profile) -> Refusal:
     )
 
 
-def two_commands() -> Refusal:
-    return Refusal(
-        code=ErrorCode.VALIDATION_ERROR,
-        detail="command, shell: expected one of the two",
-    )
-
-
 def ttl_out_of_bounds(profile: Profile) -> Refusal:
     return Refusal(
         code=ErrorCode.VALIDATION_ERROR,
@@ -101,36 +93,11 @@ def no_databases() -> Refusal:
     )
 
 
-def denied(decision: Denied | NeedsApproval) -> Refusal:
-    return Refusal(
-        code=ErrorCode.POLICY_DENIED,
-        detail="the policy does not allow this",
-        reasons=decision.explain(),
-        hint="; ".join(decision.alternatives) or None,
-    )
-
-
 def denied_database(reasons: tuple[str, ...]) -> Refusal:
     return Refusal(
         code=ErrorCode.POLICY_DENIED,
         detail="the policy does not allow the database login of this terminal",
         reasons=reasons,
-    )
-
-
-def key_reused() -> Refusal:
-    return Refusal(
-        code=ErrorCode.IDEMPOTENCY_CONFLICT,
-        detail="this Idempotency-Key was used with another body",
-        hint="use a new key for a new request",
-    )
-
-
-def too_many_requests(per_minute: int, wait: float) -> Refusal:
-    return Refusal(
-        code=ErrorCode.RATE_LIMIT_EXCEEDED,
-        detail=f"more than {per_minute} requests a minute",
-        retry_after=wait,
     )
 
 
@@ -174,6 +141,14 @@ def not_ready(status: SessionStatus) -> Refusal:
     return Refusal(
         code=ErrorCode.STATE_CONFLICT,
         detail=f"the terminal is {status}; this needs one that is ready",
+    )
+
+
+def too_many_waits(most: int) -> Refusal:
+    return Refusal(
+        code=ErrorCode.RATE_LIMIT_EXCEEDED,
+        detail=f"at most {most} waits of one caller are under way at a time",
+        retry_after=1.0,
     )
 
 

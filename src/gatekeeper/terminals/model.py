@@ -12,15 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime, timedelta
 
-    from gatekeeper.kernel.errors import GatekeeperError
+    from gatekeeper.kernel.errors import Failure
     from gatekeeper.kernel.identity import Principal
     from gatekeeper.kernel.ids import SessionId, TerminalId
     from gatekeeper.kernel.session import SessionStatus
 
 T = TypeVar("T")
 
-MAX_MESSAGE_CHARS: Final = 2_000
-"""Of a failure, as the wire takes it."""
 MAX_COLUMNS: Final = term.MAX_COLUMNS
 MAX_ROWS: Final = term.MAX_ROWS
 DEFAULT_COLUMNS: Final = 80
@@ -133,22 +131,6 @@ class NewTerminal:
     idempotency_key: str | None = None
     body_sha256: str = ""
     correlation_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """Why a terminal failed, or why its end has not been proven yet."""
-
-    code: str
-    message: str
-    retryable: bool
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "message", self.message[:MAX_MESSAGE_CHARS])
-
-    @classmethod
-    def of(cls, error: GatekeeperError) -> Failure:
-        return cls(code=error.code, message=error.detail, retryable=error.retryable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

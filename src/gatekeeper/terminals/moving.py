@@ -17,8 +17,11 @@ from gatekeeper.terminals.ports import Move
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gatekeeper.terminals.model import Failure, Terminal
-    from gatekeeper.terminals.ports import Launcher, TerminalUnit
+    from gatekeeper.kernel.audit import Json
+    from gatekeeper.kernel.errors import Failure
+    from gatekeeper.kernel.ids import SessionId
+    from gatekeeper.terminals.model import Terminal
+    from gatekeeper.terminals.ports import Launcher, Logins, TerminalUnit
 
 
 _TOLD: Final[Mapping[Ending, tuple[SessionStatus, AuditKind]]] = MappingProxyType(
@@ -50,17 +53,33 @@ async def fail(unit: TerminalUnit, terminal: Terminal, why: Failure) -> Terminal
     return failed
 
 
-async def tell_ended(unit: TerminalUnit, terminal: Terminal, ended: Ended) -> Terminal:
-    """End a ready terminal whose command came to its end; the proof is the job's."""
+async def tell_ended(
+    unit: TerminalUnit, terminal: Terminal, ended: Ended, **more: Json
+) -> Terminal:
+    """End a ready terminal whose command came to its end; the proof is the job's.
+
+    `more` is what the evidence is told beside how it ended.
+    """
     own = (SessionStatus.ENDED, AuditKind.TERMINAL_ENDED)
     to, kind = _TOLD.get(ended.ending, own)
     moved = await unit.move(Move(terminal=terminal, to=to, ended=ended))
     now = await unit.now()
     await unit.schedule_end(moved, now)
-    await unit.record(
-        attested_event(kind, moved, at=now, actor=SYSTEM, receipt=ended.signed, ended=told(ended))
+    event = attested_event(
+        kind, moved, at=now, actor=SYSTEM, receipt=ended.signed, ended=told(ended), **more
     )
+    await unit.record(event)
     return moved
+
+
+async def end_login(logins: Logins | None, terminal: Terminal) -> SessionId | None:
+    """Have a terminal's database login ended, also one that nobody heard of; return which."""
+    if terminal.database is None or logins is None:
+        return None
+    session = terminal.database_session or await logins.find(terminal)
+    if session is not None:
+        await logins.end(session, terminal.correlation_id)
+    return session
 
 
 def launcher_of(launchers: Mapping[str, Launcher], terminal: Terminal) -> Launcher:

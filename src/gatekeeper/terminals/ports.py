@@ -11,14 +11,13 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from gatekeeper.kernel.audit import AuditEvent
-    from gatekeeper.kernel.errors import Refusal
+    from gatekeeper.kernel.errors import Failure, Refusal
     from gatekeeper.kernel.identity import Principal
     from gatekeeper.kernel.ids import SessionId, TerminalId
     from gatekeeper.kernel.policy import Decision, Policy
     from gatekeeper.kernel.session import SessionStatus
     from gatekeeper.terminals.model import (
         Ended,
-        Failure,
         Profile,
         Share,
         Size,
@@ -144,10 +143,6 @@ class Recordings(Protocol):
         """Yield an asciicast v3 file. Raises `InputError` (NOT_FOUND) where there is none."""
         ...
 
-    async def heads(self, terminal: TerminalId) -> Sequence[str]:
-        """Return the hash-chain's heads, one for each segment, recomputed from the bytes."""
-        ...
-
 
 class Tickets(Protocol):
     """Signs tickets (RS256), and publishes the keys. A key may live in a file or in a KMS."""
@@ -183,6 +178,13 @@ class TerminalClaim(Protocol):
 
     @property
     def terminal(self) -> TerminalId: ...
+
+
+class RunnerClaim(Protocol):
+    """The job that looks after a runner, held by this process."""
+
+    @property
+    def runner(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +259,16 @@ class TerminalUnit(Protocol):
 
     async def note_runner(self, runner: Runner) -> None: ...
 
+    async def listen_for(self, runner: str, absence: timedelta) -> timedelta:
+        """Note that somebody listens to a runner; return for how long it was not heard.
+
+        Counted from its last report, or from when listening began where that was later. Where
+        the last look is longer ago than `absence`, it begins now.
+        """
+        ...
+
+    async def forget_runner(self, runner: str) -> None: ...
+
     async def add_share(self, share: Share, secret_sha256: str) -> None: ...
 
     async def record(self, *events: AuditEvent) -> None: ...
@@ -267,15 +279,19 @@ class TerminalUnit(Protocol):
         """Make, or move, the one job that ends a terminal."""
         ...
 
+    async def schedule_listening(self, runner: str) -> None:
+        """Make the one job that looks after a runner, or find that it is there."""
+        ...
+
     async def epoch(self) -> str:
         """Return the epoch of the used tickets, beginning one where a crash left none."""
         ...
 
-    async def settle(self, claim: TerminalClaim) -> bool:
+    async def settle(self, claim: TerminalClaim | RunnerClaim) -> bool:
         """End the job if, and only if, this transaction commits; False: it is no longer ours."""
         ...
 
-    async def postpone(self, claim: TerminalClaim, at: datetime) -> None: ...
+    async def postpone(self, claim: TerminalClaim | RunnerClaim, at: datetime) -> None: ...
 
     async def abandon(self) -> None: ...
 

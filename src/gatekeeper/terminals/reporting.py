@@ -7,15 +7,14 @@ up: the report may be older than the terminal.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gatekeeper.kernel.audit import Actor, AuditKind
-from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
 from gatekeeper.kernel.session import ENDING, OPEN, SessionStatus
 from gatekeeper.terminals.evidence import attested_event
-from gatekeeper.terminals.model import Ended, Ending, Mode, Stage
+from gatekeeper.terminals.losing import Losing
+from gatekeeper.terminals.model import Ended, Mode, Stage
 from gatekeeper.terminals.moving import tell_ended
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ class Reporting:
 
     def __init__(self, *, store: TerminalStore, launchers: Mapping[str, Launcher]) -> None:
         self._store = store
-        self._launchers = launchers
+        self._losing = Losing(store=store, launchers=launchers)
 
     async def take(self, report: Report) -> Answer:
         """Apply a report of a runner. Not checked: who sent it."""
@@ -116,7 +115,7 @@ class Reporting:
                 end.append(told.instance)
         named = {told.instance for told in report.terminals if told.live or told.events}
         missing = [t for name, t in held.items() if name not in named]
-        await self._give_up_lost([t for t in missing if t.status is SessionStatus.READY])
+        await self._losing.give_up([t for t in missing if t.status is SessionStatus.READY])
         return Answer(taken=taken, end=tuple(end))
 
     async def _apply(self, report: Report, told: Reported) -> Terminal | None:
@@ -146,29 +145,6 @@ class Reporting:
                 case _:
                     await unit.record(_evidence(terminal, event, now, actor))
         return terminal
-
-    async def _give_up_lost(self, missing: Sequence[Terminal]) -> None:
-        """End what the runner does not have, and says so when it is asked."""
-        lost = await asyncio.gather(*(self._is_lost(terminal) for terminal in missing))
-        for terminal, gone in zip(missing, lost, strict=True):
-            if gone:
-                await self._lose(terminal)
-
-    async def _is_lost(self, terminal: Terminal) -> bool:
-        launcher = self._launchers.get(terminal.runner)
-        if launcher is None:
-            return False
-        try:
-            await launcher.screen(terminal.id, terminal.instance)
-        except GatekeeperError as error:
-            return error.code is ErrorCode.NOT_FOUND
-        return False
-
-    async def _lose(self, terminal: Terminal) -> None:
-        async with self._store.transaction() as unit:
-            current = await unit.lock(terminal.id)
-            if current is not None and current.status is SessionStatus.READY:
-                await tell_ended(unit, current, Ended(ending=Ending.RUNNER_LOST))
 
 
 def _holds(report: Report, told: Reported, terminal: Terminal) -> bool:

@@ -13,6 +13,9 @@ from gatekeeper.terminals.model import Profile
 
 LAUNCH_DEADLINE: Final = timedelta(seconds=30)
 """A terminal that could not be started in this time after its turn came has failed."""
+SILENCE: Final = timedelta(seconds=60)
+"""A runner that was not heard for this long, while somebody listened, has lost what it held. It
+reports every 5 s."""
 MAX_QUEUED: Final = 200
 """Terminals that may wait for a place; one more is refused."""
 

@@ -17,9 +17,16 @@ from gatekeeper.platform.random import SystemRandom
 from gatekeeper.terminals.adapters.dispatch import handler
 from gatekeeper.terminals.adapters.launchers.local import LocalLauncher
 from gatekeeper.terminals.adapters.recordings import FolderRecordings
-from gatekeeper.terminals.adapters.store import CHANNEL, END, LAUNCH, PostgresTerminalStore
+from gatekeeper.terminals.adapters.store import (
+    CHANNEL,
+    END,
+    LAUNCH,
+    LISTEN,
+    PostgresTerminalStore,
+)
 from gatekeeper.terminals.jobs.ending import Terminating
 from gatekeeper.terminals.jobs.launching import Launching
+from gatekeeper.terminals.jobs.listening import Listening
 from gatekeeper.terminals.reporting import Reporting
 from gatekeeper.terminals.service import AttachService, DriveService, Seeing, TerminalService
 from gatekeeper.terminals.web.reports import BODY_LIMITS, Doorkeeper, report_routes
@@ -47,8 +54,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("gatekeeper.terminals")
 
-LANES: Final = {LAUNCH: 16, END: 48}
+LANES: Final = {LAUNCH: 16, END: 48, LISTEN: 8}
 """Jobs at a time of each lane: however many terminals end at once, launching has its own."""
+LEASE_SECONDS: Final = 10.0
+"""For so long at most the job of a control plane that was killed waits for another one, and with
+it the end of a terminal. Every step is short, and safe when two take it."""
 BACKOFF: Final = Backoff(first=0.1, most=10.0)
 FORGET_SECONDS: Final = 60.0
 
@@ -79,6 +89,11 @@ class Terminals:
     watch: TerminalWatch
     launchers: Mapping[str, Launcher]
     gateway_url: str
+    listening: Listening
+
+    async def begin(self) -> None:
+        """Make the jobs that there always are."""
+        await self.listening.schedule()
 
     def close_waiting(self) -> None:
         """End the requests that wait for something to happen."""
@@ -112,7 +127,10 @@ def control_terminals(
     seeing = Seeing(around.is_operator)
     service = _service(wanted, around, store=store, logins=logins, seeing=seeing)
     listener = Listener(settings.store_dsn, CHANNEL, watch.heard, name="gk-terminal-watch")
-    worker = _worker(settings, around, launchers=launchers, logins=logins)
+    listening = Listening(
+        store=PostgresTerminalStore(around.job_pool), launchers=launchers, logins=logins
+    )
+    worker = _worker(settings, around, launchers=launchers, logins=logins, listening=listening)
     return Terminals(
         routes=(
             terminal_routes(service=service, watch=watch, authenticate=around.authenticate),
@@ -130,6 +148,7 @@ def control_terminals(
         watch=watch,
         launchers=launchers,
         gateway_url=wanted.gateway_url,
+        listening=listening,
     )
 
 
@@ -227,6 +246,7 @@ def _worker(
     *,
     launchers: Mapping[str, Launcher],
     logins: Logins | None,
+    listening: Listening,
 ) -> Worker:
     wanted = settings.terminals
     profiles = {p.name: p.profile() for p in wanted.profiles} if wanted is not None else {}
@@ -248,9 +268,10 @@ def _worker(
         pool=around.job_pool,
         dsn=settings.store_dsn,
         lanes=LANES,
-        handlers={LAUNCH: handler(launching), END: handler(ending)},
+        handlers={LAUNCH: handler(launching), END: handler(ending), LISTEN: handler(listening)},
         random=SystemRandom(),
         backoff=BACKOFF,
+        lease_seconds=LEASE_SECONDS,
         finished=around.keeper.job_finished,
         on_dead=around.keeper.job_given_up,
     )

@@ -39,17 +39,21 @@ from gatekeeper.terminals.runner.sandbox import choose, discard
 from gatekeeper.terminals.runner.web import (
     MAX_MESSAGE_BYTES,
     ORDERS_PATH,
-    Door,
+    Admission,
     RunnerApp,
     order_routes,
 )
 from gatekeeper.terminals.settings import RunnerSettings  # noqa: TC001  # had from here
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
     from fastapi import FastAPI
 
     from gatekeeper.terminals.runner.sandbox import Sandbox
@@ -140,21 +144,7 @@ def wire_runner(
         ),
         make_door=partial(make_door, roots=settings.database_certificates),
     )
-    control_plane = next(iter(planes))
-    reporter = Reporter(
-        host,
-        url=settings.control_plane_url,
-        name=settings.name,
-        boot=ids.instance_id(random.bytes(ids.RANDOM_BYTES)),
-        key=key,
-        control_plane=control_plane,
-        trusted=(planes[control_plane],),
-        seen=seen,
-        backoff=Backoff(most=MOST_PAUSE_SECONDS),
-        clock=clock,
-        random=random,
-        client=httpx.AsyncClient(transport=reports, trust_env=False),
-    )
+    reporter = _reporter(settings, host, key=key, planes=planes, seen=seen, transport=reports)
     orders = Orders(
         host,
         name=settings.name,
@@ -164,7 +154,9 @@ def wire_runner(
         clock=clock,
         random=random,
     )
-    door = Door(host, key=attach_key(settings.attach_key_file), seen=ReplayGuard(), clock=clock)
+    admission = Admission(
+        host, key=attach_key(settings.attach_key_file), seen=ReplayGuard(), clock=clock
+    )
     http = make_app(
         title="Gatekeeper runner",
         version=__version__,
@@ -174,7 +166,34 @@ def wire_runner(
     )
     metrics = RunnerMetrics(host, counters, lambda: reporter.answered_ago)
     http.include_router(order_routes(orders, host, metrics))
-    return Runner(app=RunnerApp(http, door), host=host, reporter=reporter, socket=path)
+    return Runner(app=RunnerApp(http, admission), host=host, reporter=reporter, socket=path)
+
+
+def _reporter(
+    settings: RunnerSettings,
+    host: Host,
+    *,
+    key: Ed25519PrivateKey,
+    planes: Mapping[str, Ed25519PublicKey],
+    seen: ReplayGuard,
+    transport: httpx.AsyncBaseTransport | None,
+) -> Reporter:
+    random = SystemRandom()
+    control_plane = next(iter(planes))
+    return Reporter(
+        host,
+        url=settings.control_plane_url,
+        name=settings.name,
+        boot=ids.instance_id(random.bytes(ids.RANDOM_BYTES)),
+        key=key,
+        control_plane=control_plane,
+        trusted=(planes[control_plane],),
+        seen=seen,
+        backoff=Backoff(most=MOST_PAUSE_SECONDS),
+        clock=SystemClock(),
+        random=random,
+        client=httpx.AsyncClient(transport=transport, trust_env=False),
+    )
 
 
 def _reporting(reporter: Reporter, host: Host) -> Lifespan:

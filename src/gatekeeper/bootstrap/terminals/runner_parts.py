@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.terminals.runner.bundles import fetch
-from gatekeeper.terminals.runner.door import Door as DatabaseDoor
+from gatekeeper.terminals.runner.door import DatabaseDoor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatekeeper.databases.adapters.store import TRACE, Claim
-from gatekeeper.databases.jobs.outcomes import TryAgain
+from gatekeeper.kernel.jobs import TryAgain
 from gatekeeper.platform.queue import Retry, Settled
 from gatekeeper.platform.telemetry import traces
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from gatekeeper.databases.jobs.outcomes import JobOutcome
     from gatekeeper.databases.ports import JobClaim
+    from gatekeeper.kernel.jobs import JobOutcome
     from gatekeeper.platform.queue import ClaimedJob, Handler, Outcome
 
 

@@ -6,5 +6,4 @@ It is given jobs of one target that are due together, and answers each on its ow
 
 issuing.py     pending → ready | failed        ending.py    → expired → cleaned
 cleaning.py    what is overdue at a target     asking.py     sessions before their agent
-outcomes.py    what a handler says of a job
 """

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from gatekeeper.databases.model import Failure
-from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
+from gatekeeper.kernel.errors import ErrorCode, Failure, GatekeeperError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence

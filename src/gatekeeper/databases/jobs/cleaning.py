@@ -10,18 +10,17 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.databases.evidence import target_event
-from gatekeeper.databases.jobs.outcomes import FINISHED, TryAgain
-from gatekeeper.databases.model import Failure
 from gatekeeper.kernel import ids
 from gatekeeper.kernel.audit import SYSTEM, AuditKind
-from gatekeeper.kernel.errors import GatekeeperError
+from gatekeeper.kernel.errors import Failure, GatekeeperError
+from gatekeeper.kernel.jobs import FINISHED, TryAgain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gatekeeper.databases.jobs.outcomes import JobOutcome
     from gatekeeper.databases.model import Target
     from gatekeeper.databases.ports import Agents, JobClaim, SessionStore
+    from gatekeeper.kernel.jobs import JobOutcome
     from gatekeeper.kernel.random import Random
 
 EVERY: Final = timedelta(seconds=60)

@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING
 
 from gatekeeper.databases.evidence import session_event
 from gatekeeper.databases.jobs.asking import answers_of
-from gatekeeper.databases.jobs.outcomes import FINISHED, TryAgain
-from gatekeeper.databases.model import EndUser, Failure, Move
+from gatekeeper.databases.model import EndUser, Move
 from gatekeeper.kernel.audit import SYSTEM, AuditKind
+from gatekeeper.kernel.errors import Failure
+from gatekeeper.kernel.jobs import FINISHED, TryAgain
 from gatekeeper.kernel.session import ENDING, SessionStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from gatekeeper.databases.jobs.outcomes import JobOutcome
     from gatekeeper.databases.model import Session, Target, UserRevoked
     from gatekeeper.databases.ports import Agents, JobClaim, Receipt, SessionStore, SessionUnit
     from gatekeeper.kernel.audit import AuditEvent
     from gatekeeper.kernel.ids import SessionId
+    from gatekeeper.kernel.jobs import JobOutcome
 
     Answer = Receipt[UserRevoked] | Failure
 

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 from gatekeeper.databases.evidence import session_event
 from gatekeeper.databases.jobs.asking import answers_of
-from gatekeeper.databases.jobs.outcomes import FINISHED, TryAgain
-from gatekeeper.databases.model import Failure, Move
+from gatekeeper.databases.model import Move
 from gatekeeper.databases.settings import PENDING_DEADLINE
 from gatekeeper.kernel.audit import SYSTEM, AuditKind, timestamp
-from gatekeeper.kernel.errors import ErrorCode
+from gatekeeper.kernel.errors import ErrorCode, Failure
+from gatekeeper.kernel.jobs import FINISHED, TryAgain
 from gatekeeper.kernel.session import SessionStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from gatekeeper.databases.jobs.outcomes import JobOutcome
     from gatekeeper.databases.model import Session, Target, UserCreated
     from gatekeeper.databases.ports import Agents, JobClaim, Receipt, SessionStore, SessionUnit
     from gatekeeper.kernel.ids import SessionId
+    from gatekeeper.kernel.jobs import JobOutcome
 
     Answer = Receipt[UserCreated] | Failure
 

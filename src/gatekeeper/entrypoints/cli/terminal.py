@@ -199,7 +199,7 @@ def share(
     ] = 60,
     as_json: Json = False,
 ) -> None:
-    """Make a link to watch a terminal, for whoever can sign in. It shows, it never types.
+    """Make a link to watch a terminal, for people who can sign in. It shows, it never types.
 
     Whoever has the link can watch until it expires, or the terminal ends. It is shown once.
 

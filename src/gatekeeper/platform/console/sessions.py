@@ -6,12 +6,10 @@ import hashlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from psycopg.types.json import Jsonb
-
 from gatekeeper.kernel import base64url
 from gatekeeper.kernel.audit import Actor, AuditEvent, AuditKind, Json
-from gatekeeper.kernel.identity import Principal, PrincipalKind
 from gatekeeper.platform.audit import outbox
+from gatekeeper.platform.postgres.principals import principal_of, principal_values
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from psycopg import AsyncConnection
 
     from gatekeeper.kernel.clock import Clock
+    from gatekeeper.kernel.identity import Principal
     from gatekeeper.kernel.random import Random
     from gatekeeper.platform.postgres.pool import Pool
 
@@ -84,7 +83,7 @@ class ConsoleSessions:
                 _BEGIN,
                 {
                     "name": _name(secret),
-                    "principal": Jsonb(_stored(principal)),
+                    "principal": principal_values(principal),
                     "most": ABSOLUTE,
                     "until": until,
                 },
@@ -107,7 +106,7 @@ class ConsoleSessions:
             stored, stale = cast("tuple[dict[str, Any], bool]", row)
             if stale:
                 await connection.execute(_SEEN, (name,))
-        principal = _read(stored)
+        principal = principal_of(stored)
         return principal if principal.issuer in self._issuers else None
 
     async def end(self, secret: str, correlation_id: str) -> None:
@@ -120,7 +119,7 @@ class ConsoleSessions:
     ) -> None:
         found = await connection.execute(_END, (_name(secret),))
         if (row := await found.fetchone()) is not None:
-            principal = _read(cast("tuple[dict[str, Any]]", row)[0])
+            principal = principal_of(cast("tuple[dict[str, Any]]", row)[0])
             await self._tell(
                 connection,
                 AuditKind.CONSOLE_SIGNED_OUT,
@@ -150,23 +149,3 @@ class ConsoleSessions:
 
 def _name(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _stored(principal: Principal) -> dict[str, Json]:
-    return {
-        "issuer": principal.issuer,
-        "subject": principal.subject,
-        "kind": principal.kind.value,
-        "email": principal.email,
-        "groups": list[Json](sorted(principal.groups)),
-    }
-
-
-def _read(stored: dict[str, Any]) -> Principal:
-    return Principal(
-        issuer=stored["issuer"],
-        subject=stored["subject"],
-        kind=PrincipalKind(stored["kind"]),
-        email=stored["email"],
-        groups=frozenset(stored["groups"]),
-    )

@@ -2,5 +2,5 @@
 
 signing.py    Ed25519 keys and signatures     envelope.py   signed messages
 sealing.py    secrets for one reader          keys.py       token keys and JWKS
-files.py      key files, made once
+files.py      key files, made once            statements.py   what runners sign for the evidence
 """

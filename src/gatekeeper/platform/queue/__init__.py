@@ -1,7 +1,6 @@
 """Jobs in PostgreSQL: enqueued in the caller's transaction, exact to their due time.
 
 model.py     what a job is, and how an attempt can end (pure)
-backoff.py   when a failed job runs again (pure)
 jobs.py      the statements over the table, in the caller's transaction
 worker.py    takes due jobs and runs them, lane by lane
 

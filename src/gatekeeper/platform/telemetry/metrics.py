@@ -75,6 +75,10 @@ class Metrics:
             "gatekeeper_terminals", "Terminals that are not cleaned, by status.", ["status"],
             registry=self.registry,
         )  # fmt: skip
+        self.last_report = Gauge(
+            "gatekeeper_runner_last_report_seconds", "Since a runner was heard, by runner.",
+            ["runner"], registry=self.registry,
+        )  # fmt: skip
         self.launch_latency = Histogram(
             "gatekeeper_terminal_launch_seconds",
             "From a terminal's turn until it took clients, by runner.",

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gatekeeper.kernel.jobs import TryAgain
 from gatekeeper.platform.queue import Retry, Settled
 from gatekeeper.platform.telemetry import traces
 from gatekeeper.terminals.adapters.store import TRACE, Claim
-from gatekeeper.terminals.jobs.outcomes import TryAgain
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from gatekeeper.kernel.jobs import JobOutcome
     from gatekeeper.platform.queue import ClaimedJob, Handler, Outcome
-    from gatekeeper.terminals.jobs.outcomes import JobOutcome
-    from gatekeeper.terminals.ports import TerminalClaim
 
 
-def handler(use_case: Callable[[TerminalClaim], Awaitable[JobOutcome]]) -> Handler:
+def handler(use_case: Callable[[Claim], Awaitable[JobOutcome]]) -> Handler:
     """Return what the worker calls with jobs of one kind and runner."""
 
     async def handle(jobs: Sequence[ClaimedJob]) -> Sequence[Outcome]:

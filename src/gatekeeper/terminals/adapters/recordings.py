@@ -1,8 +1,7 @@
 """The `Recordings` port on the folder that a runner writes to: `<folder>/<terminal>/*.cast`.
 
 Segments are closed one after the other and then never change: a recording is all of them in
-the order of their numbers, and its chain of hashes has a head for each. The last one may be
-open still; of it whole lines are read.
+the order of their numbers. The last one may be open still; of it whole lines are read.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.errors import ErrorCode, InputError
-from gatekeeper.kernel.terminal.recording import FIRST_HEAD, next_head
 from gatekeeper.terminals.protocol.asciicast import OPEN_SUFFIX
 
 if TYPE_CHECKING:
@@ -40,9 +38,6 @@ class FolderRecordings:
                 while part := await asyncio.to_thread(file.read, PART_BYTES):
                     yield part
 
-    async def heads(self, terminal: TerminalId) -> Sequence[str]:
-        return await asyncio.to_thread(self._heads, terminal)
-
     def _segments(self, terminal: TerminalId) -> Sequence[Path]:
         """Raise `InputError` (NOT_FOUND) where there are none."""
         try:
@@ -54,14 +49,6 @@ class FolderRecordings:
             msg = f"there is no recording of terminal {terminal!r}"
             raise InputError(msg, ErrorCode.NOT_FOUND)
         return found
-
-    def _heads(self, terminal: TerminalId) -> Sequence[str]:
-        heads, head = [], FIRST_HEAD
-        for segment in self._segments(terminal):
-            if not segment.name.endswith(OPEN_SUFFIX):
-                head = next_head(head, segment.read_bytes())
-                heads.append(head)
-        return heads
 
 
 def _number(segment: Path) -> int:

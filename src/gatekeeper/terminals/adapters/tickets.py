@@ -132,4 +132,5 @@ def _jwt_claims(claims: TicketClaims) -> dict[str, Any]:
         "iat": claims.issued_at,
         "exp": claims.expires_at,
     }
-    return said if claims.origin is None else {**said, "origin": claims.origin}
+    more = {"origin": claims.origin, "until": claims.until}
+    return said | {name: value for name, value in more.items() if value is not None}

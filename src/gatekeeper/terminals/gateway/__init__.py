@@ -7,6 +7,7 @@ splice.py      a client and its runner, joined     sides.py       what their tra
 sessions.py    all that are joined; their clock
 watching.py    ends that the store tells of        counting.py    metrics
 server.py      one process: listen, serve, drain   worker.py      the same, until a signal
+workers.py     several of them on one port
 
 What is held of a joined pair is the budget: two transports, two protocols, two trackers and a
 session; no task, no buffer, and nothing of the handshake.

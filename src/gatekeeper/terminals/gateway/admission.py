@@ -6,6 +6,7 @@ nobody a ticket.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, UnavailableError
@@ -117,7 +118,13 @@ class Admission:
             self._directory.forget(ticket.terminal)
             runner.abort()
             return claimed
-        return Admitted(runner, rest, claimed.seconds_left)
+        return Admitted(runner, rest, min(claimed.seconds_left, self._seconds_left(ticket)))
+
+    def _seconds_left(self, ticket: TicketClaims) -> float:
+        """Return how long whoever has this ticket may stay."""
+        if ticket.until is None:
+            return math.inf
+        return ticket.until - self._clock.now().timestamp()
 
     def _seal(self, ticket: TicketClaims) -> str:
         """Say to the runner who it is. It takes this once, and only for a short time."""

@@ -29,7 +29,7 @@ LINGER_SECONDS: Final = 2.0
 """For a refusal to arrive."""
 RETRY_SECONDS: Final = 5.0
 MAX_OPENING: Final = 2_000
-"""Clients that are not joined yet, beside `max_sockets`: more are not even heard."""
+"""Clients that are not joined yet, beside `max_sockets`: of more, the longest silent goes."""
 
 FULL: Final = Refused(
     status=503,
@@ -71,7 +71,8 @@ class Gate:
         self.max_sockets = max_sockets
         self.head_seconds = head_seconds
         self.draining = False
-        self.opening: set[OpeningClient] = set()
+        self.opening: dict[OpeningClient, None] = {}
+        """In the order in which they came."""
 
     def refuses_all(self) -> Refused | None:
         """Say why nobody is let in now, whoever it is."""
@@ -79,6 +80,16 @@ class Gate:
             return DRAINING
         under_way = sum(1 for one in self.opening if one.admitting)
         return FULL if len(self.sessions) + under_way >= self.max_sockets else None
+
+    def make_room(self) -> None:
+        """Let go of who came first and has not said what it wants; an honest client says it at
+        once, so whoever keeps thousands of silent sockets open keeps out nobody else.
+        """
+        if len(self.opening) < MAX_OPENING:
+            return
+        self.counters.connects["not heard"] += 1
+        silent = (client for client in self.opening if not client.admitting)
+        next(silent, next(iter(self.opening))).abort()
 
     def client(self) -> OpeningClient:
         return OpeningClient(self)
@@ -103,10 +114,8 @@ class OpeningClient(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         gate = self._gate
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]
-        if len(gate.opening) >= MAX_OPENING:
-            gate.counters.connects["not heard"] += 1
-            self._transport.abort()
-        gate.opening.add(self)
+        gate.make_room()
+        gate.opening[self] = None
         self._timer = gate.sessions.loop.call_later(gate.head_seconds, self._too_slow)
 
     def data_received(self, data: bytes) -> None:
@@ -133,6 +142,8 @@ class OpeningClient(asyncio.Protocol):
             self._refuse(DRAINING)
 
     def abort(self) -> None:
+        """Drop it, and at once: it does not count any more."""
+        self._end()
         self._transport.abort()
 
     def _take(self, head: bytes, rest: bytes) -> None:
@@ -213,7 +224,7 @@ class OpeningClient(asyncio.Protocol):
     def _end(self) -> None:
         self._ended = True
         self._timer.cancel()
-        self._gate.opening.discard(self)
+        self._gate.opening.pop(self, None)
 
 
 def _of(malformed: Malformed) -> Refused:

@@ -81,7 +81,8 @@ class TicketVerifier:
             return "it lives too long"
         if claims.issued_at > now + leeway:
             return "it comes from the future"
-        if claims.expires_at <= now - leeway:
+        over = claims.until is not None and claims.until <= now
+        if over or claims.expires_at <= now - leeway:
             return "it has expired"
         return None
 
@@ -114,12 +115,14 @@ def _claims(said: dict[str, Any]) -> TicketClaims | None:
     texts = {name: said.get(name) for name in ("iss", "sub", "name", "sid", "ins", "mode", "epoch",
                                                "jti")}  # fmt: skip
     times, origin = (said.get("iat"), said.get("exp")), said.get("origin")
+    until = said.get("until")
     if (
         said.get("aud") != ticket.AUDIENCE
         or "nbf" in said
         or not all(isinstance(text, str) for text in texts.values())
         or not all(type(time) is int for time in times)
         or not (origin is None or isinstance(origin, str))
+        or not (until is None or type(until) is int)
         or not TERMINAL_ID.fullmatch(said["sid"])
         or not _INSTANCE.fullmatch(said["ins"])
         or not _WORD.fullmatch(said["jti"])
@@ -140,6 +143,7 @@ def _claims(said: dict[str, Any]) -> TicketClaims | None:
         ticket_id=said["jti"],
         issued_at=said["iat"],
         expires_at=said["exp"],
+        until=until,
     )
 
 

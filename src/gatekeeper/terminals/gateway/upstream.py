@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gatekeeper.terminals.errors import RunnerRejectedError, RunnerUnreachableError
@@ -28,8 +29,8 @@ async def connect(
 ) -> Upstream:
     """Have a runner take a client.
 
-    Raises `RunnerUnreachableError` when it does not answer, and `RunnerRejectedError` when its
-    answer is not the one that was asked for.
+    Raises `RunnerUnreachableError` when it does not answer, or does not have the terminal, and
+    `RunnerRejectedError` when its answer is not the one that was asked for.
     """
     key = handshake.new_key(random.bytes(handshake.KEY_BYTES))
     request = handshake.runner_request(terminal=terminal, protocol=protocol, key=key, sealed=sealed)
@@ -46,6 +47,11 @@ async def connect(
         opening.drop()
         raise
     answered = read_response(head)
+    if not isinstance(answered, Malformed) and answered.status == HTTPStatus.NOT_FOUND:
+        # A runner that was restarted; the store knows in seconds that what it held is gone.
+        opening.drop()
+        msg = "the runner does not have this terminal; whether it is gone is known in seconds"
+        raise RunnerUnreachableError(msg)
     fault = (
         "its answer is malformed"
         if isinstance(answered, Malformed)

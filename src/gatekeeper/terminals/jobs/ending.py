@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.audit import SYSTEM, AuditKind
-from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
+from gatekeeper.kernel.errors import ErrorCode, Failure, GatekeeperError
+from gatekeeper.kernel.jobs import FINISHED, TryAgain
 from gatekeeper.kernel.session import ENDING, SessionStatus
 from gatekeeper.terminals.evidence import attested_event, terminal_event, told
-from gatekeeper.terminals.jobs.outcomes import FINISHED, TryAgain
-from gatekeeper.terminals.model import Ended, Ending, Failure
-from gatekeeper.terminals.moving import launcher_of
+from gatekeeper.terminals.model import Ended, Ending
+from gatekeeper.terminals.moving import end_login, launcher_of
 from gatekeeper.terminals.ports import Gone, Move
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gatekeeper.kernel.audit import AuditEvent
     from gatekeeper.kernel.ids import SessionId
-    from gatekeeper.terminals.jobs.outcomes import JobOutcome
+    from gatekeeper.kernel.jobs import JobOutcome
     from gatekeeper.terminals.model import Terminal
     from gatekeeper.terminals.ports import (
         Launcher,
@@ -82,11 +82,14 @@ class Terminating:
             return None
 
     async def _end(self, terminal: Terminal) -> tuple[Gone, SessionId | None]:
-        """End it at its runner, and its database login, whichever of the two does not answer."""
+        """End its database login, which waits for no runner, and it at its runner.
+
+        Both are tried, whichever of the two does not answer.
+        """
         try:
-            gone = await self._end_at_runner(terminal)
+            session = await end_login(self._logins, terminal)
         finally:
-            session = await self._end_login(terminal)
+            gone = await self._end_at_runner(terminal)
         return gone, session
 
     async def _end_at_runner(self, terminal: Terminal) -> Gone:
@@ -94,14 +97,6 @@ class Terminating:
             return NEVER_THERE
         launcher = launcher_of(self._launchers, terminal)
         return await launcher.end(terminal.id, terminal.instance, _why(terminal))
-
-    async def _end_login(self, terminal: Terminal) -> SessionId | None:
-        if terminal.database is None or self._logins is None:
-            return None
-        session = terminal.database_session or await self._logins.find(terminal)
-        if session is not None:
-            await self._logins.end(session, terminal.correlation_id)
-        return session
 
     async def _not_yet(self, terminal: Terminal, why: Failure) -> JobOutcome:
         """Keep the terminal as what it is; say why once for each new reason."""

@@ -6,13 +6,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.audit import SYSTEM, AuditKind, timestamp
-from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
+from gatekeeper.kernel.errors import ErrorCode, Failure, GatekeeperError, Refusal
+from gatekeeper.kernel.jobs import FINISHED, TryAgain
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.terminals.errors import RunnerRejectedError
 from gatekeeper.terminals.evidence import attested_event, terminal_event
-from gatekeeper.terminals.jobs.outcomes import FINISHED, TryAgain
-from gatekeeper.terminals.model import Failure, Stage
-from gatekeeper.terminals.moving import fail, launcher_of, tell_ended
+from gatekeeper.terminals.model import Stage
+from gatekeeper.terminals.moving import end_login, fail, launcher_of, tell_ended
 from gatekeeper.terminals.ports import Launch, Move
 from gatekeeper.terminals.settings import LAUNCH_DEADLINE
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from gatekeeper.terminals.jobs.outcomes import JobOutcome
+    from gatekeeper.kernel.jobs import JobOutcome
     from gatekeeper.terminals.model import Profile, Terminal
     from gatekeeper.terminals.ports import (
         Launched,
@@ -176,11 +176,8 @@ class Launching:
 
     async def _undo(self, claim: TerminalClaim, terminal: Terminal) -> JobOutcome:
         """End a login that came too late; the job of every ending ends the terminal itself."""
-        over = terminal.status is not SessionStatus.READY
-        if over and terminal.database is not None and self._logins is not None:
-            session = terminal.database_session or await self._logins.find(terminal)
-            if session is not None:
-                await self._logins.end(session, terminal.correlation_id)
+        if terminal.status is not SessionStatus.READY:
+            await end_login(self._logins, terminal)
         async with self._store.transaction() as unit:
             await unit.settle(claim)
         return FINISHED

@@ -30,7 +30,6 @@ _RESERVED: Final = 0x70
 _MASKED: Final = 0x80
 _LENGTH: Final = 0x7F
 _SHORT: Final = 126
-_LONG: Final = 127
 _MASK_BYTES: Final = 4
 _NO_BOUNDARY: Final = -1
 

@@ -48,3 +48,4 @@ class TicketClaims:
     ticket_id: str  # jti
     issued_at: int  # iat: seconds
     expires_at: int  # exp: seconds
+    until: int | None = None  # until: seconds; whoever attached with it goes then (None: no limit)

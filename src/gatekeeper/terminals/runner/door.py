@@ -38,7 +38,7 @@ BACKLOG: Final = 32
 _PRIVATE: Final = 0o600
 
 
-class Door:
+class DatabaseDoor:
     """One terminal's. First `make_login`, then `open` with the login made for it, then `close`."""
 
     def __init__(

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS: Final = 0.2
 """How often the screen is looked at while somebody waits for a text."""
+LOOK_PART: Final = 50
+"""To look through what was written may take that part of the time: it holds up all terminals."""
 KEPT_CHARS: Final = 65_536
 """Of what was written since the wait began."""
 _SEQUENCE: Final = re.compile(
@@ -43,17 +45,19 @@ class _Written:
 async def wait_for_text(stream: Stream, text: str, seconds: float) -> bool:
     """Wait until the screen, or what was written meanwhile, has a text."""
     written = _Written()
-    stop = stream.listen(written.hear)
+    stop, loop = stream.listen(written.hear), asyncio.get_running_loop()
     try:
         async with asyncio.timeout(seconds or None):
             while True:
                 written.new.clear()
-                if written.has(text) or await _shown(stream, text):
+                began = loop.time()
+                found, took = written.has(text), loop.time() - began
+                if found or await _shown(stream, text):
                     return True
                 if not seconds or stream.ended is not None:
                     return False
                 await written.new.wait()
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(max(LOOK_SECONDS, LOOK_PART * took))
     except TimeoutError:
         return written.has(text)
     finally:

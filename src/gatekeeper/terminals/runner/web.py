@@ -83,7 +83,7 @@ def order_routes(orders: Orders, host: Host, metrics: RunnerMetrics) -> APIRoute
     return router
 
 
-class Door:
+class Admission:
     """Lets in the clients that a gateway vouches for."""
 
     def __init__(self, host: Host, *, key: bytes, seen: ReplayGuard, clock: Clock) -> None:
@@ -127,9 +127,9 @@ class Door:
 class RunnerApp:
     """HTTP for control planes, WebSockets for gateways."""
 
-    def __init__(self, http: App, door: Door) -> None:
+    def __init__(self, http: App, admission: Admission) -> None:
         self._http = http
-        self._door = door
+        self._admission = admission
         self._clients: set[TermClient | TtyClient] = set()
 
     async def __call__(self, scope: Message, receive: Receive, send: SendMessage) -> None:
@@ -140,7 +140,7 @@ class RunnerApp:
 
     async def _attach(self, scope: Message, receive: Receive, send: SendMessage) -> None:
         await receive()
-        admitted = self._door.admit(scope["path"], scope["headers"])
+        admitted = self._admission.admit(scope["path"], scope["headers"])
         protocol = next((name for name in scope["subprotocols"] if name in _CLIENTS), None)
         if not isinstance(admitted, Refusal) and protocol is None:
             detail = "neither gk.term.v1 nor tty was offered"

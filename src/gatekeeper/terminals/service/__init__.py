@@ -1,6 +1,7 @@
 """What a caller can do with terminals. Each use-case: load, decide, act, record.
 
 terminals.py   ask for one, see, list and end them
+opening.py     what becomes of a request that is allowed
 attaching.py   tickets, and links for others
 driving.py     input, screen, wait and recording: what programs do without attaching
 seeing.py      who may do what with a terminal that there is

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel import base64url, ids
@@ -128,7 +129,7 @@ class AttachService:
                 Mode.READ,
                 origin=origin,
                 correlation_id=correlation_id,
-                share=share.id,
+                share=share,
             )
         return ticket if isinstance(ticket, Refusal) else (share, ticket)
 
@@ -141,7 +142,7 @@ class AttachService:
         *,
         origin: str | None,
         correlation_id: str,
-        share: str | None = None,
+        share: Share | None = None,
     ) -> Ticket | Refusal:
         if terminal.status is not SessionStatus.READY:
             return errors.not_ready(terminal.status)
@@ -149,6 +150,8 @@ class AttachService:
         claims = self._claims(
             principal, terminal, mode, origin=origin, epoch=await unit.epoch(), now=now
         )
+        if share is not None:
+            claims = replace(claims, until=math.floor(share.expires_at.timestamp()))
         token = await self._tickets.sign(claims)
         await unit.record(
             terminal_event(
@@ -160,7 +163,7 @@ class AttachService:
                 mode=mode.value,
                 origin=origin,
                 ticketId=claims.ticket_id,
-                shareId=share,
+                shareId=None if share is None else share.id,
             )
         )
         return Ticket(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.audit import Actor, AuditKind
 from gatekeeper.kernel.errors import ErrorCode, InputError, Refusal
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.terminals import errors
 from gatekeeper.terminals.evidence import terminal_event
+from gatekeeper.terminals.model import Mode
 from gatekeeper.terminals.moving import launcher_of
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from gatekeeper.terminals.model import Size, Terminal
     from gatekeeper.terminals.ports import Launcher, Recordings, TerminalStore
     from gatekeeper.terminals.service.seeing import Seeing
+
+MOST_WAITS: Final = 8
+"""Of one caller at a time, in this process: each holds a connection to a runner."""
 
 
 class DriveService:
@@ -37,17 +42,21 @@ class DriveService:
         self._launchers = launchers
         self._recordings = recordings
         self._seeing = seeing
+        self._waits = Counter[str]()
 
     async def send_input(
         self, principal: Principal, terminal: TerminalId, data: str, correlation_id: str
     ) -> Refusal | None:
-        """Type into a terminal, past the lease. The evidence comes first: nothing is typed
-        that it does not tell of.
+        """Type into a terminal, past the lease: for whom it belongs to, as no viewer sees who did.
+
+        The evidence comes first: nothing is typed that it does not tell of.
         """
         async with self._store.transaction() as unit:
             found = await unit.lock(terminal)
             if found is None or not self._seeing.may_see(principal, found):
                 return errors.no_such_terminal(terminal)
+            if (refusal := self._seeing.refuse_mode(principal, found, Mode.WRITE)) is not None:
+                return refusal
             if found.status is not SessionStatus.READY:
                 return errors.not_ready(found.status)
             await unit.record(
@@ -83,12 +92,25 @@ class DriveService:
         if isinstance(found, Refusal):
             return found
         if found.status is SessionStatus.READY:
-            return await self._launcher(found).wait_for_text(
-                found.id, found.instance, text, seconds
-            )
+            return await self._wait(principal, found, text, seconds)
         if found.ended is None:
             return errors.not_ready(found.status)
         return text in (found.ended.last_screen or "")
+
+    async def _wait(
+        self, principal: Principal, terminal: Terminal, text: str, seconds: float
+    ) -> bool | Refusal:
+        if self._waits[principal.key] >= MOST_WAITS:
+            return errors.too_many_waits(MOST_WAITS)
+        self._waits[principal.key] += 1
+        try:
+            return await self._launcher(terminal).wait_for_text(
+                terminal.id, terminal.instance, text, seconds
+            )
+        finally:
+            self._waits[principal.key] -= 1
+            if not self._waits[principal.key]:
+                del self._waits[principal.key]
 
     async def recording(
         self, principal: Principal, terminal: TerminalId, correlation_id: str

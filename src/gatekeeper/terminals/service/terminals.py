@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from gatekeeper.kernel import ids, policy
+from gatekeeper.kernel import ids, policy, refusals
 from gatekeeper.kernel.audit import Actor, AuditKind
 from gatekeeper.kernel.errors import Refusal
 from gatekeeper.kernel.session import OPEN, SessionStatus
 from gatekeeper.terminals import errors
 from gatekeeper.terminals.evidence import PLANE, refused_event, terminal_event
-from gatekeeper.terminals.model import Ended, Ending, Stage, Terminal
+from gatekeeper.terminals.model import Ended, Ending, Terminal
 from gatekeeper.terminals.ports import Move
+from gatekeeper.terminals.service.opening import check, draft, open_terminal
 from gatekeeper.terminals.settings import MAX_QUEUED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime, timedelta
+    from datetime import timedelta
 
-    from gatekeeper.kernel.audit import Json
     from gatekeeper.kernel.clock import Clock
     from gatekeeper.kernel.identity import Principal
     from gatekeeper.kernel.ids import TerminalId
     from gatekeeper.kernel.random import Random
-    from gatekeeper.terminals.model import Bundle, NewTerminal, Profile, TerminalFilter
+    from gatekeeper.terminals.model import NewTerminal, Profile, TerminalFilter
     from gatekeeper.terminals.ports import Logins, PolicySource, TerminalStore, TerminalUnit
     from gatekeeper.terminals.service.seeing import Seeing
 
@@ -69,11 +68,11 @@ class TerminalService:
         profile = self._profiles.get(wanted.profile)
         if profile is None:
             return errors.unknown_profile(wanted.profile, self._profiles)
-        if (refusal := _invalid(wanted, profile)) is not None:
+        if (refusal := check(wanted, profile)) is not None:
             return refusal
         decision = self.decide(principal, profile, wanted.ttl, wanted.reason)
         if not isinstance(decision, policy.Allowed):
-            return await self._deny(principal, wanted, errors.denied(decision))
+            return await self._deny(principal, wanted, refusals.denied(decision))
         ttl = min(decision.ttl, profile.max_ttl)
         if (refusal := await self._refuse_login(principal, wanted, ttl)) is not None:
             return refusal
@@ -151,7 +150,7 @@ class TerminalService:
         """Count what makes a runner work; ending a terminal is never counted with it."""
         most = self._policies.current().limits.requests_per_minute
         wait = await self._store.take_token(principal.key, most)
-        return errors.too_many_requests(most, wait) if wait else None
+        return refusals.too_many_requests(most, wait) if wait else None
 
     async def _replayed(
         self, principal: Principal, wanted: NewTerminal
@@ -166,7 +165,7 @@ class TerminalService:
     ) -> Terminal | Refusal:
         body_sha256, terminal = bound
         if body_sha256 != wanted.body_sha256:
-            return errors.key_reused()
+            return refusals.key_reused()
         found = await self._store.get(terminal)
         return found if found is not None else errors.no_such_terminal(terminal)
 
@@ -217,10 +216,18 @@ class TerminalService:
                 if (refusal := await self._refuse_more(unit, principal)) is not None:
                     await unit.abandon()
                     return refusal
-                draft = self._draft(
-                    terminal, principal, wanted, profile, decision, ttl=ttl, now=await unit.now()
+                drafted = draft(
+                    wanted,
+                    terminal=terminal,
+                    instance=ids.instance_id(self._random.bytes(ids.RANDOM_BYTES)),
+                    runner=self._runner,
+                    principal=principal,
+                    profile=profile,
+                    decision=decision,
+                    ttl=ttl,
+                    now=await unit.now(),
                 )
-                return await _open(unit, draft, principal)
+                return await open_terminal(unit, drafted, principal)
         return await self._bound_terminal(wanted, bound)
 
     async def _refuse_more(self, unit: TerminalUnit, principal: Principal) -> Refusal | None:
@@ -240,87 +247,3 @@ class TerminalService:
         return await unit.claim_key(
             principal.key, wanted.idempotency_key, wanted.body_sha256, terminal
         )
-
-    def _draft(
-        self,
-        terminal: TerminalId,
-        principal: Principal,
-        wanted: NewTerminal,
-        profile: Profile,
-        decision: policy.Allowed,
-        *,
-        ttl: timedelta,
-        now: datetime,
-    ) -> Terminal:
-        return Terminal(
-            id=terminal,
-            status=SessionStatus.PENDING,
-            requester=principal.key,
-            requester_email=principal.email,
-            principal=principal,
-            runner=self._runner,
-            instance=ids.instance_id(self._random.bytes(ids.RANDOM_BYTES)),
-            profile=profile.name,
-            command=wanted.command or profile.command,
-            shell=wanted.shell,
-            prompt=wanted.prompt,
-            bundle=wanted.bundle,
-            database=wanted.database,
-            database_session=None,
-            size=wanted.size,
-            reason=wanted.reason,
-            grant=decision.grant,
-            ttl=ttl,
-            max_ttl=decision.max_ttl,
-            correlation_id=wanted.correlation_id,
-            created_at=now,
-            ready_at=None,
-            expires_at=None,
-            ended_at=None,
-            cleaned_at=None,
-            stages={Stage.QUEUED: now},
-            ended=None,
-            error=None,
-        )
-
-
-async def _open(unit: TerminalUnit, draft: Terminal, principal: Principal) -> Terminal:
-    terminal = await unit.add(draft)
-    await unit.schedule_launch(terminal)
-    await unit.record(
-        terminal_event(
-            AuditKind.TERMINAL_CREATED,
-            terminal,
-            at=terminal.created_at,
-            actor=Actor.of(principal),
-            grant=terminal.grant,
-            ttlSeconds=int(terminal.ttl.total_seconds()),
-            reason=terminal.reason,
-            command=list(terminal.command),
-            shell=terminal.shell,
-            promptChars=len(terminal.prompt or ""),
-            bundle=_told_bundle(terminal.bundle),
-            database=None
-            if terminal.database is None
-            else {"target": terminal.database.target, "role": terminal.database.role},
-        )
-    )
-    return terminal
-
-
-def _told_bundle(bundle: Bundle | None) -> Json:
-    """Say where a bundle is from; a query may be a signature, and evidence is kept for ever."""
-    if bundle is None:
-        return None
-    address = urlsplit(bundle.url)
-    return {"from": f"{address.hostname}{address.path}", "sha256": bundle.sha256}
-
-
-def _invalid(wanted: NewTerminal, profile: Profile) -> Refusal | None:
-    if wanted.command and not profile.any_command:
-        return errors.own_command_only(profile)
-    if wanted.bundle is not None and not profile.bundles:
-        return errors.no_bundles(profile)
-    if wanted.ttl is not None and wanted.ttl > profile.max_ttl:
-        return errors.ttl_out_of_bounds(profile)
-    return None

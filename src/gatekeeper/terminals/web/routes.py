@@ -218,7 +218,7 @@ def drive_routes(*, service: DriveService, authenticate: Authenticate) -> APIRou
     router = APIRouter(responses=problems(*OF_CALLERS, 404, 502))
     caller = Depends(authenticate)
 
-    @router.post("/terminals/{terminal_id}/input", status_code=204, responses=problems(409))
+    @router.post("/terminals/{terminal_id}/input", status_code=204, responses=problems(403, 409))
     async def send_input(
         terminal_id: TerminalPath, body: wire.SendInput, principal: Principal = caller
     ) -> None:
@@ -237,7 +237,7 @@ def drive_routes(*, service: DriveService, authenticate: Authenticate) -> APIRou
         lines, size = granted(await service.screen(principal, TerminalId(terminal_id)))
         return wire.ScreenView(lines=tuple(lines), columns=size.columns, rows=size.rows)
 
-    @router.post("/terminals/{terminal_id}/wait", responses=problems(409))
+    @router.post("/terminals/{terminal_id}/wait", responses=problems(409, 429))
     async def wait_for_text(
         terminal_id: TerminalPath, body: wire.WaitForText, principal: Principal = caller
     ) -> wire.Waited:

@@ -13,9 +13,9 @@ import structlog
 from pydantic import ValidationError
 
 from gatekeeper.databases.adapters.agents import results
-from gatekeeper.databases.model import CreateUser, Failure, UserRevoked
+from gatekeeper.databases.model import CreateUser, UserRevoked
 from gatekeeper.kernel import scram
-from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
+from gatekeeper.kernel.errors import ErrorCode, Failure, GatekeeperError, Refusal
 from gatekeeper.kernel.ids import RoleName, SessionId, role_name
 from gatekeeper.platform.crypto.envelope import open_envelope, seal
 from gatekeeper.platform.crypto.sealing import seal_secret

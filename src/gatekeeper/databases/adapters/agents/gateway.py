@@ -10,14 +10,13 @@ from pydantic import ValidationError
 from gatekeeper.databases.model import (
     Check,
     CheckStatus,
-    Failure,
     ManagedUser,
     OwnedObjects,
     UserCreated,
     UserRevoked,
 )
 from gatekeeper.databases.ports import Receipt
-from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
+from gatekeeper.kernel.errors import ErrorCode, Failure, GatekeeperError, Refusal
 from gatekeeper.kernel.ids import RoleName, role_name
 from gatekeeper.kernel.receipts import is_legible
 from gatekeeper.platform.crypto.envelope import open_envelope, seal

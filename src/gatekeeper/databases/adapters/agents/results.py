@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
     from gatekeeper.databases.model import (
         Check,
-        Failure,
         ManagedUser,
         UserCreated,
         UserRevoked,
     )
+    from gatekeeper.kernel.errors import Failure
     from gatekeeper.kernel.ids import RoleName
 
 

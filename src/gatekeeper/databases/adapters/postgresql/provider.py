@@ -15,7 +15,6 @@ from gatekeeper.databases.adapters.postgresql.translate import translated
 from gatekeeper.databases.model import (
     Check,
     CreateUser,
-    Failure,
     ManagedUser,
     ObjectPolicy,
     UserCreated,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from gatekeeper.databases.adapters.postgresql.helpers import Row
+    from gatekeeper.kernel.errors import Failure
     from gatekeeper.kernel.secret import Secret
 
 ISSUE_CONNECTIONS: Final = 8

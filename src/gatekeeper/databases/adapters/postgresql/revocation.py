@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 from psycopg import sql
 
 from gatekeeper.databases.adapters.postgresql.translate import error_of
-from gatekeeper.databases.model import Failure, ObjectPolicy, OwnedObjects, UserRevoked
-from gatekeeper.kernel.errors import GatekeeperError
+from gatekeeper.databases.model import ObjectPolicy, OwnedObjects, UserRevoked
+from gatekeeper.kernel.errors import Failure, GatekeeperError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatekeeper.databases.model import Failure, Session, SessionChange
+from gatekeeper.databases.model import Session, SessionChange
+from gatekeeper.kernel.errors import Failure
 from gatekeeper.kernel.ids import RoleName, SessionId
 from gatekeeper.kernel.session import SessionStatus
-from gatekeeper.platform.postgres.rows import one
 
 if TYPE_CHECKING:
-    from psycopg import AsyncConnection
-
     from gatekeeper.platform.postgres.rows import Row
-
-
-async def bound_to_key(
-    connection: AsyncConnection, requester: str, key: str
-) -> tuple[str, SessionId] | None:
-    row = await one(
-        connection,
-        "SELECT body_sha256, session_id FROM gatekeeper.idempotency_key"
-        " WHERE requester = %(requester)s AND key = %(key)s",
-        {"requester": requester, "key": key},
-    )
-    return None if row is None else (row["body_sha256"], SessionId(row["session_id"]))
 
 
 def session_of(row: Row) -> Session:

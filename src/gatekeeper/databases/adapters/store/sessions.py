@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from gatekeeper.databases.adapters.store.rows import bound_to_key, change_of, session_of
+from gatekeeper.databases.adapters.store.rows import change_of, session_of
 from gatekeeper.databases.adapters.store.unit import Unit
+from gatekeeper.kernel.ids import SessionId
 from gatekeeper.platform.postgres.buckets import take_token
+from gatekeeper.platform.postgres.keys import bound_to_key
 from gatekeeper.platform.postgres.rows import every, one, only
 
 if TYPE_CHECKING:
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
     from gatekeeper.databases.model import Session, SessionChange, SessionFilter
     from gatekeeper.databases.ports import SessionUnit
-    from gatekeeper.kernel.ids import SessionId
     from gatekeeper.platform.postgres.pool import Pool
 
 _PENDING: Final = """
@@ -71,7 +72,7 @@ class PostgresSessionStore:
 
     async def find_key(self, requester: str, key: str) -> tuple[str, SessionId] | None:
         async with self._pool.connection() as connection:
-            return await bound_to_key(connection, requester, key)
+            return await bound_to_key(connection, requester, key, SessionId)
 
     async def get(self, session: SessionId) -> Session | None:
         async with self._pool.connection() as connection:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-from gatekeeper.databases.adapters.store.rows import bound_to_key, session_of
+from gatekeeper.databases.adapters.store.rows import session_of
 from gatekeeper.kernel.errors import IntegrityError
 from gatekeeper.kernel.ids import SessionId, job_id
 from gatekeeper.kernel.session import may_move
 from gatekeeper.platform import queue
 from gatekeeper.platform.audit import outbox
+from gatekeeper.platform.postgres.keys import bound_to_key, claim_key
 from gatekeeper.platform.postgres.rows import every, only
 from gatekeeper.platform.telemetry import traces
 
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection
 
-    from gatekeeper.databases.model import Failure, Move, Session
+    from gatekeeper.databases.model import Move, Session
     from gatekeeper.databases.ports import JobClaim
     from gatekeeper.kernel.audit import AuditEvent
+    from gatekeeper.kernel.errors import Failure
     from gatekeeper.platform.postgres.rows import Row
 
 ISSUE: Final = "issue"
@@ -91,14 +93,9 @@ class Unit:
     async def claim_key(
         self, requester: str, key: str, body_sha256: str, session: SessionId
     ) -> tuple[str, SessionId] | None:
-        cursor = await self._connection.execute(
-            "INSERT INTO gatekeeper.idempotency_key (requester, key, body_sha256, session_id)"
-            " VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING RETURNING key",
-            (requester, key, body_sha256, session),
-        )
-        if await cursor.fetchone() is not None:
+        if await claim_key(self._connection, requester, key, body_sha256, session):
             return None
-        return await bound_to_key(self._connection, requester, key)
+        return await bound_to_key(self._connection, requester, key, SessionId)
 
     async def count_open(self, requester: str) -> int:
         await self._connection.execute(

@@ -1,1 +1,5 @@
-"""The `Launcher` port. local.py: the runner of one machine, by signed orders."""
+"""The `Launcher` port.
+
+local.py       the runner of one machine, by signed orders
+translate.py   between orders, results and values
+"""

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 ENVELOPE_MEDIA_TYPE: Final = "application/jose"
 ORDERS_PATH: Final = "/orders"
 UNIX: Final = "unix:"
+MAX_CONNECTIONS: Final = 128
+"""For orders, and as many again for waits."""
 CONNECT_SECONDS: Final = 3.0
 ORDER_SECONDS: Final = 5.0
 """For orders that the runner carries out at once."""
@@ -79,6 +81,8 @@ class LocalLauncher:
         self._order_seconds = order_seconds
         self._seen = ReplayGuard()
         self._url, self._client = _client(address, transport)
+        # Waits have connections of their own: they are long, and no order is to wait for them.
+        _, self._waits = _client(address, transport)
 
     @property
     def capacity(self) -> int:
@@ -111,11 +115,13 @@ class LocalLauncher:
         self, terminal: TerminalId, instance: str, pattern: str, seconds: float
     ) -> bool:
         order = self._order(wire.WaitOrder, terminal, instance, text=pattern, seconds=seconds)
-        result = await self._call(order, wire.DoneResult, seconds + self._order_seconds)
+        seconds += self._order_seconds
+        result = await self._call(order, wire.DoneResult, seconds, client=self._waits)
         return result.found
 
     async def close(self) -> None:
         await self._client.aclose()
+        await self._waits.aclose()
 
     def _order(self, model: type[S], terminal: TerminalId, instance: str, **more: object) -> S:
         """Make an order under an id of its own: it is other work than the last of its kind."""
@@ -123,14 +129,21 @@ class LocalLauncher:
         about = {"id": nonce, "correlation_id": f"cor_{nonce}"}
         return model.model_validate({**about, "terminal": terminal, "instance": instance, **more})
 
-    async def _call(self, order: wire.Order, expected: type[R], seconds: float) -> R:
+    async def _call(
+        self,
+        order: wire.Order,
+        expected: type[R],
+        seconds: float,
+        *,
+        client: httpx.AsyncClient | None = None,
+    ) -> R:
         """Have an order carried out; return its result."""
         message_id = self._random.bytes(16).hex()
         envelope = self._sealed(order, message_id)
         if len(envelope) > MAX_ENVELOPE_CHARS["job"]:
             msg = "the order is too large to be sent: give it fewer or shorter arguments"
             raise RunnerRejectedError(msg)
-        signed = await self._exchange(envelope, seconds)
+        signed = await self._exchange(envelope, seconds, client or self._client)
         opened = open_envelope(
             signed,
             trusted=self._trusted,
@@ -163,11 +176,11 @@ class LocalLauncher:
             now=self._clock.now(),
         )
 
-    async def _exchange(self, envelope: str, seconds: float) -> str:
+    async def _exchange(self, envelope: str, seconds: float, client: httpx.AsyncClient) -> str:
         try:
             async with (
                 asyncio.timeout(CONNECT_SECONDS + seconds),  # also of one that drips
-                self._client.stream(
+                client.stream(
                     "POST",
                     self._url + ORDERS_PATH,
                     content=envelope,
@@ -186,7 +199,7 @@ class LocalLauncher:
 def _client(
     address: str, transport: httpx.AsyncBaseTransport | None
 ) -> tuple[str, httpx.AsyncClient]:
-    limits = httpx.Limits(max_connections=128, max_keepalive_connections=16)
+    limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=16)
     if not address.startswith(UNIX):
         url = address.rstrip("/")
         return url, httpx.AsyncClient(transport=transport, limits=limits, trust_env=False)

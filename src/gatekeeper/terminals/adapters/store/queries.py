@@ -103,6 +103,24 @@ ON CONFLICT (name) DO UPDATE SET
     seen_at = clock_timestamp()
 """
 
+# Looks that are further apart than `absence` had nobody between them: the runner may have spoken
+# to nobody. `greatest` passes over the NULL of one that never reported.
+LISTEN_FOR: Final = """
+INSERT INTO gatekeeper.terminal_runner_watch AS watch (runner) VALUES (%(runner)s)
+ON CONFLICT (runner) DO UPDATE SET
+    listening_since = CASE
+        WHEN watch.looked_at < clock_timestamp() - %(absence)s::interval THEN clock_timestamp()
+        ELSE watch.listening_since END,
+    looked_at = clock_timestamp()
+RETURNING clock_timestamp() - greatest(watch.listening_since, (
+    SELECT seen_at FROM gatekeeper.terminal_runner WHERE name = %(runner)s)) AS silence
+"""
+
+FORGET_RUNNER: Final = """
+WITH watch AS (DELETE FROM gatekeeper.terminal_runner_watch WHERE runner = %(runner)s)
+DELETE FROM gatekeeper.terminal_runner WHERE name = %(runner)s
+"""
+
 # There is one row for the epoch; a crash takes it away together with the used tickets.
 EPOCH: Final = """
 SELECT epoch FROM gatekeeper.token_jti WHERE jti = 'epoch'

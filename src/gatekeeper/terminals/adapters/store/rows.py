@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from psycopg.types.json import Jsonb
 
-from gatekeeper.kernel.identity import Principal, PrincipalKind
+from gatekeeper.kernel.errors import Failure
 from gatekeeper.kernel.ids import SessionId, TerminalId
 from gatekeeper.kernel.session import SessionStatus
-from gatekeeper.platform.postgres.rows import one
+from gatekeeper.platform.postgres.principals import principal_of, principal_values
 from gatekeeper.terminals.model import (
     Bundle,
     DatabaseWanted,
     Ended,
     Ending,
-    Failure,
     Share,
     Size,
     Stage,
@@ -27,24 +26,11 @@ from gatekeeper.terminals.model import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from psycopg import AsyncConnection
-
     from gatekeeper.platform.postgres.rows import Row
 
-KEYS_OF_TERMINALS: Final = "terminals/"
-"""Before the idempotency keys of terminals: one that was used for a session is another."""
-
-
-async def bound_to_key(
-    connection: AsyncConnection, requester: str, key: str
-) -> tuple[str, TerminalId] | None:
-    row = await one(
-        connection,
-        "SELECT body_sha256, session_id FROM gatekeeper.idempotency_key"
-        " WHERE requester = %(requester)s AND key = %(key)s",
-        {"requester": requester, "key": KEYS_OF_TERMINALS + key},
-    )
-    return None if row is None else (row["body_sha256"], TerminalId(row["session_id"]))
+KEYS_OF_TERMINALS: Final = "terminals "
+"""Before the idempotency keys of terminals: one that was used for a session is another. With a
+blank, which no key of a caller has."""
 
 
 def values_of(terminal: Terminal) -> dict[str, object]:
@@ -54,7 +40,7 @@ def values_of(terminal: Terminal) -> dict[str, object]:
         "status": terminal.status,
         "requester": terminal.requester,
         "requester_email": terminal.requester_email,
-        "principal": Jsonb(_principal_values(terminal.principal)),
+        "principal": principal_values(terminal.principal),
         "runner": terminal.runner,
         "instance": terminal.instance,
         "profile": terminal.profile,
@@ -81,7 +67,7 @@ def terminal_of(row: Row) -> Terminal:
         status=SessionStatus(row["status"]),
         requester=row["requester"],
         requester_email=row["requester_email"],
-        principal=_principal(row["principal"]),
+        principal=principal_of(row["principal"]),
         runner=row["runner"],
         instance=row["instance"],
         profile=row["profile"],
@@ -155,26 +141,6 @@ def change_of(row: Row) -> TerminalChange:
         profile=row["profile"],
         status=SessionStatus(row["status"]),
         at=row["at"],
-    )
-
-
-def _principal_values(principal: Principal) -> dict[str, object]:
-    return {
-        "issuer": principal.issuer,
-        "subject": principal.subject,
-        "kind": principal.kind.value,
-        "email": principal.email,
-        "groups": sorted(principal.groups),
-    }
-
-
-def _principal(values: Mapping[str, Any]) -> Principal:
-    return Principal(
-        issuer=values["issuer"],
-        subject=values["subject"],
-        kind=PrincipalKind(values["kind"]),
-        email=values["email"],
-        groups=frozenset(values["groups"]),
     )
 
 

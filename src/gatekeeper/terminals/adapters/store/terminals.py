@@ -5,11 +5,13 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from gatekeeper.kernel.ids import TerminalId
 from gatekeeper.platform.postgres.buckets import take_token
+from gatekeeper.platform.postgres.keys import bound_to_key
 from gatekeeper.platform.postgres.rows import every, one, only
 from gatekeeper.terminals.adapters.store import queries
 from gatekeeper.terminals.adapters.store.rows import (
-    bound_to_key,
+    KEYS_OF_TERMINALS,
     change_of,
     share_of,
     terminal_of,
@@ -20,7 +22,6 @@ from gatekeeper.terminals.ports import Runner
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from gatekeeper.kernel.ids import TerminalId
     from gatekeeper.platform.postgres.pool import Pool
     from gatekeeper.terminals.model import Share, Terminal, TerminalChange, TerminalFilter
     from gatekeeper.terminals.ports import TerminalUnit
@@ -49,7 +50,7 @@ class PostgresTerminalStore:
 
     async def find_key(self, requester: str, key: str) -> tuple[str, TerminalId] | None:
         async with self._pool.connection() as connection:
-            return await bound_to_key(connection, requester, key)
+            return await bound_to_key(connection, requester, KEYS_OF_TERMINALS + key, TerminalId)
 
     async def get(self, terminal: TerminalId) -> Terminal | None:
         async with self._pool.connection() as connection:

@@ -9,12 +9,12 @@ from gatekeeper.kernel.ids import TerminalId, job_id
 from gatekeeper.kernel.session import may_move
 from gatekeeper.platform import queue
 from gatekeeper.platform.audit import outbox
+from gatekeeper.platform.postgres.keys import bound_to_key, claim_key
 from gatekeeper.platform.postgres.rows import every, one, only
 from gatekeeper.platform.telemetry import traces
 from gatekeeper.terminals.adapters.store import queries
 from gatekeeper.terminals.adapters.store.rows import (
     KEYS_OF_TERMINALS,
-    bound_to_key,
     ended_values,
     error_values,
     stage_values,
@@ -24,17 +24,19 @@ from gatekeeper.terminals.adapters.store.rows import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from psycopg import AsyncConnection
 
     from gatekeeper.kernel.audit import AuditEvent
+    from gatekeeper.kernel.errors import Failure
     from gatekeeper.kernel.ids import SessionId
-    from gatekeeper.terminals.model import Ended, Failure, Share, Stage, Terminal
-    from gatekeeper.terminals.ports import Move, Runner, TerminalClaim
+    from gatekeeper.terminals.model import Ended, Share, Stage, Terminal
+    from gatekeeper.terminals.ports import Move, Runner, RunnerClaim, TerminalClaim
 
 LAUNCH: Final = "launch"
 END: Final = "terminate"
+LISTEN: Final = "listen"
 CHANNEL: Final = "gatekeeper_terminal"
 TRACE: Final = traces.HEADER
 """Where a job's payload says to which trace it belongs."""
@@ -54,14 +56,10 @@ class Unit:
     async def claim_key(
         self, requester: str, key: str, body_sha256: str, terminal: TerminalId
     ) -> tuple[str, TerminalId] | None:
-        cursor = await self._connection.execute(
-            "INSERT INTO gatekeeper.idempotency_key (requester, key, body_sha256, session_id)"
-            " VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING RETURNING key",
-            (requester, KEYS_OF_TERMINALS + key, body_sha256, terminal),
-        )
-        if await cursor.fetchone() is not None:
+        named = KEYS_OF_TERMINALS + key
+        if await claim_key(self._connection, requester, named, body_sha256, terminal):
             return None
-        return await bound_to_key(self._connection, requester, key)
+        return await bound_to_key(self._connection, requester, named, TerminalId)
 
     async def count_open(self, requester: str) -> int:
         await self._hold_off(f"terminals of {requester}")
@@ -165,6 +163,14 @@ class Unit:
         }
         await self._connection.execute(queries.NOTE_RUNNER, values)
 
+    async def listen_for(self, runner: str, absence: timedelta) -> timedelta:
+        values = {"runner": runner, "absence": absence}
+        row = await only(self._connection, queries.LISTEN_FOR, values)
+        return cast("timedelta", row["silence"])
+
+    async def forget_runner(self, runner: str) -> None:
+        await self._connection.execute(queries.FORGET_RUNNER, {"runner": runner})
+
     async def add_share(self, share: Share, secret_sha256: str) -> None:
         await self._connection.execute(
             "INSERT INTO gatekeeper.terminal_share"
@@ -182,6 +188,16 @@ class Unit:
     async def schedule_end(self, terminal: Terminal, at: datetime) -> None:
         await queue.enqueue_or_move(self._connection, [_job(END, terminal, at)])
 
+    async def schedule_listening(self, runner: str) -> None:
+        job = queue.NewJob(
+            id=f"{LISTEN}:{runner}",
+            lane=LISTEN,
+            kind=LISTEN,
+            payload={"runner": runner},
+            target=runner,
+        )
+        await queue.enqueue_or_move(self._connection, [job])
+
     async def epoch(self) -> str:
         row = await one(self._connection, queries.EPOCH, {})
         if row is None:
@@ -189,11 +205,11 @@ class Unit:
             row = await only(self._connection, queries.EPOCH, {})
         return str(row["epoch"])
 
-    async def settle(self, claim: TerminalClaim) -> bool:
+    async def settle(self, claim: TerminalClaim | RunnerClaim) -> bool:
         job = _claimed(claim)
         return job.id in await queue.complete(self._connection, [job])
 
-    async def postpone(self, claim: TerminalClaim, at: datetime) -> None:
+    async def postpone(self, claim: TerminalClaim | RunnerClaim, at: datetime) -> None:
         await queue.postpone(self._connection, _claimed(claim), at)
 
     async def abandon(self) -> None:
@@ -230,7 +246,7 @@ def _job(kind: str, terminal: Terminal, due_at: datetime | None) -> queue.NewJob
     )
 
 
-def _claimed(claim: TerminalClaim) -> queue.ClaimedJob:
+def _claimed(claim: TerminalClaim | RunnerClaim) -> queue.ClaimedJob:
     return cast("Claim", claim).job
 
 
@@ -243,3 +259,7 @@ class Claim:
     @property
     def terminal(self) -> TerminalId:
         return TerminalId(str(self.job.payload["terminalId"]))
+
+    @property
+    def runner(self) -> str:
+        return str(self.job.payload["runner"])

@@ -1,5 +1,6 @@
 """Bundles: an archive is fetched, held against its hash, looked at, and unpacked, in view.
 
+fetching.py   the whole way of one, from URL to folder
 places.py     which URLs, and which addresses behind them
 download.py   HTTP into a file
 cache.py      what was fetched before

@@ -4,6 +4,15 @@ interface.py    what is asked for, what runs, how it ended
 bubblewrap.py   tier 1: namespaces, a root of its own, no capability, a system call filter
 landlock.py     tier 2, where user namespaces are blocked: Landlock, the filter, limits
 plain.py        tier 3: nothing; only where the settings allow it
+choice.py       which of them works here, found by trying
+
+starting.py     around every start: a user (owners.py), a control group (cgroups.py), a PTY (pty.py)
+confined.py     starting behind keeper.py, the program that keeps what bubblewrap does not
+root.py         the file system inside             seccomp.py      the filter of system calls
+limits.py       of each process                    signals.py      none is ignored inside
+steps.py        what is run, as arguments          status.py       what is heard of it
+held.py         what runs, until it is gone        accounting.py   the proof, from /proc
+folders.py      how large what it wrote is, and removing that
 """
 
 from gatekeeper.terminals.runner.sandbox.choice import choose, report

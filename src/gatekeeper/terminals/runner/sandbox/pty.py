@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import struct
 import termios
 from typing import Final, NamedTuple
 
@@ -25,7 +23,7 @@ def open_pty(*, columns: int, rows: int, owner: int | None = None) -> Pty:
     master, slave = os.openpty()
     try:
         os.set_blocking(master, False)
-        set_size(master, columns=columns, rows=rows)
+        termios.tcsetwinsize(master, (rows, columns))
         attributes = termios.tcgetattr(slave)
         attributes[_IFLAG] |= _IUTF8
         termios.tcsetattr(slave, termios.TCSANOW, attributes)
@@ -37,8 +35,3 @@ def open_pty(*, columns: int, rows: int, owner: int | None = None) -> Pty:
         os.close(slave)
         raise
     return Pty(master, slave)
-
-
-def set_size(fd: int, *, columns: int, rows: int) -> None:
-    """Tell the size; what is in the foreground gets SIGWINCH when it changed."""
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))

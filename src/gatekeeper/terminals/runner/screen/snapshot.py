@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _CLEAR: Final = "\x1b[!p\x1b[?1049l\x1b[?6l\x1b[4l\x1b(B\x1b)B\x0f\x1b[r\x1b[0m\x1b[H\x1b[2J"
 _CURSOR: Final = 25
-_REVERSED: Final = 5
 
 
 def snapshot(screen: State) -> bytes:

@@ -1,4 +1,4 @@
-"""What a handler says of a job."""
+"""What the handler of a job says of it, in every plane."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from gatekeeper.terminals.model import Failure
+    from gatekeeper.kernel.errors import Failure
 
 
 @dataclass(frozen=True, slots=True)
