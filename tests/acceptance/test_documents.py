@@ -249,6 +249,8 @@ def test_what_a_document_tells_to_type_does_what_it_says(
     prepare(tmp_path, local, stand_ins)
     if document.name == "verify-the-evidence.md":
         (tmp_path / "agents.jwk").rename(tmp_path / "agent.jwk")
+    if document.name == "rotate-keys.md":
+        (tmp_path / "keys").mkdir(mode=0o700)
     environment = {
         **unmeasured(os.environ), "HOME": str(tmp_path / "home"), "GATEKEEPER_HOME": str(tmp_path / "gk"),
         "GATEKEEPER_SERVER": local.url, "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring",

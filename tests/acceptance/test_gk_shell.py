@@ -1,8 +1,6 @@
 """`gk shell` and `gk terminal` over the real stack: what is typed, shown, recorded, and gone."""
 
 import fcntl
-import hashlib
-import io
 import json
 import os
 import pty
@@ -12,23 +10,19 @@ import signal
 import struct
 import subprocess
 import sys
-import tarfile
 import termios
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from acceptance.local_stack import GK, Stack
+from acceptance.sample_bundle import sample, served
 
 SHELL = [*GK, "shell"]
-SAMPLE = Path(__file__).parents[2] / "examples" / "sample-cli"
 SECONDS = 30.0
 
 
@@ -303,35 +297,6 @@ def test_a_recording_is_played_and_held_against_the_evidence(local: Stack, tmp_p
         "olga", "audit", "verify", "--recording", str(cast), "--terminal", terminal, check=1
     )
     assert "BROKEN" in checked.stdout
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    handler = partial(Quiet, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-
-
-def sample(folder: Path) -> str:
-    """Pack the sample with a stand-in for the claude CLI; return the SHA-256."""
-    packed, archive = folder / "packed.tar.gz", folder / "sample.tar.gz"
-    subprocess.run([sys.executable, str(SAMPLE / "pack.py"), str(packed)], check=True)
-    with tarfile.open(packed) as source, tarfile.open(archive, "w:gz") as target:
-        for entry in source:
-            target.addfile(entry, source.extractfile(entry))
-        claude = b'#!/bin/sh\necho "you asked: $2"\n'
-        entry = tarfile.TarInfo("claude")
-        entry.mode, entry.size = 0o755, len(claude)
-        target.addfile(entry, io.BytesIO(claude))
-    return hashlib.sha256(archive.read_bytes()).hexdigest()
 
 
 def test_the_sample_is_fetched_verified_installed_and_run_in_view(

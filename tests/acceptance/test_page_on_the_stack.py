@@ -1,17 +1,26 @@
 """A person and the whole product, in a real Chromium: sign in, start, type, and the deadline."""
 
 import asyncio
+import fcntl
+import os
+import pty
 import re
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import struct
+import subprocess
+import termios
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-from acceptance.local_stack import Stack
+from acceptance.local_stack import GK, Stack
+from acceptance.sample_bundle import sample, served
 from fakes.page_browser import CHROMIUM, IN_CHROMIUM, screen, shows
+from gatekeeper.terminals.runner.screen.emulator import Emulator
 
 pytestmark = IN_CHROMIUM
 
@@ -161,3 +170,96 @@ async def test_a_database_is_picked_with_what_the_policy_allows(
         await shows(page, "\ni am gk_")
         await say(page, "exit")
         await expect(page.locator("#why")).to_contain_text("exit code 0", timeout=20_000)
+
+
+Cells = list[tuple[str, str]]
+"""Of a row: characters, and the SGR that gives their look."""
+
+CELLS = f"""() => {{
+  const b = {XTERM}.buffer.active, front = (c) => {{
+    const n = c.getFgColor();
+    if (c.isFgRGB()) return `38;2;${{n >> 16}};${{(n >> 8) & 255}};${{n & 255}}`;
+    return !c.isFgPalette() ? "" : n < 8 ? `${{30 + n}}` : n < 16 ? `${{82 + n}}` : `38;5;${{n}}`;
+  }};
+  const look = (c) => [c.isBold() && "1", c.isDim() && "2", c.isItalic() && "3",
+    c.isUnderline() && "4", c.isInverse() && "7", front(c)].filter(Boolean).join(";");
+  const row = (y) => Array.from({{length: {XTERM}.cols}}, (_, x) => b.getLine(y).getCell(x));
+  return Array.from({{length: {XTERM}.rows}}, (_, y) => row(b.baseY + y).map(
+    (c) => [c.getChars() || (c.getWidth() ? " " : ""), look(c)]));
+}}"""
+
+
+async def page_cells(page: Page) -> list[Cells]:
+    rows = await page.evaluate(CELLS)
+    return [[(chars, look) for chars, look in row] for row in rows]
+
+
+@contextmanager
+def watching(local: Stack, terminal: str, rows: int, columns: int) -> Iterator[int]:
+    """Run `gk terminal attach --read` in a terminal of this size; what it draws is to be read."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    process = subprocess.Popen(
+        [*GK, "terminal", "attach", "--read", terminal],
+        env=local.environment("dana"), stdin=its, stdout=its, stderr=its, start_new_session=True,
+    )  # fmt: skip
+    os.close(its)
+    try:
+        yield ours
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+async def drawn(fd: int, until: str) -> bytes:
+    data = b""
+    async with asyncio.timeout(30):
+        while re.search(until, data.decode(errors="replace"), re.DOTALL) is None:
+            data += await asyncio.to_thread(os.read, fd, 65_536)
+    return data
+
+
+async def test_the_sample_looks_the_same_in_a_terminal_and_in_the_browser(
+    browser: Browser, local: Stack, tmp_path: Path
+) -> None:
+    digest = sample(tmp_path)
+    run = "read go; printf '\\033[H\\033[2J\\033[3J'; PATH=$PWD:$PATH python3 ask.py why so blue?"
+    with served(tmp_path) as url:
+        bundle = ("--bundle", f"{url}/sample.tar.gz", "--sha256", digest, "--ttl", "5m")
+        made = await asyncio.to_thread(
+            local.gk, "dana", "terminal", "create", *bundle, "--", "sh", "-c", f"{run}; read end"
+        )
+        terminal_id = made.stdout.strip()
+    async with person(browser, local, "dana") as page:
+        await page.goto(f"/console/terminals/{terminal_id}")
+        await expect(page.locator("#lease")).to_have_text("you type", timeout=20_000)
+        rows, columns = await page.evaluate(f"[{XTERM}.rows, {XTERM}.cols]")
+        with watching(local, terminal_id, rows, columns) as fd:
+            await drawn(fd, "Unpacked")
+            await say(page, "")
+            seen = await drawn(fd, "you asked: why so blue.*╯")
+        await becomes(page, f"JSON.stringify(({CELLS})()).split('╯').length > 2")
+        in_page = await page_cells(page)
+        await page.screenshot(path=tmp_path / "page.png")
+
+        terminal = Emulator(columns, rows)
+        terminal.feed(seen)
+        in_terminal = [list(zip(row.chars, row.looks, strict=True)) for row in terminal.grid.rows]
+        (tmp_path / "terminal.txt").write_text("\n".join(terminal.lines()))
+        assert in_terminal == in_page
+        assert {look for row in in_page for _, look in row} >= {"", "32"}
+        told = local.json("dana", "terminal", "screen", terminal_id)["lines"]
+        text = ["".join(chars for chars, _ in row).rstrip() for row in in_page]
+        assert [line.rstrip() for line in told] == text[: len(told)]
+        assert any("you asked: why so blue?" in line for line in told)
+
+        # What gk wrote to its terminal, drawn by xterm.js: the other picture to look at.
+        await page.evaluate(
+            f"""(data) => new Promise((drawn) => {{
+            {XTERM}.reset(); {XTERM}.write(new Uint8Array(data), drawn); }})""",
+            list(seen),
+        )
+        assert await page_cells(page) == in_page
+        await page.screenshot(path=tmp_path / "terminal-drawn-by-xterm.png")
+        local.gk("dana", "terminal", "stop", terminal_id)

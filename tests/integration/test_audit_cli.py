@@ -66,9 +66,12 @@ def keys(api: Api) -> tuple[str, ...]:
     for name in ("evidence", "agent"):
         public = SigningKey.load(api.folder / "keys" / f"{name}.jwk").public_jwk()
         (api.folder / f"{name}.public").write_text(public)
+    assert api.runner is not None
+    (api.folder / "runner.public").write_text(api.runner.public_key)
     return (
         "--public-key", str(api.folder / "evidence.public"),
         "--agent-key", str(api.folder / "agent.public"),
+        "--runner-key", str(api.folder / "runner.public"),
     )  # fmt: skip
 
 
@@ -96,6 +99,7 @@ def test_keys_that_came_with_the_export_are_called_that(api: Api, export: Path) 
 
     assert "--public-key" in said
     assert "--agent-key" in said
+    assert "--runner-key" in said
 
 
 def test_a_touched_export_is_broken_and_named_with_what_is_still_good(

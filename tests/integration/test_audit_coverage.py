@@ -221,7 +221,8 @@ def told(api: Api, server_18: EmbeddedServer) -> list[dict[str, Any]]:
         with client.stream(operations.audit_export()) as lines:
             own = SigningKey.load(api.folder / "keys" / "agent.jwk").public_jwk()
             key = SigningKey.load(api.folder / "keys" / "evidence.jwk").public_jwk()
-            trust = Trust(public_key=key, agent_keys=(own,))
+            assert api.runner is not None
+            trust = Trust(public_key=key, agent_keys=(own,), runner_keys=(api.runner.public_key,))
             report = verify_lines((line.encode() for line in lines), trust)
     assert report.broken is None
     return events

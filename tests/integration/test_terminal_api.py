@@ -254,6 +254,35 @@ def test_a_runner_that_is_away_is_told(api: Api, dana: Client, runner: FakeRunne
     assert (answer.status_code, answer.json()["code"]) == (503, "RUNNER_UNREACHABLE")
 
 
+def test_a_report_that_would_leave_no_receipt_is_refused(
+    api: Api, dana: Client, runner: FakeRunner
+) -> None:
+    made = create(dana)
+    instance = runner._instance(made.terminal_id)
+    event = runner_wire.LeaseEvent(holder="i#dana")
+    good = runner._attestor.attested(made.terminal_id, instance, event)
+    other = good.model_copy(update={"holder": "i#emil"})
+    answers = [
+        runner.post(
+            api.url,
+            runner.sealed(
+                runner_wire.RunnerReport(
+                    runner="local", boot="b" * 20, sandbox="none", capacity=1,
+                    terminals=(
+                        runner_wire.TerminalReport(
+                            terminal=made.terminal_id, instance=instance, live=True, first=1,
+                            events=(told,),
+                        ),
+                    ),
+                )
+            ),
+        )
+        for told in (event, other, good)
+    ]  # fmt: skip
+
+    assert [answer.status_code for answer in answers] == [422, 422, 200]
+
+
 def test_reports_are_taken_from_runners_alone_and_once(
     api: Api, dana: Client, runner: FakeRunner, tmp_path: Any
 ) -> None:

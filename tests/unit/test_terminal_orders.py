@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -192,3 +193,36 @@ async def test_an_order_that_is_too_large_is_not_sent() -> None:
     terminal = new_terminal(command=('"' * 4_096,) * 64)
     with pytest.raises(GatekeeperError, match="too large"):
         await launcher(_refused).launch(launch_of(terminal))
+
+
+async def test_no_order_waits_for_those_who_wait_for_a_text(tmp_path: Path) -> None:
+    """As many waits as there are connections, at a runner that answers none of them."""
+    came = 0
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal came
+        await reader.readuntil(b"\r\n\r\n")
+        came += 1
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_unix_server(hang, tmp_path / "s")
+    asking = LocalLauncher(
+        name="plane", key=PLANE, runner="local", runner_key=RUNNER.public_key(),
+        address=f"unix:{tmp_path}/s", capacity=1, clock=SystemClock(), random=SystemRandom(),
+        order_seconds=0.5,
+    )  # fmt: skip
+    waits = [
+        asyncio.create_task(asking.wait_for_text(TERMINAL, INSTANCE, "never", 20))
+        for _ in range(local.MAX_CONNECTIONS + 1)
+    ]
+    while came < local.MAX_CONNECTIONS:
+        await asyncio.sleep(0.01)
+    with pytest.raises(GatekeeperError):
+        await asking.screen(TERMINAL, INSTANCE)
+    for wait in waits:
+        wait.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
+    await asking.close()
+    server.close()
+    assert came == local.MAX_CONNECTIONS + 1

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 ENVELOPE_MEDIA_TYPE: Final = "application/jose"
 ORDERS_PATH: Final = "/orders"
 UNIX: Final = "unix:"
+MAX_CONNECTIONS: Final = 128
+"""For orders, and as many again for waits."""
 CONNECT_SECONDS: Final = 3.0
 ORDER_SECONDS: Final = 5.0
 """For orders that the runner carries out at once."""
@@ -197,7 +199,7 @@ class LocalLauncher:
 def _client(
     address: str, transport: httpx.AsyncBaseTransport | None
 ) -> tuple[str, httpx.AsyncClient]:
-    limits = httpx.Limits(max_connections=128, max_keepalive_connections=16)
+    limits = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=16)
     if not address.startswith(UNIX):
         url = address.rstrip("/")
         return url, httpx.AsyncClient(transport=transport, limits=limits, trust_env=False)

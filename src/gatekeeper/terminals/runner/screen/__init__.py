@@ -31,8 +31,8 @@ CPU_PART: Final = 0.1
 CPU_SECONDS: Final = 1.0
 """Of that at once, after a calm. What would take longer is left out."""
 _SETTING: Final = re.compile(
-    rb"\x1b\[\?[0-9;]*[hl]|\x1b\[!p|\x1bc|\x1b[=>]|\x1b\[[0-9]* q|\x1b[()][0-9A-Za-z]|[\x0e\x0f]"
-    rb"|\x1b\][02];[^\x07\x1b]{0,1000}(?:\x07|\x1b\\)|\x1b\[[0-9;]*[mr]"
+    rb"\x1b\[\?[0-9;]{0,64}[hl]|\x1b\[!p|\x1bc|\x1b[=>]|\x1b\[[0-9]{0,4} q"
+    rb"|\x1b[()][0-9A-Za-z]|[\x0e\x0f]|\x1b\][02];[^\x07\x1b]{0,1000}(?:\x07|\x1b\\)|\x1b\[[0-9;]{0,64}[mr]"
 )
 """What changes how everything after it is read."""
 _SAFE: Final = re.compile(rb"[\n\x1b]")
