@@ -249,6 +249,7 @@ def test_what_a_document_tells_to_type_does_what_it_says(
     prepare(tmp_path, local, stand_ins)
     if document.name == "verify-the-evidence.md":
         (tmp_path / "agents.jwk").rename(tmp_path / "agent.jwk")
+    stand_ins["/var/lib/gatekeeper/recordings"] = str(local.home / "stack" / "recordings")
     if document.name == "rotate-keys.md":
         (tmp_path / "keys").mkdir(mode=0o700)
     environment = {
