@@ -128,6 +128,7 @@ NOT_TYPED = {
     "gk serve gateway --config gateway.toml": UP,
     'nginx -t -p "$PWD/examples/terminals" -c nginx.conf': "needs a certificate;"
     " tests/acceptance/test_terminals_behind_nginx.py runs nginx with it",
+    "gk audit verify --export evidence.jsonl --recording session.cast": "needs a recording; tests/acceptance/test_gk_shell.py",
     "passctrl serve first-gate/config.yaml": "runs until it is stopped;"
     " tests/acceptance/proxies/test_init.py serves what init wrote",
     "passctrl doctor http://127.0.0.1:8000/orders": DOCTOR,
