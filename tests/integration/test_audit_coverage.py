@@ -90,6 +90,7 @@ QUEUED: Final[Mapping[str, tuple[AuditKind, ...]]] = {
     "end": (K.SESSION_EXPIRED, K.SESSION_CLEANED, K.SESSION_CLEANUP_FAILED),
     "cleanup": (K.TARGET_CLEANED,),
     "launch": (K.TERMINAL_LOGIN_BOUND, K.TERMINAL_READY, K.TERMINAL_FAILED),
+    "listen": (K.TERMINAL_ENDED,),
     "terminate": (K.TERMINAL_EXPIRED, K.TERMINAL_CLEANED, K.TERMINAL_CLEANUP_FAILED),
 }
 

@@ -39,6 +39,7 @@ async def test_a_paste_of_several_lines_is_asked_about_first(page: Page, stack: 
     await expect(dialog).to_contain_text("rm -rf b")
     await dialog.get_by_role("button", name="Cancel").click()
     assert typed == b""
+    await expect(page.get_by_label("Terminal input")).to_be_focused()
     await paste("a\nb")
     await dialog.get_by_role("button", name="Paste").click()
     await until(lambda: typed == b"a\rb")

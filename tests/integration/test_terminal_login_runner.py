@@ -13,7 +13,7 @@ from gatekeeper.terminals.errors import SandboxUnavailableError
 from gatekeeper.terminals.runner.sandbox import choose
 from gatekeeper.wire.runner import BindOrder, EndOrder, LaunchedResult, LaunchOrder
 
-USER = "gk_bbbbbbbbbbbbbbbbbbbb"
+USER = "gk_runnerrunnerrunner22"
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ async def rig() -> AsyncIterator[Rig]:
 def bind_order(order: LaunchOrder, server: EmbeddedServer) -> BindOrder:
     return BindOrder(
         id="bind", correlation_id="cor", terminal=order.terminal, instance=order.instance,
-        session="ses_" + "b" * 20, host="127.0.0.1", port=server.port, database="postgres",
+        session="ses_runnerrunnerrunner22", host="127.0.0.1", port=server.port, database="postgres",
         sslmode="disable", username=USER,
     )  # fmt: skip
 

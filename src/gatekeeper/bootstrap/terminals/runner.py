@@ -116,6 +116,9 @@ def prepare_folders(settings: RunnerSettings) -> None:
     """Make the folders, and remove what an earlier life left behind."""
     for folder in (settings.folder, settings.recordings):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+            msg = f"{folder}: expected a folder of its own, which nobody else owns"
+            raise InputError(msg)
     settings.folder.chmod(0o700)
     discard(settings.folder / "work")
     (settings.folder / "work").mkdir(mode=0o700)

@@ -147,6 +147,7 @@ class Stack:
     async def _write_terminal_settings(
         self, parts: TerminalParts, keys: bootstrap.Keys, owner: Secret
     ) -> None:
+        self._undo.callback(parts.clear)
         parts.socket.unlink(missing_ok=True)  # what an earlier one left does not mean ready
         gateway_dsn = await bootstrap.prepare_gateway_login(owner)
         write_toml(self.home / "runner.toml", parts.of_runner(keys, CONTROL_PLANE))

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gatekeeper.entrypoints.operate.sample import BUNDLES, PROFILES, RUNNER
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from gatekeeper.bootstrap import Keys
     from gatekeeper.kernel.secret import Secret
 
 CAPACITY: Final = 50
 """Terminals at a time, of one developer's machine."""
+LONGEST_SOCKET_BYTES: Final = 90
+"""The kernel takes 107, and the runner a few for a name that it has while it is made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +34,22 @@ class TerminalParts:
     gateway_port: int
 
     @property
+    def folder(self) -> Path:
+        """Return the runner's folder: in ours, unless its socket's path would be too long."""
+        folder = self.home / "runner"
+        if len(os.fsencode(folder / "runner.sock")) <= LONGEST_SOCKET_BYTES:
+            return folder
+        digest = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"gatekeeper-{os.getuid()}-{digest}"
+
+    @property
     def socket(self) -> Path:
-        return self.home / "runner" / "runner.sock"
+        return self.folder / "runner.sock"
+
+    def clear(self) -> None:
+        """Leave nothing of the runner's outside of the stack's folder."""
+        if not self.folder.is_relative_to(self.home):
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def of_plane(self, keys: Keys) -> dict[str, Any]:
         """Return what the control plane is told."""
@@ -55,7 +74,7 @@ class TerminalParts:
             "control_planes": {control_plane: keys.control_plane_public},
             "control_plane_url": self.url,
             "attach_key_file": str(keys.attach_file),
-            "folder": str(self.home / "runner"),
+            "folder": str(self.folder),
             "recordings": str(self.home / "recordings"),
             "capacity": CAPACITY,
             "bundles": BUNDLES,
