@@ -215,8 +215,8 @@ def test_every_byte_comes_once_also_when_the_gateway_is_killed_meanwhile(local: 
     rest, errors = process.communicate(timeout=60)
 
     expected = "".join(f"{i}\r\n" for i in range(1, 7001)) * 20
-    assert begin + rest == expected.encode()
     assert process.returncode == 9, errors
+    assert begin + rest == expected.encode()
 
 
 def gateways(local: Stack) -> list[int]:

@@ -212,8 +212,9 @@ async def test_a_runner_says_itself_how_a_command_ended(here: Rig) -> None:
     await client.send(b"go")
     assert await closed(client) == (4000, "exit 3")
     silent, other = await here.open((await here.runner())[0])
-    here.store.move(other, "cleaned")
-    assert await closed(silent) == (4000, "ended")
+    with patch.object(watching, "COLLECT_SECONDS", 0.5):
+        here.store.move(other, "cleaned")
+        assert await closed(silent) == (4000, "ended")
 
 
 @served()
@@ -231,7 +232,8 @@ async def test_one_that_is_cleaned_before_it_is_looked_at_is_closed_as_what_it_w
     clients = {ending: await here.open(address) for ending in words}
     for ending, (_, terminal) in clients.items():
         here.store.move(terminal, "cleaned", ending=ending)
-    assert {ending: await closed(client) for ending, (client, _) in clients.items()} == words
+    with patch.object(watching, "COLLECT_SECONDS", 0.5):
+        assert {ending: await closed(client) for ending, (client, _) in clients.items()} == words
 
 
 @served()

@@ -169,7 +169,9 @@ def result(client: Client, terminal: str, outcome: Outcome, console: Console) ->
         words = _SAID.get(_known(code), f"the connection was closed with {code}")
         note(f"{words}: {outcome.closed.reason}" if outcome.closed.reason else words)
         return Exit.ERROR
-    return over(wait_until_over(client, terminal))
+    # It was cut before the runner had told of the end: what it had left to say is recorded.
+    view = wait_until_over(client, terminal)
+    return show_missed(client, view, console, outcome.following.offset or 0)
 
 
 def _unattached(client: Client, terminal: str, outcome: Outcome, console: Console) -> int:

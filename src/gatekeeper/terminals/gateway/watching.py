@@ -25,7 +25,10 @@ log = structlog.get_logger("gatekeeper.gateway")
 CHANNEL: Final = "gatekeeper_terminal"
 POLL_SECONDS: Final = 1.0
 OWN_CLOSE_SECONDS: Final = 1.0
-"""In which a runner whose command ended says so itself, with the exit code."""
+"""In which a runner says itself how a terminal ended."""
+COLLECT_SECONDS: Final = 15.0
+"""In which a client may still be sent what a command wrote before it ended; a runner then closes,
+with the exit code, by itself."""
 
 _AT_ONCE: Final = {
     Ending.REVOKED.value: CloseCode.REVOKED,
@@ -92,4 +95,4 @@ class Watcher:
             elif (code := _SOON.get(why)) is not None:
                 session.cut_after(OWN_CLOSE_SECONDS, code, why)
             else:
-                session.cut_after(OWN_CLOSE_SECONDS, CloseCode.ENDED, "ended")
+                session.cut_after(COLLECT_SECONDS, CloseCode.ENDED, "ended")
