@@ -7,6 +7,7 @@ WORKERS ?= 3
 # A run that hangs ends with the stacks of what hung: a test by `faulthandler_timeout` in
 # pyproject.toml, everything else by this.
 LIMIT ?= 30m
+BOUNDED = timeout --foreground --verbose --signal=ABRT --kill-after=30s $(LIMIT)
 # Hundreds of processes import the same modules: compiled once, though the user wants no caches.
 QUICKLY := PYTHONDONTWRITEBYTECODE=
 .DEFAULT_GOAL := help
@@ -46,9 +47,12 @@ up: $(VENV)/.installed ## run Gatekeeper on this machine to work with it
 	@$(BIN)/gk up
 
 test: $(VENV)/.installed-dev ## all tests (under 10 minutes on 2 cores)
-	@$(QUICKLY) timeout --foreground --verbose --signal=ABRT --kill-after=30s $(LIMIT) \
-		$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" \
-		--cov --cov-report=term:skip-covered
+	@$(QUICKLY) $(BOUNDED) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile \
+		--no-loadscope-reorder -m "not slow" --cov --cov-report=term:skip-covered; \
+	code=$$?; [ $$code -eq 1 ] || exit $$code; \
+	echo "What failed beside other tests, once more and by itself:"; \
+	$(QUICKLY) $(BOUNDED) $(BIN)/python -m pytest -q --last-failed --last-failed-no-failures none \
+		&& $(BIN)/coverage report --format=total >/dev/null
 
 test-slow: $(VENV)/.installed-dev ## the long lanes as well
 	@$(QUICKLY) $(BIN)/python -m pytest -q -o faulthandler_timeout=3600

@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import signal
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 import pytest
@@ -40,6 +40,8 @@ LONGEST: Final = (
 """Files of tests that are run first: a worker that began with one at the end would be waited for.
 Those that strain the machine are not side by side."""
 
+WORKER_DIED: Final = pytest.StashKey[bool]()
+
 # A shell ignores SIGINT in what it runs in the background, and every child would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -48,6 +50,19 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rank = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object | None) -> None:
+    """Remember a worker that died: with it went tests that were not run at all."""
+    if error:
+        node.config.stash[WORKER_DIED] = True
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell such a run from one whose tests failed: to repeat those would not be enough."""
+    if session.config.stash.get(WORKER_DIED, False):
+        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
 
 @pytest.fixture(scope="session")
