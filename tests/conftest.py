@@ -35,7 +35,8 @@ LONGEST: Final = (
     "test_documents.py", "test_crash_points.py", "test_gk_up.py", "test_demo.py",
     "test_postgresql_hostile_role.py", "test_target_faults.py", "test_ordinary_user.py",
     "test_completion.py", "test_overload.py", "test_forwardauth_port_served.py",
-    "test_store_faults.py",
+    "test_store_faults.py", "test_gk_shell.py", "test_session_machine.py", "test_launcher.py",
+    "test_page_on_the_stack.py", "test_terminal_faults.py",
 )  # fmt: skip
 """Files of tests that are run first: a worker that began with one at the end would be waited for.
 Those that strain the machine are not side by side."""
