@@ -483,7 +483,7 @@ def _check_story(changes: list[SessionStatus], told: list[str]) -> None:
     if "session.cleanup_failed" in told:
         first = told.index("session.cleanup_failed")
         last = len(told) - told[::-1].index("session.cleanup_failed")
-        assert any(EVENT_OF[status] in told[:first] for status in ENDING)
+        assert any(EVENT_OF[status] in told[:first] for status in ENDING & EVENT_OF.keys())
         assert "session.cleaned" not in told[:last], "a failure is told of what was cleaned"
     assert all(count == 1 for kind, count in Counter(told).items() if kind in EVENT_OF.values())
 
