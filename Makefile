@@ -46,7 +46,7 @@ demo-forwardauth: $(VENV)/.installed-demo ## a real nginx asks about five reques
 up: $(VENV)/.installed ## run Gatekeeper on this machine to work with it
 	@$(BIN)/gk up
 
-test: $(VENV)/.installed-dev ## all tests (under 10 minutes on 2 cores)
+test: $(VENV)/.installed-dev ## all tests (about 15 minutes on 2 cores)
 	@$(QUICKLY) $(BOUNDED) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile \
 		--no-loadscope-reorder -m "not slow" --cov --cov-report=term:skip-covered; \
 	code=$$?; [ $$code -eq 1 ] || exit $$code; \
