@@ -160,6 +160,7 @@ class Rig:
 
     store: Store
     application: Application
+    listening: socket.socket
     port: int
     folder: Path
     stop: asyncio.Event
@@ -300,7 +301,9 @@ async def rig(store: Store, folder: Path, **settings: Any) -> AsyncIterator[Rig]
         serving = asyncio.create_task(Server(application.gate).serve(listening, stop))
         try:
             async with AsyncExitStack() as inner:
-                yield Rig(store, application, port, folder, stop, fetched, serving, inner)
+                yield Rig(
+                    store, application, listening, port, folder, stop, fetched, serving, inner
+                )
         finally:
             stop.set()
             await serving
@@ -313,14 +316,16 @@ async def rig(store: Store, folder: Path, **settings: Any) -> AsyncIterator[Rig]
 TEST_SECONDS: Final = 10.0
 
 
-def served(**settings: Any) -> Callable[[Callable[[Rig], Awaitable[None]]], Callable[..., None]]:
+def served(
+    *, within: float = TEST_SECONDS, **settings: Any
+) -> Callable[[Callable[[Rig], Awaitable[None]]], Callable[..., None]]:
     """Make a test of what is to be done with a gateway; it runs on uvloop, as gateways do."""
 
     def decorate(test: Callable[[Rig], Awaitable[None]]) -> Callable[..., None]:
         def run(store_owner_dsn: str, tmp_path: Path) -> None:
             async def main() -> None:
                 store = await prepare(store_owner_dsn)
-                async with rig(store, tmp_path, **settings) as here, asyncio.timeout(TEST_SECONDS):
+                async with rig(store, tmp_path, **settings) as here, asyncio.timeout(within):
                     await test(here)
 
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -11,6 +13,7 @@ from websockets.exceptions import InvalidStatus
 
 from factories.gateways import Rig, claims, served, sign, switched, upgrade
 from factories.websocket_frames import frame
+from gatekeeper.platform.processes.listening import BACKLOG
 from gatekeeper.terminals.gateway import connection as opening
 from waiting import settled
 
@@ -370,6 +373,16 @@ async def test_a_client_that_ends_its_sending_still_hears_the_end(here: Rig) -> 
 
 
 @served()
+async def test_those_who_come_at_once_wait_to_be_let_in(here: Rig) -> None:
+    """Beyond it the kernel drops who comes; their next try is a second later, then three."""
+    assert await said_to(here, GOOD) == 401  # it serves
+    state = here.listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+    room = int.from_bytes(state[28:32], "little")  # tcpi_sacked: what was given to listen(2)
+    most = int(Path("/proc/sys/net/core/somaxconn").read_text())
+    assert room == min(BACKLOG, most)
+
+
+@served(within=60.0)
 async def test_a_thousand_bad_tickets_at_once_leave_a_gateway_that_serves(here: Rig) -> None:
     address, _ = await here.runner()
     client, _ = await here.open(address)

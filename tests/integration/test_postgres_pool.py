@@ -89,8 +89,8 @@ async def test_an_error_of_a_statement_is_let_through(pool: Pool) -> None:
 async def test_an_exhausted_pool_is_unavailable(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool._pool, "timeout", 0.05)
     async with pool.connection(), pool.connection():
+        monkeypatch.setattr(pool._pool, "timeout", 0.05)
         with pytest.raises(UnavailableError, match="PoolTimeout"):
             async with pool.connection():
                 pass

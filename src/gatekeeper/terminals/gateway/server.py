@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from gatekeeper.kernel.terminal.closing import CloseCode
+from gatekeeper.platform.processes.listening import BACKLOG
 
 if TYPE_CHECKING:
     import socket
@@ -30,7 +31,7 @@ class Server:
     async def serve(self, listening: socket.socket, stop: asyncio.Event) -> None:
         """Serve until told to stop, then drain."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(self._gate.client, sock=listening)
+        server = await loop.create_server(self._gate.client, sock=listening, backlog=BACKLOG)
         try:
             await stop.wait()
         finally:

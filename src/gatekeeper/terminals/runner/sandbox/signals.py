@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import signal
 import threading
-from contextlib import suppress
 from typing import Final
 
-_MATTER: Final = (
-    *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1),
-    *(signal.SIGUSR2, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGALRM),
+_OF_PYTHON: Final = frozenset({signal.SIGPIPE, signal.SIGXFSZ})
+"""Python ignores these itself, and `subprocess` gives its children the default again."""
+_BY_DEFAULT_NOTHING: Final = frozenset(
+    {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
 )
 
 
 def let_children_hear_signals() -> None:
     r"""Handle by doing nothing what is ignored: a new program then starts with the default.
 
-    `nohup` and a shell's `&` start programs that ignore signals; without this, Ctrl-C and
-    Ctrl-\ would do nothing in their terminals. Only the main thread can; elsewhere: nothing.
+    `nohup`, a shell's `&` and some supervisors start programs that ignore or block signals;
+    without this, Ctrl-C and Ctrl-\ would do nothing in their terminals. Only the main thread
+    can; elsewhere: nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         return
-    for number in _MATTER:
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in signal.valid_signals() - _OF_PYTHON:
         if signal.getsignal(number) is signal.SIG_IGN:
-            with suppress(OSError):
-                signal.signal(number, lambda *_: None)
+            signal.signal(
+                number, signal.SIG_DFL if number in _BY_DEFAULT_NOTHING else lambda *_: None
+            )
