@@ -19,6 +19,7 @@ from waiting import settled
 
 TICKET: Final = "aaa.bbb.ccc"
 TERMINAL: Final = "trm_" + "a" * 20
+SYSTEMS_MOST: Final = int(Path("/proc/sys/net/core/somaxconn").read_text())
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -378,8 +379,7 @@ async def test_those_who_come_at_once_wait_to_be_let_in(here: Rig) -> None:
     assert await said_to(here, GOOD) == 401  # it serves
     state = here.listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
     room = int.from_bytes(state[28:32], "little")  # tcpi_sacked: what was given to listen(2)
-    most = int(Path("/proc/sys/net/core/somaxconn").read_text())
-    assert room == min(BACKLOG, most)
+    assert room == min(BACKLOG, SYSTEMS_MOST)
 
 
 @served(within=60.0)
