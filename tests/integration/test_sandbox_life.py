@@ -219,7 +219,10 @@ async def test_nothing_is_inherited_from_who_ignores_signals(box: Sandboxes) -> 
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert outcome.words == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+    # glibc keeps 32 and 33 to itself, and its posix_spawn (of make, say) leaves them ignored.
+    nameable = sum(1 << number - 1 for number in signal.valid_signals())
+    _, blocked, _, ignoring = outcome.words
+    assert (int(blocked, 16) & nameable, int(ignoring, 16) & nameable) == (0, 0)
 
 
 # The end.
