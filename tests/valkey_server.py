@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
+from gatekeeper.platform.processes.listening import free_port
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -37,9 +39,7 @@ class ValkeyServer:
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def __enter__(self) -> Self:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.start()
         return self
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from factories.installation import free_port
+from gatekeeper.platform.processes.listening import free_port
 
 GK = [sys.executable, "-m", "gatekeeper"]
 START_SECONDS = 120

@@ -23,8 +23,8 @@ from gatekeeper.bootstrap.settings import AgentSettings, ControlPlaneSettings, l
 from gatekeeper.entrypoints import gk
 from gatekeeper.platform.crypto.signing import SigningKey, public_key
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
+from gatekeeper.platform.processes.listening import free_port
 from gatekeeper.terminals.settings import GatewaySettings, ProfileSettings, RunnerSettings
-from proxies.servers import free_port
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 GENERATED = "cli.md"

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from acceptance.local_stack import GK, Stack, log_in_by_device, running, start, stop
-from factories.installation import free_port
+from gatekeeper.platform.processes.listening import free_port
 from published.reference import COMMAND_OUTPUTS, ROOT
 
 PATIENCE = 60.0

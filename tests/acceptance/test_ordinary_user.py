@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import gatekeeper
-from factories.installation import free_port
+from gatekeeper.platform.processes.listening import free_port
 
 USER = "nobody"
 

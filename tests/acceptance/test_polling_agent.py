@@ -25,7 +25,6 @@ from factories.installation import (
     agent_settings,
     control_plane_settings,
     database,
-    free_port,
     issuer_key,
     policy,
     request,
@@ -38,6 +37,7 @@ from gatekeeper.client.api import Client
 from gatekeeper.entrypoints.operate.toml import write_toml
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.postgres.migrations import migrate
+from gatekeeper.platform.processes.listening import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -28,6 +28,7 @@ from gatekeeper.kernel.terminal.term import (
 )
 from gatekeeper.terminals.settings import GatewaySettings
 from proxies.servers import KINDS, started
+from waiting import eventually
 
 EXAMPLE = (Path(__file__).parents[2] / "examples/terminals/nginx.conf").read_text()
 
@@ -116,9 +117,11 @@ async def test_a_terminal_is_typed_in_through_nginx_and_no_log_has_its_ticket(
         problem = json.loads(bytes(refused.value.response.body or b""))
         assert (problem["status"], problem["code"]) == (401, "TICKET_REFUSED")
 
+        async def logged() -> bool:  # nginx writes when it has answered
+            return all(f'"GET /attach/{terminal}" {said}' in front.logs() for said in (101, 401))
+
+        assert await eventually(logged), front.logs()
         logs = front.logs()
-        assert f'"GET /attach/{terminal}" 101' in logs
-        assert f'"GET /attach/{terminal}" 401' in logs
         assert ticket.split(".")[2] not in logs
         assert "eyJ" not in logs
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 import pytest
 
+from gatekeeper.platform.processes.listening import free_port
 from proxies.client import PATIENCE, ask
 from proxies.loopback import Loopback, receive
-from proxies.servers import answers, free_port
+from proxies.servers import answers
 
 if TYPE_CHECKING:
     import asyncio

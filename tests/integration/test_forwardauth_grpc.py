@@ -21,7 +21,7 @@ from gatekeeper.forwardauth.model import Reply
 from gatekeeper.forwardauth.service import Decider, Outside
 from gatekeeper.forwardauth.web.ext_authz import MAX_MESSAGE_BYTES, SERVICE, serve_ext_authz
 from gatekeeper.forwardauth.web.ext_authz_messages import CheckRequest, CheckResponse
-from proxies.servers import free_port
+from gatekeeper.platform.processes.listening import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

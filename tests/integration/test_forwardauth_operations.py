@@ -24,6 +24,7 @@ from gatekeeper.forwardauth.web.answering import Worker
 from gatekeeper.forwardauth.web.operations import MAX_BODY_BYTES
 from gatekeeper.forwardauth.web.shadowing import LastDecided, Shadowing
 from gatekeeper.platform.processes.asking import answer_on, over
+from gatekeeper.platform.processes.listening import free_port
 
 BROKEN = {
     "endpoints": {"app": endpoint("gone")},
@@ -308,12 +309,6 @@ from pathlib import Path
 from gatekeeper.bootstrap.forwardauth.serving import serve_forwardauth
 sys.exit(serve_forwardauth(Path(sys.argv[1]), dict(os.environ)))
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        port: int = bound.getsockname()[1]
-        return port
 
 
 class Gate:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from factories.hostile_requests import CHUNKED, POST, REFUSED
+from gatekeeper.platform.processes.listening import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -83,12 +84,6 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager

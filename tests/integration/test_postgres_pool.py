@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from gatekeeper.kernel.errors import InputError, UnavailableError
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.postgres.embedded import EmbeddedServer
 from gatekeeper.platform.postgres.pool import Pool
+from gatekeeper.platform.processes.listening import free_port
 from servers import SETTINGS, binaries
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ async def test_a_lost_connection_is_unavailable_and_then_heals(pool: Pool, store
 @pytest.mark.slow
 async def test_a_pool_is_back_as_soon_as_its_database_is(tmp_path: Path) -> None:
     """However long that was away: left alone, a pool's pauses grow with the time that it was."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    server = EmbeddedServer(tmp_path / "data", binaries(18), port=port, settings=SETTINGS)
+    server = EmbeddedServer(tmp_path / "data", binaries(18), port=free_port(), settings=SETTINGS)
     await server.start()
     pool = Pool(Secret(server.dsn()), name="gk-test", wait_seconds=0.5)
     await pool.open()

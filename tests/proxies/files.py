@@ -8,8 +8,9 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from gatekeeper.platform.processes.listening import free_port
 from proxies.client import PATIENCE
-from proxies.servers import KINDS, LISTENS, answers, die_with_us, free_port, started
+from proxies.servers import KINDS, LISTENS, answers, die_with_us, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

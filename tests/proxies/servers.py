@@ -5,7 +5,6 @@ import ctypes
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Final
 
 import pytest
 
+from gatekeeper.platform.processes.listening import free_port
 from proxies.client import PATIENCE, ask
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples" / "proxies"
@@ -88,13 +88,6 @@ def die_with_us() -> None:
     """Have the kernel end a proxy whose test run was killed."""
     if sys.platform == "linux":
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from factories.installation import (
     TARGET,
     agent_settings,
     control_plane_settings,
-    free_port,
     issuer_key,
     policy,
     target_settings,
@@ -37,6 +36,7 @@ from gatekeeper.kernel import scram
 from gatekeeper.kernel.errors import GatekeeperError
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.postgres.embedded import EmbeddedServer, find_binaries
+from gatekeeper.platform.processes.listening import free_port
 from gatekeeper.wire import sessions as wire
 from gatekeeper.wire.problems import Problem
 

@@ -18,7 +18,6 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from acceptance.local_stack import start, stop
-from factories.installation import free_port
 from gatekeeper.client import operations
 from gatekeeper.client.api import AsyncClient, Operation
 from gatekeeper.kernel.errors import GatekeeperError
@@ -26,6 +25,7 @@ from gatekeeper.kernel.secret import Secret
 from gatekeeper.kernel.terminal import term
 from gatekeeper.platform.crypto.keys import TokenKey
 from gatekeeper.platform.oidc.development import AUDIENCE, PREFIX
+from gatekeeper.platform.processes.listening import free_port
 from gatekeeper.wire import terminals as wire
 
 if TYPE_CHECKING:

@@ -25,11 +25,11 @@ from acceptance.faults.stacks import (
     rows,
     running,
 )
-from factories.installation import free_port
 from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.postgres.embedded import EmbeddedServer, find_binaries
 from gatekeeper.platform.postgres.migrations import migrate
+from gatekeeper.platform.processes.listening import free_port
 
 CALLERS = 6
 SESSIONS_EACH = 5

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from acceptance.proxies.policy import decide
+from gatekeeper.platform.processes.listening import free_port
 from proxies.application import Application
 from proxies.decisions import Decisions
 from proxies.files import passctrl_on
-from proxies.servers import KINDS, Proxy, free_port, running
+from proxies.servers import KINDS, Proxy, running
 
 CONFIGURATION = Path(__file__).with_name("passctrl.yaml")
 

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from acceptance.proxies.policy import ALICE, MALLORY, about
+from gatekeeper.platform.processes.listening import free_port
 from proxies.client import PATIENCE, Answer, ask
-from proxies.servers import GRPC, KINDS, answers, free_port
+from proxies.servers import GRPC, KINDS, answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

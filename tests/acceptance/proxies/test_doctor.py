@@ -16,9 +16,10 @@ from gatekeeper.entrypoints.passctrl.examining.knowledge import Severity
 from gatekeeper.entrypoints.passctrl.init import Proxy
 from gatekeeper.entrypoints.passctrl.main import app
 from gatekeeper.kernel.secret import Secret
+from gatekeeper.platform.processes.listening import free_port
 from proxies.application import Application
 from proxies.files import passctrl_on, proxy_on
-from proxies.servers import EXAMPLES, free_port
+from proxies.servers import EXAMPLES
 
 
 @dataclass(frozen=True)

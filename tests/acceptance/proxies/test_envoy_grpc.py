@@ -11,10 +11,11 @@ from acceptance.proxies.test_proxies import *  # noqa: F403  # all of it, with t
 from gatekeeper.forwardauth.dialects import Dialect
 from gatekeeper.forwardauth.model import RawRequest, Reply
 from gatekeeper.forwardauth.web.ext_authz import serve_ext_authz
+from gatekeeper.platform.processes.listening import free_port
 from proxies.application import Application
 from proxies.client import ask
 from proxies.files import passctrl_on
-from proxies.servers import EXAMPLES, GRPC, Proxy, free_port, running
+from proxies.servers import EXAMPLES, GRPC, Proxy, running
 
 JOINED = {"encode_raw_headers": "false"}
 NO_UTF8 = "X-Note: caf\xe9 \xff"

@@ -13,11 +13,12 @@ import pytest
 
 from acceptance.proxies.conftest import Start
 from acceptance.proxies.policy import ALICE
+from gatekeeper.platform.processes.listening import free_port
 from proxies.application import Application
 from proxies.client import ask, pour
 from proxies.decisions import SILENCE, Decisions, Say, say
 from proxies.loopback import Received
-from proxies.servers import Proxy, free_port
+from proxies.servers import Proxy
 
 pytestmark = pytest.mark.parametrize("decided_by", ["played"], indirect=True)
 

@@ -9,10 +9,11 @@ from typer.testing import CliRunner
 
 from gatekeeper.entrypoints.passctrl.init import Proxy
 from gatekeeper.entrypoints.passctrl.main import app
+from gatekeeper.platform.processes.listening import free_port
 from proxies.application import Application
 from proxies.client import ask
 from proxies.files import passctrl_on, proxy_on
-from proxies.servers import EXAMPLES, free_port
+from proxies.servers import EXAMPLES
 
 
 def controller(folder: Path, *, asked: int, application: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import socket
 import tempfile
 from pathlib import Path
@@ -15,6 +16,26 @@ if TYPE_CHECKING:
 
 BACKLOG: Final = 2_048
 _SOCKET_MODE: Final = 0o660
+_PORTS: Final = range(15_000, 30_000)
+"""Below what kernels hand to whoever connects (Linux: 32,768 on; RFC 6335: 49,152 on).
+
+Such a port may be somebody's before a server has it, and who tries it until the server is
+there may be connected to itself: TCP opens both ends at once.
+"""
+_ATTEMPTS: Final = 100
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """Return a port for a server that must be told its own before it is started.
+
+    Raises `OSError` when a hundred were taken.
+    """
+    for _ in range(_ATTEMPTS):
+        port = secrets.choice(_PORTS)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind((address, port))
+            return port
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), address)
 
 
 def bind(address: str, port: int, *, shared: bool) -> socket.socket:

@@ -15,13 +15,13 @@ from gatekeeper.entrypoints.operate.stack import Stack
 from gatekeeper.entrypoints.operate.tours.telling import (
     Tour,
     TourError,
-    free_port,
     must,
     report,
     say,
     scene,
 )
 from gatekeeper.platform.crypto.signing import SigningKey
+from gatekeeper.platform.processes.listening import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -80,12 +79,6 @@ async def _first_url(process: asyncio.subprocess.Process) -> str:
                 return word
     msg = "gk login named no page to open"
     raise TourError(msg)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def must(condition: bool, otherwise: str) -> None:

@@ -19,7 +19,6 @@ from gatekeeper.entrypoints.operate.stack import Stack
 from gatekeeper.entrypoints.operate.tours.telling import (
     Tour,
     TourError,
-    free_port,
     must,
     report,
     say,
@@ -35,6 +34,7 @@ from gatekeeper.kernel.terminal.term import (
     encode_client,
     read_runner,
 )
+from gatekeeper.platform.processes.listening import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

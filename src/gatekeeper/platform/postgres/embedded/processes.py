@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -133,13 +132,6 @@ def works_in(pid: int, folder: Path) -> bool:
     with suppress(FileNotFoundError):  # a zombie has no folder
         return Path(f"/proc/{pid}/cwd").samefile(folder)
     return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _tail(path: Path) -> str:

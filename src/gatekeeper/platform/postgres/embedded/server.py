@@ -17,10 +17,10 @@ from gatekeeper.platform.postgres.embedded.processes import (
     POLL_SECONDS,
     ended,
     failure,
-    free_port,
     kill,
     spawn,
 )
+from gatekeeper.platform.processes.listening import free_port
 
 if TYPE_CHECKING:
     import subprocess
