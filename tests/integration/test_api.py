@@ -157,16 +157,21 @@ async def test_the_async_client_does_the_same(api: Api) -> None:
             )
         )
         assert {m.status for m in made} == {SessionStatus.READY}
-        page = await client.call(operations.list_sessions(limit=5, status="ready"))
+        page = await client.call(operations.list_sessions(limit=5, statuses=["ready"]))
         rest = await client.call(
-            operations.list_sessions(limit=5, status="ready", cursor=page.next)
+            operations.list_sessions(limit=5, statuses=["ready"], cursor=page.next)
         )
         async with client.stream(operations.session_events("0-0")) as lines:
             first = await _first_data(lines)
         ended = await asyncio.gather(
             *(client.call(operations.revoke_session(m.session_id, wait=10)) for m in made)
         )
+        either = await client.call(operations.list_sessions(statuses=["pending", "cleaned"]))
+        live = await client.call(operations.list_sessions(statuses=["pending", "ready"]))
 
+    made_ids = {m.session_id for m in made}
+    assert made_ids <= {s.session_id for s in either.items}
+    assert not made_ids & {s.session_id for s in live.items}
     ids = [s.session_id for s in (*page.items, *rest.items)]
     assert sorted(ids) == sorted(m.session_id for m in made)
     assert rest.next is None

@@ -89,7 +89,7 @@ def aim(case: Any, api: Api) -> None:  # noqa: F811
 
 def ready_session(api: Api) -> str:  # noqa: F811
     with api.client("dana") as client:
-        ready = client.call(operations.list_sessions(status="ready", mine=True, limit=1)).items
+        ready = client.call(operations.list_sessions(statuses=["ready"], mine=True, limit=1)).items
         if ready:
             return ready[0].session_id
         made = client.call(
@@ -100,7 +100,7 @@ def ready_session(api: Api) -> str:  # noqa: F811
 
 def ready_terminal(api: Api) -> str:  # noqa: F811
     with api.client("dana") as client:
-        ready = client.call(operations.list_terminals(status="ready", mine=True, limit=1)).items
+        ready = client.call(operations.list_terminals(statuses=["ready"], mine=True, limit=1)).items
         if ready:
             return ready[0].terminal_id
         wanted = terminals.CreateTerminal(ttl="5m")

@@ -54,7 +54,7 @@ def test_requested_by_is_a_note_and_never_an_identity(old: Api) -> None:
     made = old.raw("POST", "/api/sessions", json=WISH).json()
 
     with old.client() as client:
-        (seen,) = client.call(operations.list_sessions(status="ready", mine=True)).items
+        (seen,) = client.call(operations.list_sessions(statuses=["ready"], mine=True)).items
     assert seen.username == made["username"]
     assert seen.requester.endswith("#dana")
     assert seen.reason == "requested by olga@example.com"

@@ -77,7 +77,7 @@ def test_the_client_copes_with_the_api_of_the_pact() -> None:
         wish = body(credential={"kind": "scram-sha-256", "verifier": pacts.VERIFIER})
         made = client.call(operations.create_session(wish, idempotency_key="pact", wait=10))
         seen = client.call(operations.get_session(ids_of("b")))
-        listed = client.call(operations.list_sessions(status="ready", mine=True))
+        listed = client.call(operations.list_sessions(statuses=["ready"], mine=True))
         longer = client.call(operations.extend_session(ids_of("d"), ExtendSession(ttl="30m")))
         gone = client.call(operations.revoke_session(ids_of("e"), wait=10))
         with pytest.raises(ApiError) as caught:

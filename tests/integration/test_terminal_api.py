@@ -103,12 +103,16 @@ def test_a_link_lets_others_watch(api: Api, dana: Client) -> None:
 def test_operators_see_and_end_the_terminals_of_others(api: Api, dana: Client) -> None:
     made = create(dana)
     with api.client("olga", "operators") as olga:
-        found = olga.call(operations.list_terminals(status="ready"))
+        found = olga.call(operations.list_terminals(statuses=["ready"]))
         own = olga.call(operations.list_terminals(mine=True))
         with pytest.raises(ApiError) as caught:
             olga.call(operations.attach_terminal(made.terminal_id, wire.AttachRequest()))
         gone = olga.call(operations.stop_terminal(made.terminal_id, wait=20))
+        either = olga.call(operations.list_terminals(statuses=["pending", "cleaned"]))
+        live = olga.call(operations.list_terminals(statuses=["pending", "ready"]))
 
+    assert made.terminal_id in {item.terminal_id for item in either.items}
+    assert made.terminal_id not in {item.terminal_id for item in live.items}
     assert made.terminal_id in {item.terminal_id for item in found.items}
     assert own.items == ()
     assert caught.value.code is ErrorCode.POLICY_DENIED

@@ -94,13 +94,25 @@ def _parameter_changes(old: _Side, new: _Side) -> Iterator[str]:
             continue
         if after[key].get("required", False) and not parameter.get("required", False):
             yield f"{where}: now required"
-        yield from _outside(
-            _Place(where, parameter["schema"], old.document),
-            _Place(where, after[key]["schema"], new.document),
+        given = _Place(where, parameter["schema"], old.document)
+        taken = _Place(where, after[key]["schema"], new.document)
+        yield from (
+            _outside_in_query(given, taken) if key[0] == "query" else _outside(given, taken)
         )
     for key in after.keys() - before.keys():
         if after[key].get("required", False):
             yield f"{key[0]} parameter {key[1]}: new and required"
+
+
+def _outside_in_query(given: _Place, taken: _Place) -> Iterator[str]:
+    """Compare what a query may say: never null, and `name=value` is also an array of one."""
+    schema = given.schema
+    said = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
+    if "items" in taken.schema and "items" not in schema:
+        taken = _Place(taken.name, taken.schema["items"], taken.document)
+    yield from _outside(
+        _Place(given.name, {"anyOf": said} if said else schema, given.document), taken
+    )
 
 
 def _parameters(side: _Side) -> dict[tuple[str, str], Schema]:

@@ -81,6 +81,8 @@ def changed(change: Callable[[dict[str, Any]], object]) -> list[str]:
         (lambda a: operation(a)["parameters"].append({"in": "query", "name": "x", "required": True, "schema": {}}), "x: new and required"),
         (lambda a: operation(a)["parameters"][1]["schema"].update(maximum=10), "wait: maximum 30 is not within 10"),
         (lambda a: operation(a)["parameters"][1]["schema"].update(minimum=1), "wait: minimum 0 is not within 1"),
+        (lambda a: operation(a)["parameters"][1].update(schema={"type": "array", "items": {"type": "boolean"}}), "wait: integer is not boolean"),
+        (lambda a: operation(a)["parameters"][0].update(schema={"type": "array", "items": {"type": "string"}}), "id: string is not array"),
         (lambda a: operation(a)["parameters"][0]["schema"].update(pattern="^x"), "id: the pattern is another"),
         (lambda a: wish(a)["properties"]["kind"].update(enum=["a"]), "body.kind: b is not among a"),
         (lambda a: wish(a)["properties"].pop("note"), "body.note: not taken"),
@@ -113,6 +115,9 @@ def test_what_breaks_a_caller_is_found(
         lambda a: operation(a)["responses"].update({"429": {}}),
         lambda a: operation(a)["parameters"].append({"in": "query", "name": "x", "schema": {}}),
         lambda a: operation(a)["parameters"][1]["schema"].update(maximum=60),
+        lambda a: operation(a)["parameters"][1].update(
+            schema={"type": "array", "items": {"type": "integer"}}
+        ),
         lambda a: wish(a)["properties"]["kind"]["enum"].append("c"),
         lambda a: wish(a)["properties"].update(more={"type": "string"}),
         lambda a: wish(a)["properties"]["note"]["anyOf"][0].pop("maxLength"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeAlias, TypeVar
 
 import httpx
 from pydantic import ValidationError
@@ -19,11 +19,13 @@ from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, UnavailableErro
 from gatekeeper.wire.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
     from gatekeeper.kernel.secret import Secret
 
 T = TypeVar("T")
+Query: TypeAlias = "dict[str, str | int | Sequence[str]]"
+"""A name with several values stands once for each of them."""
 
 ANSWER_SECONDS: Final = 60.0
 CONNECT_SECONDS: Final = 5.0
@@ -57,7 +59,7 @@ class Operation(Generic[T]):
     method: str
     path: str
     read: Callable[[httpx.Response], T]
-    query: Mapping[str, str | int] = field(default_factory=dict)
+    query: Query = field(default_factory=dict)
     body: bytes | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = False

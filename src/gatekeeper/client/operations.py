@@ -11,10 +11,11 @@ from gatekeeper.client.api import Operation
 from gatekeeper.wire import audit, identity, sessions, terminals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     import httpx
 
+    from gatekeeper.client.api import Query
     from gatekeeper.kernel.secret import Secret
 
 M = TypeVar("M", bound=BaseModel)
@@ -41,15 +42,15 @@ def get_session(session: str) -> Operation[sessions.SessionView]:
 
 def list_sessions(
     *,
-    status: str | None = None,
+    statuses: Collection[str] = (),
     target: str | None = None,
     role: str | None = None,
     mine: bool = False,
     limit: int = sessions.DEFAULT_PAGE_ITEMS,
     cursor: str | None = None,
 ) -> Operation[sessions.SessionPage]:
-    query: dict[str, str | int] = {"limit": limit, "mine": str(mine).lower()}
-    given = {"status": status, "target": target, "role": role, "cursor": cursor}
+    query: Query = {"limit": limit, "mine": str(mine).lower(), "status": sorted(statuses)}
+    given = {"target": target, "role": role, "cursor": cursor}
     query |= {key: value for key, value in given.items() if value is not None}
     return _get("list_sessions", "/sessions", sessions.SessionPage, query)
 
@@ -122,13 +123,13 @@ def create_terminal(
 
 def list_terminals(
     *,
-    status: str | None = None,
+    statuses: Collection[str] = (),
     mine: bool = False,
     limit: int = sessions.DEFAULT_PAGE_ITEMS,
     cursor: str | None = None,
 ) -> Operation[terminals.TerminalPage]:
-    query: dict[str, str | int] = {"limit": limit, "mine": str(mine).lower()}
-    given = {"status": status, "cursor": cursor}
+    query: Query = {"limit": limit, "mine": str(mine).lower(), "status": sorted(statuses)}
+    given = {"cursor": cursor}
     query |= {key: value for key, value in given.items() if value is not None}
     return _get("list_terminals", "/terminals", terminals.TerminalPage, query)
 
@@ -201,7 +202,7 @@ def open_share(body: terminals.OpenShare) -> Operation[terminals.SharedTerminal]
 def audit_events(
     *, after: int = 0, limit: int = 100, session: str | None = None
 ) -> Operation[audit.EventPage]:
-    query: dict[str, str | int] = {"after": after, "limit": limit}
+    query: Query = {"after": after, "limit": limit}
     if session is not None:
         query["session"] = session
     return _get("audit_events", "/audit/events", audit.EventPage, query)
@@ -262,9 +263,7 @@ def metrics() -> Operation[str]:
     return Operation(name="metrics", method="GET", path="/metrics", read=_text, repeatable=True)
 
 
-def _get(
-    name: str, path: str, model: type[M], query: dict[str, str | int] | None = None
-) -> Operation[M]:
+def _get(name: str, path: str, model: type[M], query: Query | None = None) -> Operation[M]:
     return Operation(
         name=name, method="GET", path=path, query=query or {}, read=_as(model), repeatable=True
     )

@@ -196,10 +196,10 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionFilter:
-    """Which sessions to list, and where the page starts."""
+    """Which sessions to list, and where the page starts; no `statuses`: of all."""
 
     requester: str | None = None
-    status: SessionStatus | None = None
+    statuses: frozenset[SessionStatus] = frozenset()
     target: str | None = None
     role: str | None = None
     limit: int = 50

@@ -221,10 +221,10 @@ class Terminal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TerminalFilter:
-    """Which terminals to list, and where the page starts."""
+    """Which terminals to list, and where the page starts; no `statuses`: of all."""
 
     requester: str | None = None
-    status: SessionStatus | None = None
+    statuses: frozenset[SessionStatus] = frozenset()
     limit: int = 50
     before: tuple[datetime, str] | None = None
 

@@ -80,7 +80,7 @@ def session_routes(
 
     @router.get("/sessions")
     async def list_sessions(
-        status: SessionStatus | None = None,
+        status: Annotated[tuple[SessionStatus, ...], Query(max_length=len(SessionStatus))] = (),
         target: NameQuery = None,
         role: NameQuery = None,
         mine: bool = False,  # noqa: FBT001, FBT002  # a query parameter
@@ -88,12 +88,15 @@ def session_routes(
         cursor: Annotated[str | None, Query(max_length=256)] = None,
         principal: Principal = caller,
     ) -> wire.SessionPage:
-        """List sessions, newest first: the caller's own, and all of them for an operator."""
+        """List sessions, newest first: the caller's own, and all of them for an operator.
+
+        Each `status` that is given adds those that have it; without one: all.
+        """
         everyone = service.sees_all(principal) and not mine
         found = await service.find(
             SessionFilter(
                 requester=None if everyone else principal.key,
-                status=status,
+                statuses=frozenset(status),
                 target=target,
                 role=role,
                 limit=limit + 1,

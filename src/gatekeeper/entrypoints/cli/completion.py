@@ -120,7 +120,7 @@ def _sessions(client: Client) -> Iterable[str]:
 def _open_sessions(client: Client) -> Iterable[str]:
     from gatekeeper.client import operations  # noqa: PLC0415  # slow
 
-    page = client.call(operations.list_sessions(mine=True, status="ready"))
+    page = client.call(operations.list_sessions(mine=True, statuses=["ready"]))
     return (item.session_id for item in page.items)
 
 
@@ -141,5 +141,5 @@ def _terminals(client: Client) -> Iterable[str]:
 def _open_terminals(client: Client) -> Iterable[str]:
     from gatekeeper.client import operations  # noqa: PLC0415  # slow
 
-    page = client.call(operations.list_terminals(mine=True, status="ready"))
+    page = client.call(operations.list_terminals(mine=True, statuses=["ready"]))
     return (item.terminal_id for item in page.items)

@@ -41,13 +41,10 @@ from gatekeeper.wire.sessions import (
     MAX_PAGE_ITEMS,
     ExtendSession,
     SessionEvent,
-    SessionPage,
     SessionView,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from gatekeeper.client.api import Client
 
 POLL_SECONDS: Final = 2.0
@@ -124,13 +121,10 @@ def list_sessions(
     Example:  gk session list --status ready
     """
     with calling() as caller, caller.client() as client:
-        if status is not None:
-            wanted: Sequence[SessionStatus | None] = [status]
-        else:
-            wanted = [None] if everything else sorted(OPEN)
-        page = _newest(client, wanted, target, limit)
+        statuses = {status} if status else () if everything else OPEN
+        page = client.call(operations.list_sessions(statuses=statuses, target=target, limit=limit))
         if caller.wants_json(as_json):
-            show(page)
+            show(page.model_copy(update={"items": tuple(map(_public, page.items))}))
             return
         if not page.items:
             note("no sessions" if everything or status else "no live sessions (--all: ended ones)")
@@ -144,25 +138,6 @@ def list_sessions(
         )
         if page.next is not None:
             note(f"there are more than {limit}; --limit shows up to {MAX_PAGE_ITEMS}")
-
-
-def _newest(
-    client: Client, statuses: Sequence[SessionStatus | None], target: str | None, limit: int
-) -> SessionPage:
-    """Return the newest sessions of these statuses; None: of all. The API takes one at a time."""
-    pages = [
-        client.call(
-            operations.list_sessions(
-                status=None if status is None else status.value, target=target, limit=limit
-            )
-        )
-        for status in statuses
-    ]
-    found = sorted(
-        (_public(i) for p in pages for i in p.items), key=lambda i: i.created_at, reverse=True
-    )
-    more = next((page.next for page in pages if page.next is not None), None)
-    return SessionPage(items=tuple(found[:limit]), next=more)
 
 
 @app.command("show")

@@ -28,6 +28,7 @@ from gatekeeper.entrypoints.cli.recording import download, play
 from gatekeeper.entrypoints.cli.shell import NoDetach, Raw
 from gatekeeper.entrypoints.cli.tables import plain, table, words
 from gatekeeper.entrypoints.commands import Json, group
+from gatekeeper.kernel.session import OPEN, SessionStatus
 from gatekeeper.wire.sessions import DEFAULT_PAGE_ITEMS, MAX_PAGE_ITEMS
 from gatekeeper.wire.terminals import (
     MAX_COLUMNS,
@@ -35,7 +36,6 @@ from gatekeeper.wire.terminals import (
     MAX_SHARE_MINUTES,
     SendInput,
     ShareTerminal,
-    TerminalPage,
     TerminalView,
     WaitForText,
 )
@@ -43,7 +43,6 @@ from gatekeeper.wire.terminals import (
 MAX_WAIT_SECONDS = 600
 WAIT_STEP_SECONDS = 30
 """What the server waits at most for one question."""
-LIVE = ("pending", "ready")
 
 app = group(no_args_is_help=True, help="Ask for, see, attach to, share and end terminals.")
 app.command()(play)
@@ -108,7 +107,7 @@ def create(
 
 @app.command("list")
 def list_terminals(
-    status: Annotated[str | None, typer.Option(help="Only these: ready, cleaned, …")] = None,
+    status: Annotated[SessionStatus | None, typer.Option(help="Only these.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Ended ones too.")] = False,
     limit: Annotated[
         int, typer.Option(min=1, max=MAX_PAGE_ITEMS, help="How many at most.")
@@ -120,21 +119,19 @@ def list_terminals(
     Example:  gk terminal list --all
     """
     with calling() as caller, caller.client() as client:
-        wanted = (status,) if status else (None,) if everything else LIVE
-        pages = [client.call(operations.list_terminals(status=one, limit=limit)) for one in wanted]
-        found = sorted(
-            (i for p in pages for i in p.items), key=lambda i: i.created_at, reverse=True
-        )
+        statuses = {status} if status else () if everything else OPEN
+        page = client.call(operations.list_terminals(statuses=statuses, limit=limit))
         if caller.wants_json(as_json):
-            following = next((page.next for page in pages if page.next is not None), None)
-            show(TerminalPage(items=tuple(found[:limit]), next=following))
-        elif not found:
+            show(page)
+        elif not page.items:
             note(
                 "no terminals" if everything or status else "no live terminals (--all: ended ones)"
             )
         else:
             heads = ("TERMINAL", "STATUS", "PROFILE", "COMMAND", "REQUESTER", "ENDS")
-            table(heads, [_row(item) for item in found[:limit]])
+            table(heads, [_row(item) for item in page.items])
+            if page.next is not None:
+                note(f"there are more than {limit}; --limit shows up to {MAX_PAGE_ITEMS}")
 
 
 @app.command("show")

@@ -81,7 +81,7 @@ def terminal_routes(
 
     @router.get("/terminals")
     async def list_terminals(
-        status: SessionStatus | None = None,
+        status: Annotated[tuple[SessionStatus, ...], Query(max_length=len(SessionStatus))] = (),
         mine: bool = False,  # noqa: FBT001, FBT002  # a query parameter
         limit: Annotated[int, Query(ge=1, le=sessions.MAX_PAGE_ITEMS)] = (
             sessions.DEFAULT_PAGE_ITEMS
@@ -89,12 +89,15 @@ def terminal_routes(
         cursor: Annotated[str | None, Query(max_length=256)] = None,
         principal: Principal = caller,
     ) -> wire.TerminalPage:
-        """List terminals, newest first: the caller's own, and all of them for an operator."""
+        """List terminals, newest first: the caller's own, and all of them for an operator.
+
+        Each `status` that is given adds those that have it; without one: all.
+        """
         everyone = service.sees_all(principal) and not mine
         found = await service.find(
             TerminalFilter(
                 requester=None if everyone else principal.key,
-                status=status,
+                statuses=frozenset(status),
                 limit=limit + 1,
                 before=None if cursor is None else read_page_cursor(cursor, TERMINAL_ID),
             )

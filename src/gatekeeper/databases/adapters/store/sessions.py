@@ -29,7 +29,7 @@ LEFT JOIN gatekeeper.session s ON s.id = ANY(%(ids)s) AND s.status = 'pending'
 _FIND: Final = """
 SELECT * FROM gatekeeper.session
 WHERE (%(requester)s::text IS NULL OR requester = %(requester)s)
-  AND (%(status)s::text IS NULL OR status = %(status)s)
+  AND (%(statuses)s::text[] = '{}' OR status = ANY(%(statuses)s))
   AND (%(target)s::text IS NULL OR target = %(target)s)
   AND (%(role)s::text IS NULL OR role = %(role)s)
   AND (%(before_at)s::timestamptz IS NULL
@@ -93,7 +93,7 @@ class PostgresSessionStore:
         before_at, before_id = wanted.before or (None, None)
         values = {
             "requester": wanted.requester,
-            "status": wanted.status,
+            "statuses": sorted(wanted.statuses),
             "target": wanted.target,
             "role": wanted.role,
             "limit": wanted.limit,

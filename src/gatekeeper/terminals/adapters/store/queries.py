@@ -140,7 +140,7 @@ WHERE jti <> 'epoch' AND expires_at < clock_timestamp() - interval '5 minutes'
 FIND: Final = """
 SELECT * FROM gatekeeper.terminal
 WHERE (%(requester)s::text IS NULL OR requester = %(requester)s)
-  AND (%(status)s::text IS NULL OR status = %(status)s)
+  AND (%(statuses)s::text[] = '{}' OR status = ANY(%(statuses)s))
   AND (%(before_at)s::timestamptz IS NULL
        OR (created_at, id) < (%(before_at)s, %(before_id)s::text))
 ORDER BY created_at DESC, id DESC

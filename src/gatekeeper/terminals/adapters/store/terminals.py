@@ -63,7 +63,7 @@ class PostgresTerminalStore:
         before_at, before_id = wanted.before or (None, None)
         values = {
             "requester": wanted.requester,
-            "status": wanted.status,
+            "statuses": sorted(wanted.statuses),
             "limit": wanted.limit,
             "before_at": before_at,
             "before_id": before_id,
