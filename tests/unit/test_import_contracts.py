@@ -31,7 +31,7 @@ BROKEN = [
     ("terminals-shape", "terminals/utils.py", ""),
     ("terminals-shape", "terminals/errors.py", "from gatekeeper.terminals import ports"),
     ("pure", "terminals/protocol/stray.py", "import asyncio"),
-    ("ports", "terminals/ports.py", "from gatekeeper.wire import terminals"),
+    ("ports", "terminals/ports/store.py", "from gatekeeper.wire import terminals"),
     ("pure", "kernel/stray.py", "import socket"),
     ("pure", "forwardauth/agents/stray.py", "import asyncio"),
     ("pure", "forwardauth/request/stray.py", "import socket"),

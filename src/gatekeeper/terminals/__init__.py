@@ -4,7 +4,7 @@ model.py      the values: what is asked for, what runs, how it ended
 errors.py     what can go wrong, and refusals    settings.py   limits, and what each process is told
 protocol/     bytes in, messages out: HTTP heads, WebSocket frames, tickets, ttyd
 evidence.py   the events of the audit log
-ports.py      what the use-cases need: a store, a launcher, tickets, logins, recordings
+ports/        what the use-cases need: a store, a launcher, tickets, logins, recordings
 
 service/      the use-cases behind `/terminals`: what callers ask
 jobs/         launching, and ending until it is proven: what is due

@@ -1,4 +1,4 @@
-"""What the terminal plane needs from the world."""
+"""The store: terminals, their jobs and their evidence, changed in one transaction."""
 
 from __future__ import annotations
 
@@ -6,79 +6,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime, timedelta
 
     from gatekeeper.kernel.audit import AuditEvent
-    from gatekeeper.kernel.errors import Failure, Refusal
-    from gatekeeper.kernel.identity import Principal
+    from gatekeeper.kernel.errors import Failure
     from gatekeeper.kernel.ids import SessionId, TerminalId
-    from gatekeeper.kernel.policy import Decision, Policy
     from gatekeeper.kernel.session import SessionStatus
     from gatekeeper.terminals.model import (
         Ended,
-        Profile,
         Share,
-        Size,
         Stage,
         Terminal,
         TerminalChange,
         TerminalFilter,
     )
-    from gatekeeper.terminals.protocol.ticket import TicketClaims
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launch:
-    """What a launcher is to start. `seconds_left` counts from when the launcher hears of it."""
-
-    terminal: Terminal
-    profile: Profile
-    seconds_left: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launched:
-    """The terminal takes clients. `signed` is the launcher's receipt, for the evidence."""
-
-    instance: str
-    address: str
-    """Where a gateway finds it: `unix:/path` or `tcp:host:port`."""
-    sandbox: str
-    """The tier that holds it: `bubblewrap`, `landlock`, `job` or `none`."""
-    already: bool
-    """An earlier try had started it."""
-    verifier: str | None
-    """A SCRAM verifier, when the terminal is to have a database login: its password was made
-    where it will be used."""
-    signed: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gone:
-    """The proof that nothing of a terminal is left: no process, no mount, no socket."""
-
-    existed: bool
-    gone: bool
-    processes_ended: int
-    ended: Ended | None
-    """How it had ended, where the launcher still knows."""
-    left: tuple[str, ...] = ()
-    signed: str = ""
-    """The launcher's receipt; empty where none was asked."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoundLogin:
-    """A database login for a terminal: everything but the password, which its runner made."""
-
-    session: SessionId
-    host: str
-    port: int
-    database: str
-    sslmode: str
-    username: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,88 +32,6 @@ class Runner:
     boot: str
     sandbox: str
     capacity: int
-
-
-class Launcher(Protocol):
-    """Starts and ends terminals in one place: one machine, or one cluster.
-
-    Every method may raise `GatekeeperError`; `retryable` says whether to try again. A call that
-    failed may still have been carried out: all are safe to repeat. None checks who asks.
-    """
-
-    @property
-    def capacity(self) -> int:
-        """How many terminals it holds at a time."""
-        ...
-
-    async def launch(self, launch: Launch) -> Launched:
-        """Start a terminal, or find that an earlier try did.
-
-        A terminal that was ended here is never started again: that raises.
-        """
-        ...
-
-    async def end(self, terminal: TerminalId, instance: str, why: str) -> Gone:
-        """End a terminal and prove it. One that was never here is gone: that is success."""
-        ...
-
-    async def bind(self, terminal: TerminalId, instance: str, login: BoundLogin) -> None:
-        """Hand a database login to the terminal."""
-        ...
-
-    async def send_input(self, terminal: TerminalId, instance: str, data: str) -> None: ...
-
-    async def screen(self, terminal: TerminalId, instance: str) -> tuple[Sequence[str], Size]:
-        """Return the lines that are to be seen now, or were at its end.
-
-        Raises `NOT_FOUND` for one that is not here: whoever held it is gone.
-        """
-        ...
-
-    async def wait_for_text(
-        self, terminal: TerminalId, instance: str, pattern: str, seconds: float
-    ) -> bool:
-        """Wait until the screen, or what was written since the call, has this text."""
-        ...
-
-    async def close(self) -> None: ...
-
-
-class Recordings(Protocol):
-    """Where recordings are kept: they outlive their terminals."""
-
-    def read(self, terminal: TerminalId) -> AsyncGenerator[bytes]:
-        """Yield an asciicast v3 file. Raises `InputError` (NOT_FOUND) where there is none."""
-        ...
-
-
-class Tickets(Protocol):
-    """Signs tickets (RS256), and publishes the keys. A key may live in a file or in a KMS."""
-
-    async def sign(self, claims: TicketClaims) -> str: ...
-
-
-class Logins(Protocol):
-    """Database logins, as terminals have them: the database plane behind a few words."""
-
-    def decide(
-        self, principal: Principal, target: str, role: str, ttl: timedelta, reason: str
-    ) -> Decision | Refusal: ...
-
-    async def issue(self, terminal: Terminal, verifier: str) -> BoundLogin | Refusal:
-        """Ask for a login for a terminal's requester, and wait until it can be used.
-
-        Repeated for the same terminal, it returns the same login.
-        """
-        ...
-
-    async def find(self, terminal: Terminal) -> SessionId | None:
-        """Return the login that was asked for a terminal, also when nobody heard the answer."""
-        ...
-
-    async def end(self, session: SessionId, correlation_id: str) -> None:
-        """End a login. One that has ended is left as it is."""
-        ...
 
 
 class TerminalClaim(Protocol):
@@ -334,9 +195,3 @@ class TerminalStore(Protocol):
     async def forget_used_tickets(self) -> int:
         """Forget used tickets that nobody could use again; return how many."""
         ...
-
-
-class PolicySource(Protocol):
-    """The policy in force. A broken file never takes the last good one away."""
-
-    def current(self) -> Policy: ...
