@@ -8,7 +8,7 @@ import structlog
 from pydantic import ValidationError
 
 from gatekeeper.kernel.errors import ErrorCode, Refusal
-from gatekeeper.platform.crypto.envelope import open_envelope, seal
+from gatekeeper.platform.crypto.party import Party
 from gatekeeper.terminals.runner.attesting import Attestor
 from gatekeeper.wire.runner import ORDER
 
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
     from gatekeeper.kernel.clock import Clock
     from gatekeeper.kernel.random import Random
-    from gatekeeper.platform.crypto.envelope import Opened, ReplayGuard
+    from gatekeeper.platform.crypto.envelope import ReplayGuard
     from gatekeeper.terminals.runner.host import Host
-    from gatekeeper.wire.runner import Result
 
 log = structlog.get_logger("gatekeeper.runner")
 
@@ -44,24 +43,14 @@ class Orders:
         random: Random,
     ) -> None:
         self._host = host
-        self._name = name
-        self._key = key
-        self._control_planes = control_planes
-        self._seen = seen
-        self._clock = clock
-        self._random = random
+        self._party = Party(
+            name=name, key=key, trusted=control_planes, clock=clock, random=random, seen=seen
+        )
         self._attestor = Attestor(name=name, key=key, clock=clock)
 
     async def handle(self, envelope: str) -> str | Refusal:
         """Open an order, carry it out, and seal what came of it."""
-        opened = open_envelope(
-            envelope,
-            trusted=self._control_planes,
-            audience=self._name,
-            purpose="job",
-            now=self._clock.now(),
-            seen=self._seen,
-        )
+        opened = self._party.open(envelope, "job")
         if isinstance(opened, Refusal):
             log.warning("order refused", detail=opened.detail)
             return Refusal(code=ErrorCode.RUNNER_REJECTED, detail=opened.detail)
@@ -72,17 +61,4 @@ class Orders:
         with structlog.contextvars.bound_contextvars(correlationId=order.correlation_id):
             result = await self._host.carry_out(order)
         result = self._attestor.attested(order.terminal, order.instance, result)
-        return self._sealed(result, opened)
-
-    def _sealed(self, result: Result, opened: Opened) -> str:
-        """Sign a result for whoever asked."""
-        return seal(
-            result.model_dump_json(by_alias=True).encode(),
-            key=self._key,
-            sender=self._name,
-            audience=opened.sender,
-            purpose="result",
-            message_id=self._random.bytes(16).hex(),
-            now=self._clock.now(),
-            in_reply_to=opened.message_id,
-        )
+        return self._party.answer(result.model_dump_json(by_alias=True).encode(), opened)

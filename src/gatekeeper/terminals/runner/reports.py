@@ -10,7 +10,8 @@ import structlog
 from pydantic import ValidationError
 
 from gatekeeper.kernel.errors import Refusal
-from gatekeeper.platform.crypto.envelope import MAX_ENVELOPE_CHARS, open_envelope, seal
+from gatekeeper.platform.crypto.envelope import MAX_ENVELOPE_CHARS
+from gatekeeper.platform.crypto.party import Party
 from gatekeeper.terminals.runner.attesting import Attestor
 from gatekeeper.wire.runner import MAX_REPORTED, ReportAnswer, RunnerReport, TerminalReport
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.clock import Clock
     from gatekeeper.kernel.random import Random
     from gatekeeper.platform.crypto.envelope import ReplayGuard
+    from gatekeeper.platform.crypto.party import Question
     from gatekeeper.terminals.runner.host import Host
     from gatekeeper.wire.runner import LaunchOrder, TerminalEvent
 
@@ -64,12 +66,16 @@ class Reporter:
         self._url = url.rstrip("/") + REPORT_PATH
         self._name = name
         self._boot = boot
-        self._key = key
         self._control_plane = control_plane
-        self._trusted = trusted
-        self._seen = seen
+        self._party = Party(
+            name=name,
+            key=key,
+            trusted={control_plane: trusted},
+            clock=clock,
+            random=random,
+            seen=seen,
+        )
         self._backoff = backoff
-        self._clock = clock
         self._random = random
         self._client = client
         self._attestor = Attestor(name=name, key=key, clock=clock)
@@ -110,29 +116,22 @@ class Reporter:
     async def report(self) -> bool:
         """Tell once; False when that was not answered."""
         report = self._report()
-        message = self._random.bytes(16).hex()
-        envelope = seal(
-            report.model_dump_json(by_alias=True).encode(),
-            key=self._key,
-            sender=self._name,
-            audience=self._control_plane,
-            purpose="report",
-            message_id=message,
-            now=self._clock.now(),
+        payload = report.model_dump_json(by_alias=True).encode()
+        answer = await self._exchange(
+            self._party.ask(payload, reader=self._control_plane, purpose="report")
         )
-        answer = await self._exchange(envelope, message)
         if answer is None:
             return False
         self._answered_at = asyncio.get_running_loop().time()
         self._take(report, answer)
         return True
 
-    async def _exchange(self, envelope: str, message: str) -> ReportAnswer | None:
+    async def _exchange(self, question: Question) -> ReportAnswer | None:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 response = await self._client.post(
                     self._url,
-                    content=envelope,
+                    content=question.envelope,
                     headers={"Content-Type": _MEDIA_TYPE, "Accept-Encoding": "identity"},
                 )
         except (httpx.HTTPError, TimeoutError) as error:
@@ -143,18 +142,10 @@ class Reporter:
             return None
         if len(response.content) > MAX_ENVELOPE_CHARS["result"]:
             return None
-        return self._opened(response.content.decode("latin-1"), message)
+        return self._opened(response.content.decode("latin-1"), question)
 
-    def _opened(self, text: str, message: str) -> ReportAnswer | None:
-        opened = open_envelope(
-            text,
-            trusted={self._control_plane: self._trusted},
-            audience=self._name,
-            purpose="result",
-            now=self._clock.now(),
-            seen=self._seen,
-            in_reply_to=message,
-        )
+    def _opened(self, text: str, question: Question) -> ReportAnswer | None:
+        opened = self._party.open_answer(text, question)
         if isinstance(opened, Refusal):
             log.warning("an answer to a report is not believed", detail=opened.detail)
             return None

@@ -14,12 +14,8 @@ from pydantic import ValidationError
 
 from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.kernel.ids import TerminalId
-from gatekeeper.platform.crypto.envelope import (
-    MAX_ENVELOPE_CHARS,
-    ReplayGuard,
-    open_envelope,
-    seal,
-)
+from gatekeeper.platform.crypto.envelope import MAX_ENVELOPE_CHARS
+from gatekeeper.platform.crypto.party import Party
 from gatekeeper.platform.crypto.statements import StatementCheck
 from gatekeeper.platform.http.problems import RefusedError
 from gatekeeper.terminals.model import Ended, Ending, Mode, Stage
@@ -65,23 +61,18 @@ class Doorkeeper:
         clock: Clock,
         random: Random,
     ) -> None:
-        self._name = name
-        self._key = key
-        self._trusted = {runner: (key,) for runner, key in runner_keys.items()}
+        self._party = Party(
+            name=name,
+            key=key,
+            trusted={runner: (runner_key,) for runner, runner_key in runner_keys.items()},
+            clock=clock,
+            random=random,
+        )
         self._clock = clock
-        self._random = random
-        self._seen = ReplayGuard()
         self._statements = StatementCheck(runner_keys)
 
     def admit(self, envelope: str) -> Opened:
-        opened = open_envelope(
-            envelope,
-            trusted=self._trusted,
-            audience=self._name,
-            purpose="report",
-            now=self._clock.now(),
-            seen=self._seen,
-        )
+        opened = self._party.open(envelope, "report")
         if isinstance(opened, Refusal):
             _refuse(ErrorCode.AUTHENTICATION_ERROR, opened.detail)
         return opened
@@ -100,16 +91,7 @@ class Doorkeeper:
                     _refuse(ErrorCode.VALIDATION_ERROR, "an event's receipt says something else")
 
     def answer(self, answer: wire.ReportAnswer, opened: Opened) -> str:
-        return seal(
-            answer.model_dump_json(by_alias=True).encode(),
-            key=self._key,
-            sender=self._name,
-            audience=opened.sender,
-            purpose="result",
-            message_id=self._random.bytes(16).hex(),
-            now=self._clock.now(),
-            in_reply_to=opened.message_id,
-        )
+        return self._party.answer(answer.model_dump_json(by_alias=True).encode(), opened)
 
 
 async def _text(request: Request) -> str:

@@ -17,7 +17,7 @@ from gatekeeper.databases.model import CreateUser, UserRevoked
 from gatekeeper.kernel import scram
 from gatekeeper.kernel.errors import ErrorCode, Failure, GatekeeperError, Refusal
 from gatekeeper.kernel.ids import RoleName, SessionId, role_name
-from gatekeeper.platform.crypto.envelope import open_envelope, seal
+from gatekeeper.platform.crypto.party import Party
 from gatekeeper.platform.crypto.sealing import seal_secret
 from gatekeeper.platform.telemetry import traces
 from gatekeeper.wire import jobs
@@ -74,24 +74,15 @@ class AgentExecutor:
         clock: Clock,
         random: Random,
     ) -> None:
-        self._name = name
         self._key = key
-        self._control_planes = control_planes
         self._targets = targets
-        self._seen = seen
-        self._clock = clock
-        self._random = random
+        self._party = Party(
+            name=name, key=key, trusted=control_planes, clock=clock, random=random, seen=seen
+        )
 
     async def handle(self, envelope: str) -> str | Refusal:
         """Open a job, run it, and seal its result; refuse what is not a fresh job for us."""
-        opened = open_envelope(
-            envelope,
-            trusted=self._control_planes,
-            audience=self._name,
-            purpose="job",
-            now=self._clock.now(),
-            seen=self._seen,
-        )
+        opened = self._party.open(envelope, "job")
         if isinstance(opened, Refusal):
             log.warning("job refused", detail=opened.detail)
             return opened
@@ -118,16 +109,7 @@ class AgentExecutor:
 
     def _sealed(self, result: jobs.Result, opened: Opened) -> str:
         """Sign one result on its own: it is the receipt that stands in the evidence."""
-        return seal(
-            result.model_dump_json(by_alias=True).encode(),
-            key=self._key,
-            sender=self._name,
-            audience=opened.sender,
-            purpose="result",
-            message_id=self._random.bytes(16).hex(),
-            now=self._clock.now(),
-            in_reply_to=opened.message_id,
-        )
+        return self._party.answer(result.model_dump_json(by_alias=True).encode(), opened)
 
     async def _run(self, work: Sequence[jobs.Job]) -> list[jobs.Result]:
         """Run jobs side by side: those that end logins of one target in one go."""

@@ -19,7 +19,7 @@ from gatekeeper.databases.ports import Receipt
 from gatekeeper.kernel.errors import ErrorCode, Failure, GatekeeperError, Refusal
 from gatekeeper.kernel.ids import RoleName, role_name
 from gatekeeper.kernel.receipts import is_legible
-from gatekeeper.platform.crypto.envelope import open_envelope, seal
+from gatekeeper.platform.crypto.party import Party
 from gatekeeper.platform.telemetry import traces
 from gatekeeper.wire import jobs
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.ids import SessionId
     from gatekeeper.kernel.random import Random
     from gatekeeper.platform.crypto.envelope import ReplayGuard
+    from gatekeeper.platform.crypto.party import Question
 
 MAX_RECEIPT_CHARS: Final = 65_536
 """Of one login's result: it is kept for ever. Honest ones have some hundred, and a few
@@ -75,13 +76,16 @@ class AgentGateway:
         clock: Clock,
         random: Random,
     ) -> None:
-        self._name = name
-        self._key = key
-        self._agent_keys = agent_keys
+        self._party = Party(
+            name=name,
+            key=key,
+            trusted={agent: (agent_key,) for agent, agent_key in agent_keys.items()},
+            clock=clock,
+            random=random,
+            seen=seen,
+        )
         self._transports = transports
-        self._seen = seen
         self._sealer = sealer
-        self._clock = clock
         self._random = random
 
     async def create(
@@ -176,44 +180,24 @@ class AgentGateway:
 
     async def _send(self, target: Target, work: Sequence[jobs.Job]) -> Sequence[Receipt[bytes]]:
         """Send jobs in one signed message; return what their signed results hold."""
-        transport, key = self._transports.get(target.agent), self._agent_keys.get(target.agent)
-        if transport is None or key is None:
+        transport = self._transports.get(target.agent)
+        if transport is None or target.agent not in self._party.trusted:
             msg = f"target {target.name!r} names agent {target.agent!r}, which is not configured"
             raise GatekeeperError(ErrorCode.AGENT_REJECTED, msg)
-        message_id = self._nonce()
-        traced = [job.model_copy(update={"traceparent": traces.traceparent()}) for job in work]
-        answer = await transport.exchange(self._sealed(traced, target.agent, message_id))
+        traced = tuple(job.model_copy(update={"traceparent": traces.traceparent()}) for job in work)
+        batch = jobs.BATCH.dump_json(traced, by_alias=True)
+        question = self._party.ask(batch, reader=target.agent, purpose="job")
+        answer = await transport.exchange(question.envelope)
         lines = answer.split("\n")
         if len(lines) != len(work):
             _reject("it did not answer each job")
-        return [self._opened(line, target.agent, key, message_id) for line in lines]
+        return [self._opened(line, question) for line in lines]
 
-    def _opened(
-        self, signed: str, agent: str, key: Ed25519PublicKey, message_id: str
-    ) -> Receipt[bytes]:
-        opened = open_envelope(
-            signed,
-            trusted={agent: (key,)},
-            audience=self._name,
-            purpose="result",
-            now=self._clock.now(),
-            seen=self._seen,
-            in_reply_to=message_id,
-        )
+    def _opened(self, signed: str, question: Question) -> Receipt[bytes]:
+        opened = self._party.open_answer(signed, question)
         if isinstance(opened, Refusal):
             _reject(f"its answer was refused: {opened.detail}")
-        return Receipt(value=opened.payload, agent=agent, signed=signed)
-
-    def _sealed(self, work: Sequence[jobs.Job], agent: str, message_id: str) -> str:
-        return seal(
-            jobs.BATCH.dump_json(tuple(work), by_alias=True),
-            key=self._key,
-            sender=self._name,
-            audience=agent,
-            purpose="job",
-            message_id=message_id,
-            now=self._clock.now(),
-        )
+        return Receipt(value=opened.payload, agent=opened.sender, signed=signed)
 
     def _create_job(self, session: Session) -> jobs.CreateSessionJob:
         return jobs.CreateSessionJob(

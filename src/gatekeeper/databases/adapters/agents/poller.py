@@ -17,7 +17,7 @@ from gatekeeper.databases.adapters.agents.transports import (
     read_within,
 )
 from gatekeeper.kernel.errors import Refusal
-from gatekeeper.platform.crypto.envelope import seal
+from gatekeeper.platform.crypto.party import Party
 from gatekeeper.wire.jobs import MAX_JOB_BYTES
 
 if TYPE_CHECKING:
@@ -52,12 +52,10 @@ class Poller:
         random: Random,
     ) -> None:
         self._url = url.rstrip("/")
-        self._name = name
-        self._key = key
         self._control_plane = control_plane
+        self._party = Party(name=name, key=key, trusted={}, clock=clock, random=random)
         self._handle = handle
         self._backoff = backoff
-        self._clock = clock
         self._random = random
         self._places = asyncio.Semaphore(MAX_MESSAGES)
         self._client = httpx.AsyncClient(
@@ -94,7 +92,7 @@ class Poller:
     async def _poll(self) -> str | None:
         """Ask for one message; None when there was none for as long as polls wait."""
         async with self._client.stream(
-            "POST", f"{self._url}{POLL_PATH}", content=self._sealed(), headers=HEADERS
+            "POST", f"{self._url}{POLL_PATH}", content=self._asking(), headers=HEADERS
         ) as response:
             response.raise_for_status()
             if response.status_code != httpx.codes.OK:
@@ -105,16 +103,8 @@ class Poller:
             raise httpx.DecodingError(msg)
         return message
 
-    def _sealed(self) -> str:
-        return seal(
-            b"",
-            key=self._key,
-            sender=self._name,
-            audience=self._control_plane,
-            purpose="poll",
-            message_id=self._random.bytes(16).hex(),
-            now=self._clock.now(),
-        )
+    def _asking(self) -> str:
+        return self._party.ask(b"", reader=self._control_plane, purpose="poll").envelope
 
     async def _carry_out(self, envelope: str) -> None:
         try:

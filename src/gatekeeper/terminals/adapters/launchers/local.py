@@ -10,12 +10,8 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
-from gatekeeper.platform.crypto.envelope import (
-    MAX_ENVELOPE_CHARS,
-    ReplayGuard,
-    open_envelope,
-    seal,
-)
+from gatekeeper.platform.crypto.envelope import MAX_ENVELOPE_CHARS
+from gatekeeper.platform.crypto.party import Party
 from gatekeeper.platform.crypto.statements import StatementCheck
 from gatekeeper.terminals.adapters.launchers import translate
 from gatekeeper.terminals.errors import RunnerRejectedError, RunnerUnreachableError
@@ -70,16 +66,15 @@ class LocalLauncher:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """Orders go out over `transport`, or over what `address` asks for."""
-        self._name = name
-        self._key = key
         self._runner = runner
-        self._trusted = {runner: (runner_key,)}
+        self._party = Party(
+            name=name, key=key, trusted={runner: (runner_key,)}, clock=clock, random=random
+        )
         self._statements = StatementCheck({runner: runner_key})
         self._capacity = capacity
         self._clock = clock
         self._random = random
         self._order_seconds = order_seconds
-        self._seen = ReplayGuard()
         self._url, self._client = _client(address, transport)
         # Waits have connections of their own: they are long, and no order is to wait for them.
         _, self._waits = _client(address, transport)
@@ -138,21 +133,13 @@ class LocalLauncher:
         client: httpx.AsyncClient | None = None,
     ) -> R:
         """Have an order carried out; return its result."""
-        message_id = self._random.bytes(16).hex()
-        envelope = self._sealed(order, message_id)
-        if len(envelope) > MAX_ENVELOPE_CHARS["job"]:
+        payload = wire.ORDER.dump_json(order, by_alias=True)
+        question = self._party.ask(payload, reader=self._runner, purpose="job")
+        if len(question.envelope) > MAX_ENVELOPE_CHARS["job"]:
             msg = "the order is too large to be sent: give it fewer or shorter arguments"
             raise RunnerRejectedError(msg)
-        signed = await self._exchange(envelope, seconds, client or self._client)
-        opened = open_envelope(
-            signed,
-            trusted=self._trusted,
-            audience=self._name,
-            purpose="result",
-            now=self._clock.now(),
-            seen=self._seen,
-            in_reply_to=message_id,
-        )
+        signed = await self._exchange(question.envelope, seconds, client or self._client)
+        opened = self._party.open_answer(signed, question)
         if isinstance(opened, Refusal):
             _reject(f"its answer was refused: {opened.detail}")
         result = _result(opened.payload, order, expected)
@@ -164,17 +151,6 @@ class LocalLauncher:
         said = wire.statement(order.terminal, order.instance, result)
         now = self._clock.now()
         return self._statements.is_good(result.receipt, said, runner=self._runner, now=now)
-
-    def _sealed(self, order: wire.Order, message_id: str) -> str:
-        return seal(
-            wire.ORDER.dump_json(order, by_alias=True),
-            key=self._key,
-            sender=self._name,
-            audience=self._runner,
-            purpose="job",
-            message_id=message_id,
-            now=self._clock.now(),
-        )
 
     async def _exchange(self, envelope: str, seconds: float, client: httpx.AsyncClient) -> str:
         try:
