@@ -21,6 +21,10 @@ from gatekeeper.wire.terminals import (
     UrlText,
 )
 
+ORDERS_PATH: Final = "/orders"
+"""Of a runner."""
+REPORT_PATH: Final = "/runners/report"
+"""Of a control plane."""
 MAX_REPORTED: Final = 1_000
 """Terminals, and events, of one report."""
 MAX_RECEIPT_CHARS: Final = 16_384

@@ -38,12 +38,12 @@ from gatekeeper.terminals.runner.reports import Reporter
 from gatekeeper.terminals.runner.sandbox import choose, discard
 from gatekeeper.terminals.runner.web import (
     MAX_MESSAGE_BYTES,
-    ORDERS_PATH,
     Admission,
     RunnerApp,
     order_routes,
 )
 from gatekeeper.terminals.settings import RunnerSettings  # noqa: TC001  # had from here
+from gatekeeper.wire.runner import ORDERS_PATH
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping

@@ -12,8 +12,15 @@ from pydantic import ValidationError
 from gatekeeper.kernel.errors import Refusal
 from gatekeeper.platform.crypto.envelope import MAX_ENVELOPE_CHARS
 from gatekeeper.platform.crypto.party import Party
+from gatekeeper.platform.http import envelopes
 from gatekeeper.terminals.runner.attesting import Attestor
-from gatekeeper.wire.runner import MAX_REPORTED, ReportAnswer, RunnerReport, TerminalReport
+from gatekeeper.wire.runner import (
+    MAX_REPORTED,
+    REPORT_PATH,
+    ReportAnswer,
+    RunnerReport,
+    TerminalReport,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,14 +40,12 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("gatekeeper.runner")
 
-REPORT_PATH: Final = "/runners/report"
 EVERY_SECONDS: Final = 5.0
 GATHER_SECONDS: Final = 0.02
 """What happens together is told together."""
 ANSWER_SECONDS: Final = 10.0
 MAX_REPORT_BYTES: Final = 500_000
 """Of a report's events; the report names each terminal, and its envelope is a third larger."""
-_MEDIA_TYPE: Final = "application/jose"
 
 
 class Reporter:
@@ -128,21 +133,20 @@ class Reporter:
 
     async def _exchange(self, question: Question) -> ReportAnswer | None:
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                response = await self._client.post(
-                    self._url,
-                    content=question.envelope,
-                    headers={"Content-Type": _MEDIA_TYPE, "Accept-Encoding": "identity"},
-                )
+            async with (
+                asyncio.timeout(ANSWER_SECONDS),
+                self._client.stream(
+                    "POST", self._url, content=question.envelope, headers=envelopes.HEADERS
+                ) as response,
+            ):
+                if response.status_code != httpx.codes.OK:
+                    log.warning("the control plane takes no report", status=response.status_code)
+                    return None
+                text = await envelopes.read_within(response, MAX_ENVELOPE_CHARS["result"])
         except (httpx.HTTPError, TimeoutError) as error:
             log.warning("the control plane takes no report", error=type(error).__name__)
             return None
-        if response.status_code != httpx.codes.OK:
-            log.warning("the control plane takes no report", status=response.status_code)
-            return None
-        if len(response.content) > MAX_ENVELOPE_CHARS["result"]:
-            return None
-        return self._opened(response.content.decode("latin-1"), question)
+        return None if text is None else self._opened(text, question)
 
     def _opened(self, text: str, question: Question) -> ReportAnswer | None:
         opened = self._party.open_answer(text, question)

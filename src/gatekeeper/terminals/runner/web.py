@@ -11,17 +11,19 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from fastapi import APIRouter, Request, Response  # read at run time
+from fastapi import APIRouter, Response  # read at run time
 
 from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.kernel.ids import TERMINAL_ID
 from gatekeeper.kernel.terminal import term
+from gatekeeper.platform.http import envelopes
 from gatekeeper.platform.http.problems import STATUS, granted
 from gatekeeper.platform.telemetry.metrics import CONTENT_TYPE
 from gatekeeper.terminals.protocol import attachment, ttyd
 from gatekeeper.terminals.runner.sockets import Socket
 from gatekeeper.terminals.runner.term_client import TermClient
 from gatekeeper.terminals.runner.tty_client import TtyClient
+from gatekeeper.wire.runner import ORDERS_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("gatekeeper.runner")
 
-ORDERS_PATH: Final = "/orders"
-ENVELOPE_MEDIA_TYPE: Final = "application/jose"
 MAX_MESSAGE_BYTES: Final = 131_072
 """Of one WebSocket message of a client: more than any that is taken."""
 REMEMBERED: Final = timedelta(seconds=2 * attachment.FRESH_SECONDS)
@@ -57,10 +57,8 @@ def order_routes(orders: Orders, host: Host, metrics: RunnerMetrics) -> APIRoute
     router = APIRouter(include_in_schema=False)
 
     @router.post(ORDERS_PATH)
-    async def carry_out(request: Request) -> Response:
-        text = (await request.body()).decode("latin-1")  # no ASCII: refused with the envelope
-        answer = granted(await orders.handle(text))
-        return Response(answer, media_type=ENVELOPE_MEDIA_TYPE)
+    async def carry_out(envelope: envelopes.Text) -> Response:
+        return envelopes.answered(granted(await orders.handle(envelope)))
 
     @router.get("/healthz")
     async def alive() -> dict[str, str]:

@@ -7,9 +7,9 @@ asked anything before that was checked.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
-from fastapi import APIRouter, Depends, Request, Response  # read at run time
+from fastapi import APIRouter, Response  # read at run time
 from pydantic import ValidationError
 
 from gatekeeper.kernel.errors import ErrorCode, Refusal
@@ -17,6 +17,7 @@ from gatekeeper.kernel.ids import TerminalId
 from gatekeeper.platform.crypto.envelope import MAX_ENVELOPE_CHARS
 from gatekeeper.platform.crypto.party import Party
 from gatekeeper.platform.crypto.statements import StatementCheck
+from gatekeeper.platform.http import envelopes
 from gatekeeper.platform.http.problems import RefusedError
 from gatekeeper.terminals.model import Ended, Ending, Mode, Stage
 from gatekeeper.terminals.ports import Runner
@@ -44,9 +45,7 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.random import Random
     from gatekeeper.platform.crypto.envelope import Opened
 
-REPORT_PATH: Final = "/runners/report"
-BODY_LIMITS: Final = {REPORT_PATH: MAX_ENVELOPE_CHARS["report"]}
-ENVELOPE_MEDIA_TYPE: Final = "application/jose"
+BODY_LIMITS: Final = {wire.REPORT_PATH: MAX_ENVELOPE_CHARS["report"]}
 
 
 class Doorkeeper:
@@ -94,24 +93,16 @@ class Doorkeeper:
         return self._party.answer(answer.model_dump_json(by_alias=True).encode(), opened)
 
 
-async def _text(request: Request) -> str:
-    """Return the body as it came; what is no ASCII is refused with the envelope."""
-    return (await request.body()).decode("latin-1")
-
-
-Text = Annotated[str, Depends(_text)]
-
-
 def report_routes(reporting: Reporting, doorkeeper: Doorkeeper) -> APIRouter:
     router = APIRouter(include_in_schema=False)  # spoken by runners, not by clients of the API
 
-    @router.post(REPORT_PATH)
-    async def report(envelope: Text) -> Response:
+    @router.post(wire.REPORT_PATH)
+    async def report(envelope: envelopes.Text) -> Response:
         """Take what a runner tells, and say what was taken and which terminals are to end."""
         opened = doorkeeper.admit(envelope)
         answer = await reporting.take(_report(opened, doorkeeper.check))
         said = wire.ReportAnswer(taken=dict(answer.taken), end=answer.end)
-        return Response(doorkeeper.answer(said, opened), media_type=ENVELOPE_MEDIA_TYPE)
+        return envelopes.answered(doorkeeper.answer(said, opened))
 
     return router
 

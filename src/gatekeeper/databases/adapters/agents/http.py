@@ -6,14 +6,15 @@ asked anything before that was checked.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
-from fastapi import APIRouter, Depends, Request, Response  # read at run time
+from fastapi import APIRouter, Request, Response  # read at run time
 
 from gatekeeper.databases.adapters.agents.mailbox import MOST_POLLS
-from gatekeeper.databases.adapters.agents.transports import ENVELOPE_MEDIA_TYPE, MAX_ANSWER_BYTES
+from gatekeeper.databases.adapters.agents.transports import MAX_ANSWER_BYTES
 from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.platform.crypto.envelope import read_envelope
+from gatekeeper.platform.http import envelopes
 from gatekeeper.platform.http.problems import RefusedError, granted
 from gatekeeper.wire.jobs import MAX_BATCH_JOBS
 
@@ -33,22 +34,13 @@ BODY_LIMITS: Final = {RESULTS_PATH: MAX_ANSWER_BYTES}
 """Of the routes that take more than others."""
 
 
-async def _text(request: Request) -> str:
-    """Return the body as it came; what is no ASCII is refused with the envelope."""
-    return (await request.body()).decode("latin-1")
-
-
-Text = Annotated[str, Depends(_text)]
-
-
 def agent_routes(executor: AgentExecutor) -> APIRouter:
     """Make the routes of an agent that is pushed its jobs."""
     router = APIRouter()
 
     @router.post("/jobs")
-    async def run_job(envelope: Text) -> Response:
-        answer = granted(await executor.handle(envelope))
-        return Response(answer, media_type=ENVELOPE_MEDIA_TYPE)
+    async def run_job(envelope: envelopes.Text) -> Response:
+        return envelopes.answered(granted(await executor.handle(envelope)))
 
     @router.get("/healthz")
     async def alive() -> dict[str, str]:
@@ -96,7 +88,7 @@ def mail_routes(mailbox: Mailbox, doorkeeper: Doorkeeper) -> APIRouter:
     router = APIRouter(include_in_schema=False)  # spoken by agents, not by clients of the API
 
     @router.post(POLL_PATH)
-    async def poll(request: Request, envelope: Text) -> Response:
+    async def poll(request: Request, envelope: envelopes.Text) -> Response:
         """Hand out the oldest message to the agent that signed the poll, or wait for one."""
         opened = doorkeeper.admit(envelope, "poll")
         with mailbox.place(opened.sender) as free:
@@ -113,10 +105,10 @@ def mail_routes(mailbox: Mailbox, doorkeeper: Doorkeeper) -> APIRouter:
             message = await mailbox.fetch(opened.sender, request.is_disconnected)
         if message is None:
             return Response(status_code=204)
-        return Response(message, media_type=ENVELOPE_MEDIA_TYPE)
+        return envelopes.answered(message)
 
     @router.post(RESULTS_PATH, status_code=204)
-    async def results(text: Text) -> None:
+    async def results(text: envelopes.Text) -> None:
         """Take the answer to a message of the agent that signed it; once."""
         first = doorkeeper.admit_results(text)
         if not await mailbox.answer(first.sender, first.in_reply_to or "", text):

@@ -13,11 +13,10 @@ from gatekeeper.databases.adapters.agents.mailbox import POLL_SECONDS
 from gatekeeper.databases.adapters.agents.transports import (
     ANSWER_SECONDS,
     CONNECT_SECONDS,
-    HEADERS,
-    read_within,
 )
 from gatekeeper.kernel.errors import Refusal
 from gatekeeper.platform.crypto.party import Party
+from gatekeeper.platform.http import envelopes
 from gatekeeper.wire.jobs import MAX_JOB_BYTES
 
 if TYPE_CHECKING:
@@ -92,12 +91,12 @@ class Poller:
     async def _poll(self) -> str | None:
         """Ask for one message; None when there was none for as long as polls wait."""
         async with self._client.stream(
-            "POST", f"{self._url}{POLL_PATH}", content=self._asking(), headers=HEADERS
+            "POST", f"{self._url}{POLL_PATH}", content=self._asking(), headers=envelopes.HEADERS
         ) as response:
             response.raise_for_status()
             if response.status_code != httpx.codes.OK:
                 return None
-            message = await read_within(response, MAX_JOB_BYTES)
+            message = await envelopes.read_within(response, MAX_JOB_BYTES)
         if message is None:
             msg = "larger than any job"
             raise httpx.DecodingError(msg)
@@ -123,7 +122,7 @@ class Poller:
         while True:
             try:
                 async with self._client.stream(
-                    "POST", f"{self._url}{RESULTS_PATH}", content=answer, headers=HEADERS
+                    "POST", f"{self._url}{RESULTS_PATH}", content=answer, headers=envelopes.HEADERS
                 ) as response:
                     status = response.status_code
             except httpx.HTTPError as error:

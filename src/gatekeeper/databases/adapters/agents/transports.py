@@ -9,14 +9,13 @@ import httpx
 
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal, UnavailableError
 from gatekeeper.platform.crypto.envelope import own_message_id
+from gatekeeper.platform.http import envelopes
 from gatekeeper.wire.jobs import MAX_JOB_BYTES
 
 if TYPE_CHECKING:
     from gatekeeper.databases.adapters.agents.executor import AgentExecutor
     from gatekeeper.databases.adapters.agents.mailbox import Mailbox
 
-ENVELOPE_MEDIA_TYPE: Final = "application/jose"
-HEADERS: Final = {"Content-Type": ENVELOPE_MEDIA_TYPE, "Accept-Encoding": "identity"}
 MAX_ANSWER_BYTES: Final = 1_048_576
 CONNECT_SECONDS: Final = 3.0
 ANSWER_SECONDS: Final = 30.0
@@ -55,12 +54,12 @@ class HttpPush:
             async with (
                 asyncio.timeout(CONNECT_SECONDS + ANSWER_SECONDS),  # also of one that drips
                 self._client.stream(
-                    "POST", f"{self._url}/jobs", content=envelope, headers=HEADERS
+                    "POST", f"{self._url}/jobs", content=envelope, headers=envelopes.HEADERS
                 ) as response,
             ):
                 if response.status_code != httpx.codes.OK:
                     raise _not_ok(response.status_code)
-                answer = await read_within(response, MAX_ANSWER_BYTES)
+                answer = await envelopes.read_within(response, MAX_ANSWER_BYTES)
         except (httpx.HTTPError, TimeoutError) as error:
             msg = f"the agent did not answer ({type(error).__name__})"
             raise UnavailableError(msg, ErrorCode.AGENT_UNREACHABLE) from error
@@ -89,16 +88,6 @@ class Fetched:
 
     async def close(self) -> None:
         """Nothing is held."""
-
-
-async def read_within(response: httpx.Response, most: int) -> str | None:
-    """Read an answer as it comes, never unpacked; None as soon as it is larger than that."""
-    body = bytearray()
-    async for part in response.aiter_raw():
-        body += part
-        if len(body) > most:
-            return None
-    return body.decode("latin-1")  # what is no ASCII is refused with the envelope
 
 
 def _not_ok(status: int) -> GatekeeperError:

@@ -13,6 +13,7 @@ from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
 from gatekeeper.platform.crypto.envelope import MAX_ENVELOPE_CHARS
 from gatekeeper.platform.crypto.party import Party
 from gatekeeper.platform.crypto.statements import StatementCheck
+from gatekeeper.platform.http import envelopes
 from gatekeeper.terminals.adapters.launchers import translate
 from gatekeeper.terminals.errors import RunnerRejectedError, RunnerUnreachableError
 from gatekeeper.terminals.model import Size
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.random import Random
     from gatekeeper.terminals.ports import BoundLogin, Gone, Launch, Launched
 
-ENVELOPE_MEDIA_TYPE: Final = "application/jose"
-ORDERS_PATH: Final = "/orders"
 UNIX: Final = "unix:"
 MAX_CONNECTIONS: Final = 128
 """For orders, and as many again for waits."""
@@ -158,18 +157,21 @@ class LocalLauncher:
                 asyncio.timeout(CONNECT_SECONDS + seconds),  # also of one that drips
                 client.stream(
                     "POST",
-                    self._url + ORDERS_PATH,
+                    self._url + wire.ORDERS_PATH,
                     content=envelope,
-                    headers={"Content-Type": ENVELOPE_MEDIA_TYPE, "Accept-Encoding": "identity"},
+                    headers=envelopes.HEADERS,
                     timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
                 ) as response,
             ):
                 if response.status_code != httpx.codes.OK:
                     raise _not_ok(response.status_code)
-                return await _read(response)
+                answer = await envelopes.read_within(response, MAX_ANSWER_CHARS)
         except (httpx.HTTPError, TimeoutError) as error:
             msg = f"runner {self._runner!r} did not answer ({type(error).__name__})"
             raise RunnerUnreachableError(msg) from error
+        if answer is None:
+            _reject("its answer is too large")
+        return answer
 
 
 def _client(
@@ -182,15 +184,6 @@ def _client(
     path = address.removeprefix(UNIX)
     transport = transport or httpx.AsyncHTTPTransport(uds=path, limits=limits)
     return "http://runner", httpx.AsyncClient(transport=transport, trust_env=False)
-
-
-async def _read(response: httpx.Response) -> str:
-    body = bytearray()
-    async for part in response.aiter_raw():
-        body += part
-        if len(body) > MAX_ANSWER_CHARS:
-            _reject("its answer is too large")
-    return body.decode("latin-1")  # what is no ASCII is refused with the envelope
 
 
 def _not_ok(status: int) -> GatekeeperError:
