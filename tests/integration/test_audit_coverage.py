@@ -21,7 +21,7 @@ from test_api import POLICY, Api, api, body
 from factories.installation import PUBLIC_URL
 from fakes.ci_issuer import PROJECT
 from fakes.runner_app import FakeRunner
-from gatekeeper.bootstrap.control_plane import LANES
+from gatekeeper.bootstrap.databases import LANES
 from gatekeeper.bootstrap.terminals.controlling import LANES as TERMINAL_LANES
 from gatekeeper.client import operations
 from gatekeeper.client.api import ApiError, Client

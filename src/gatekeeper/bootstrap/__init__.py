@@ -3,9 +3,11 @@
 settings.py        what the processes are told      keys.py      key files of a local stack
 control_plane.py   the control plane, wired         agent.py     an agent, wired
 agents.py          the agents as it reaches them    target.py    setting up and checking a target
+surroundings.py    what it has for every plane      store.py     setting up the store
+databases.py       what it has of databases         aliases.py   settings' names of the first design
 console.py         its pages, and who is signed in
-identity.py        who may call it, wired           store.py     setting up the store
-housekeeping.py    what it counts and tells         aliases.py   settings' names of the first design
+identity.py        who may call it, wired
+housekeeping.py    what it counts and tells
 forwardauth/       forward auth, wired
 terminals/         terminals, wired
 

@@ -8,50 +8,26 @@ from __future__ import annotations
 import json
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from gatekeeper import __version__
-from gatekeeper.bootstrap.agents import Reached, reach_agents
+from gatekeeper.bootstrap import databases
 from gatekeeper.bootstrap.console import Console, make_console
-from gatekeeper.bootstrap.housekeeping import Housekeeper
+from gatekeeper.bootstrap.databases import Databases, control_databases
 from gatekeeper.bootstrap.identity import Identity, make_identity
+from gatekeeper.bootstrap.surroundings import Surroundings, surround
 from gatekeeper.bootstrap.terminals import controlling
-from gatekeeper.bootstrap.terminals.controlling import (
-    Surroundings,
-    Terminals,
-    control_terminals,
-)
+from gatekeeper.bootstrap.terminals.controlling import Terminals, control_terminals
 from gatekeeper.bootstrap.terminals.logins import DatabaseLogins
 from gatekeeper.bootstrap.terminals.ticket_keys import ticket_keys
-from gatekeeper.databases.adapters.agents.gateway import AgentGateway
-from gatekeeper.databases.adapters.agents.http import BODY_LIMITS
-from gatekeeper.databases.adapters.dispatch import handler
-from gatekeeper.databases.adapters.store import CHANNEL, CLEANUP, END, ISSUE, PostgresSessionStore
-from gatekeeper.databases.jobs.cleaning import Cleaning
-from gatekeeper.databases.jobs.ending import Ending
-from gatekeeper.databases.jobs.issuing import Issuing
-from gatekeeper.databases.reconcile import ReconcileService
-from gatekeeper.databases.service import SessionService
-from gatekeeper.databases.web.mvp import mvp_routes
-from gatekeeper.databases.web.routes import access_routes, operator_routes, session_routes
-from gatekeeper.databases.web.watch import SessionWatch
 from gatekeeper.platform.audit.reader import AuditReader
 from gatekeeper.platform.audit.routes import audit_routes
 from gatekeeper.platform.audit.sequencer import Sequencer
-from gatekeeper.platform.crypto.envelope import ReplayGuard
-from gatekeeper.platform.crypto.sealing import SealingKey
-from gatekeeper.platform.crypto.signing import SigningKey, public_jwk, public_key
+from gatekeeper.platform.crypto.signing import public_jwk, public_key
 from gatekeeper.platform.http.app import make_app
 from gatekeeper.platform.http.health import health_routes
-from gatekeeper.platform.policy import PolicyHolder
-from gatekeeper.platform.postgres.clock import StoreClock
-from gatekeeper.platform.postgres.notifications import Listener
-from gatekeeper.platform.postgres.pool import Pool
-from gatekeeper.platform.queue import Worker
 from gatekeeper.platform.random import SystemRandom
 from gatekeeper.platform.tasks import run_together
-from gatekeeper.platform.telemetry.metrics import Metrics
-from gatekeeper.wire.jobs import MAX_BATCH_JOBS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -59,60 +35,39 @@ if TYPE_CHECKING:
     from fastapi import APIRouter, FastAPI
 
     from gatekeeper.bootstrap.settings import ControlPlaneSettings
+    from gatekeeper.terminals.adapters.tickets import TicketKeys
 
     Work = Coroutine[object, object, None]
-
-LANES: Final = {ISSUE: 64, END: 2048, CLEANUP: 8}
-"""Jobs at a time of each lane: however many logins end at once, issuing has its own."""
-BATCHES: Final = {ISSUE: 2}
-"""Batches of one target under way: one is at the agent while the next is stored. Those that end
-logins are all sent: the agent switches all of them off before it begins to drop."""
-API_CONNECTIONS: Final = 24
-JOB_CONNECTIONS: Final = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parts:
-    """What is built once and shared."""
+    """What a control plane is made of."""
 
-    api_pool: Pool
-    job_pool: Pool
-    reached: Reached
-    clock: StoreClock
-    agents: AgentGateway
-    watch: SessionWatch
-    service: SessionService
-    reconciler: ReconcileService
-    cleaning: Cleaning
-    worker: Worker
-    sequencer: Sequencer
-    listener: Listener
-    policies: PolicyHolder
-    identity: Identity
+    around: Surroundings
     console: Console
-    evidence: AuditReader
-    keeper: Housekeeper
-    metrics: Metrics
+    identity: Identity
+    databases: Databases
     terminals: Terminals | None
+    sequencer: Sequencer
+
+    @property
+    def planes(self) -> tuple[Databases | Terminals, ...]:
+        return (self.databases,) if self.terminals is None else (self.databases, self.terminals)
 
     def background(self) -> Mapping[str, Callable[[], Work]]:
         """Return what runs beside the requests, for as long as the process does."""
-        return {
-            "dispatcher": self.worker.run,
+        own = {
             "sequencer": self.sequencer.run,
-            "session changes": self.listener.run,
-            "policy": self.policies.run,
-            "clock": self.clock.run,
-            **self.reached.background,
-            **({} if self.terminals is None else self.terminals.background),
+            "policy": self.around.policies.run,
+            "clock": self.around.clock.run,
         }
+        return own | {name: run for plane in self.planes for name, run in plane.background.items()}
 
     def close_waiting(self) -> None:
         """End the requests that wait for something to happen."""
-        self.watch.close()
-        self.reached.close_polls()
-        if self.terminals is not None:
-            self.terminals.close_waiting()
+        for plane in self.planes:
+            plane.close_waiting()
 
 
 def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None]) -> FastAPI:
@@ -126,17 +81,8 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as closing:
-            for pool in (parts.api_pool, parts.job_pool):
-                await pool.open()
-                closing.push_async_callback(pool.close)
-            closing.push_async_callback(parts.agents.close)
-            if parts.terminals is not None:
-                closing.push_async_callback(parts.terminals.close)
-            await parts.clock.read()
-            await parts.cleaning.schedule()
-            if parts.terminals is not None:
-                await parts.terminals.begin()
-            await parts.keeper.started(__version__, **_signers(settings, parts.reached))
+            await _begin(parts, closing)
+            await parts.around.keeper.started(__version__, **_signers(settings, parts))
             background = {name: run() for name, run in parts.background().items()}
             async with run_together(background, failed=lambda _name: stop()):
                 yield
@@ -146,144 +92,93 @@ def control_plane_app(settings: ControlPlaneSettings, *, stop: Callable[[], None
         version=__version__,
         random=SystemRandom(),
         lifespan=lifespan,
-        body_limits={**BODY_LIMITS, **controlling.BODY_LIMITS},
+        body_limits={**databases.BODY_LIMITS, **controlling.BODY_LIMITS},
     )
     app.state.close_waiting = parts.close_waiting
-    for router in _routers(parts, mvp=settings.compat_mvp_api):
+    for router in _routers(parts):
         app.include_router(router)
     return app
 
 
 def _build(settings: ControlPlaneSettings) -> _Parts:
-    random = SystemRandom()
-    key = SigningKey.load_or_create(settings.key_folder / "control-plane.jwk")
-    evidence_key = SigningKey.load_or_create(settings.key_folder / "evidence.jwk")
-    sealer = SealingKey.load_or_create(settings.key_folder / "sealing.jwk")
-    api_pool = Pool(settings.store_dsn, name="gk-api", max_size=API_CONNECTIONS)
-    job_pool = Pool(settings.store_dsn, name="gk-jobs", max_size=JOB_CONNECTIONS)
-    clock = StoreClock(job_pool)
-    store = PostgresSessionStore(api_pool)
-    job_store = PostgresSessionStore(job_pool)
-    targets = settings.targets_by_name()
-    reached = reach_agents(settings, key=key, pool=job_pool, clock=clock)
-    agents = AgentGateway(
-        name=settings.name,
-        key=key.private,
-        agent_keys=reached.keys,
-        transports=reached.transports,
-        seen=ReplayGuard(),
-        sealer=sealer,
-        clock=clock,
-        random=random,
-    )
-    metrics = Metrics()
-    keeper = Housekeeper(pool=job_pool, metrics=metrics, clock=clock, random=random)
-    policies = PolicyHolder(
-        settings.policy, loaded=keeper.policy_loaded, rejected=keeper.policy_rejected
-    )
-    service = SessionService(
-        store=store,
-        targets=targets,
-        policies=policies,
-        agents=agents,
-        sealer=sealer,
-        clock=clock,
-        random=random,
-        is_operator=settings.is_operator,
-    )
-    console = make_console(settings, pool=api_pool, clock=clock, random=random)
+    around = surround(settings)
     tickets = None if settings.terminals is None else ticket_keys(settings.key_folder)
-    identity = make_identity(
+    console = make_console(settings, pool=around.api_pool, clock=around.clock, random=around.random)
+    identity = _identity(settings, around, console, tickets)
+    plane = control_databases(settings, around, identity)
+    return _Parts(
+        around=around,
+        console=console,
+        identity=identity,
+        databases=plane,
+        terminals=_terminals(settings, around, identity, plane, tickets),
+        sequencer=Sequencer(
+            pool=around.job_pool,
+            dsn=settings.store_dsn,
+            key=around.evidence_key,
+            clock=around.clock,
+        ),
+    )
+
+
+def _identity(
+    settings: ControlPlaneSettings,
+    around: Surroundings,
+    console: Console,
+    tickets: TicketKeys | None,
+) -> Identity:
+    return make_identity(
         settings,
-        clock=clock,
-        random=random,
-        per_minute=lambda: policies.current().limits.requests_per_minute,
-        record=keeper.record,
+        clock=around.clock,
+        random=around.random,
+        per_minute=lambda: around.policies.current().limits.requests_per_minute,
+        record=around.keeper.record,
         of_page=console.of_page,
         other_keys=tuple if tickets is None else tickets.jwks,
     )
-    watch = SessionWatch(store)
-    cleaning = Cleaning(store=job_store, targets=targets, agents=agents, random=random)
-    return _Parts(
-        api_pool=api_pool,
-        job_pool=job_pool,
-        reached=reached,
-        clock=clock,
-        agents=agents,
-        watch=watch,
-        service=service,
-        reconciler=ReconcileService(store=store, agents=agents),
-        cleaning=cleaning,
-        worker=_worker(
-            settings,
-            store=job_store,
-            agents=agents,
-            cleaning=cleaning,
-            keeper=keeper,
-            pool=job_pool,
-        ),
-        sequencer=Sequencer(pool=job_pool, dsn=settings.store_dsn, key=evidence_key, clock=clock),
-        listener=Listener(settings.store_dsn, CHANNEL, watch.heard, name="gk-watch"),
-        policies=policies,
-        identity=identity,
-        console=console,
-        evidence=AuditReader(api_pool, public_key=evidence_key.public_jwk()),
-        keeper=keeper,
-        metrics=metrics,
-        terminals=None
-        if tickets is None
-        else control_terminals(
-            settings,
-            Surroundings(
-                key=key,
-                api_pool=api_pool,
-                job_pool=job_pool,
-                clock=clock,
-                random=random,
-                policies=policies,
-                authenticate=identity.authenticate,
-                keeper=keeper,
-                is_operator=settings.is_operator,
-            ),
-            tickets=tickets,
-            logins=DatabaseLogins(service=service, store=store, watch=watch),
-        ),
-    )
 
 
-def _worker(
+def _terminals(
     settings: ControlPlaneSettings,
-    *,
-    store: PostgresSessionStore,
-    agents: AgentGateway,
-    cleaning: Cleaning,
-    keeper: Housekeeper,
-    pool: Pool,
-) -> Worker:
-    targets = settings.targets_by_name()
-    issuing = Issuing(store=store, targets=targets, agents=agents, issued=keeper.session_issued)
-    ending = Ending(store=store, targets=targets, agents=agents, cleaned=keeper.session_cleaned)
-    return Worker(
-        pool=pool,
-        dsn=settings.store_dsn,
-        lanes=LANES,
-        handlers={ISSUE: handler(issuing), END: handler(ending), CLEANUP: handler(cleaning)},
-        batch=MAX_BATCH_JOBS,
-        batches=BATCHES,
-        random=SystemRandom(),
-        finished=keeper.job_finished,
-        on_dead=keeper.job_given_up,
+    around: Surroundings,
+    identity: Identity,
+    plane: Databases,
+    tickets: TicketKeys | None,
+) -> Terminals | None:
+    if tickets is None:
+        return None
+    return control_terminals(
+        settings,
+        around,
+        authenticate=identity.authenticate,
+        tickets=tickets,
+        logins=DatabaseLogins(service=plane.service, store=plane.store, watch=plane.watch),
     )
 
 
-def _signers(settings: ControlPlaneSettings, reached: Reached) -> dict[str, Any]:
+async def _begin(parts: _Parts, closing: AsyncExitStack) -> None:
+    """Open what is to be closed in the end, and make the jobs that there always are."""
+    for pool in (parts.around.api_pool, parts.around.job_pool):
+        await pool.open()
+        closing.push_async_callback(pool.close)
+    for plane in parts.planes:
+        closing.push_async_callback(plane.close)
+    await parts.around.clock.read()
+    for plane in parts.planes:
+        await plane.begin()
+
+
+def _signers(settings: ControlPlaneSettings, parts: _Parts) -> dict[str, Any]:
     """Say who signs what: from here on the evidence can be held against these keys."""
+    agents = parts.databases.reached.keys
     runners = {} if settings.terminals is None else settings.terminals.runners
-    files = {"messages": "control-plane.jwk", "evidence": "evidence.jwk"}
     return {
         "name": settings.name,
-        "keys": {use: SigningKey.load(settings.key_folder / f).key_id for use, f in files.items()},
-        "agents": {name: json.loads(public_jwk(key))["x"] for name, key in reached.keys.items()},
+        "keys": {
+            "messages": parts.around.key.key_id,
+            "evidence": parts.around.evidence_key.key_id,
+        },
+        "agents": {name: json.loads(public_jwk(key))["x"] for name, key in agents.items()},
         "runners": {
             name: json.loads(public_jwk(public_key(runner.public_key)))["x"]
             for name, runner in runners.items()
@@ -291,33 +186,24 @@ def _signers(settings: ControlPlaneSettings, reached: Reached) -> dict[str, Any]
     }
 
 
-def _routers(parts: _Parts, *, mvp: bool) -> list[APIRouter]:
-    authenticate = parts.identity.authenticate
-    aliases = mvp_routes(service=parts.service, watch=parts.watch, authenticate=authenticate)
+def _routers(parts: _Parts) -> list[APIRouter]:
+    around, identity = parts.around, parts.identity
     return [
-        *([aliases] if mvp else []),
-        *parts.identity.routes,
-        *parts.reached.routes,
+        *identity.routes,
         *(() if parts.terminals is None else parts.terminals.routes),
-        *parts.console.routes(parts.identity),
-        session_routes(service=parts.service, watch=parts.watch, authenticate=authenticate),
-        access_routes(service=parts.service, authenticate=authenticate),
-        operator_routes(
-            service=parts.service,
-            reconciler=parts.reconciler,
-            authenticate=parts.identity.authenticate_costly,
-        ),
+        *parts.console.routes(identity),
+        *parts.databases.routes,
         audit_routes(
-            parts.evidence,
-            authenticate=authenticate,
-            authenticate_costly=parts.identity.authenticate_costly,
-            may_read=parts.service.sees_all,
-            exported=parts.keeper.evidence_exported,
+            AuditReader(around.api_pool, public_key=around.evidence_key.public_jwk()),
+            authenticate=identity.authenticate,
+            authenticate_costly=identity.authenticate_costly,
+            may_read=parts.databases.service.sees_all,
+            exported=around.keeper.evidence_exported,
         ),
         health_routes(
             version=__version__,
-            neighbours={"store": parts.keeper.ask_store},
-            metrics=parts.metrics,
-            refresh=parts.keeper.refresh_metrics,
+            neighbours={"store": around.keeper.ask_store},
+            metrics=around.metrics,
+            refresh=around.keeper.refresh_metrics,
         ),
     ]

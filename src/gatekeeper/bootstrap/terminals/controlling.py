@@ -38,16 +38,11 @@ if TYPE_CHECKING:
 
     from fastapi import APIRouter
 
-    from gatekeeper.bootstrap.housekeeping import Housekeeper
     from gatekeeper.bootstrap.settings import ControlPlaneSettings
-    from gatekeeper.kernel.clock import Clock
-    from gatekeeper.kernel.identity import Principal
-    from gatekeeper.kernel.random import Random
-    from gatekeeper.platform.crypto.signing import SigningKey
+    from gatekeeper.bootstrap.surroundings import Surroundings
     from gatekeeper.platform.http.context import Authenticate
-    from gatekeeper.platform.postgres.pool import Pool
     from gatekeeper.terminals.adapters.tickets import TicketKeys
-    from gatekeeper.terminals.ports import Launcher, Logins, PolicySource
+    from gatekeeper.terminals.ports import Launcher, Logins
     from gatekeeper.terminals.settings import TerminalSettings
 
     Work = Coroutine[object, object, None]
@@ -62,22 +57,7 @@ it the end of a terminal. Every step is short, and safe when two take it."""
 BACKOFF: Final = Backoff(first=0.1, most=10.0)
 FORGET_SECONDS: Final = 60.0
 
-__all__ = ["BODY_LIMITS", "LANES", "Surroundings", "Terminals", "control_terminals"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What the control plane has for every plane."""
-
-    key: SigningKey
-    api_pool: Pool
-    job_pool: Pool
-    clock: Clock
-    random: Random
-    policies: PolicySource
-    authenticate: Authenticate
-    keeper: Housekeeper
-    is_operator: Callable[[Principal], bool]
+__all__ = ["BODY_LIMITS", "LANES", "Terminals", "control_terminals"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +88,7 @@ def control_terminals(
     settings: ControlPlaneSettings,
     around: Surroundings,
     *,
+    authenticate: Authenticate,
     tickets: TicketKeys,
     logins: Logins | None,
 ) -> Terminals | None:
@@ -133,9 +114,15 @@ def control_terminals(
     worker = _worker(settings, around, launchers=launchers, logins=logins, listening=listening)
     return Terminals(
         routes=(
-            terminal_routes(service=service, watch=watch, authenticate=around.authenticate),
+            terminal_routes(service=service, watch=watch, authenticate=authenticate),
             *_client_routes(
-                settings, wanted, around, tickets=tickets, launchers=launchers, seeing=seeing
+                settings,
+                wanted,
+                around,
+                authenticate=authenticate,
+                tickets=tickets,
+                launchers=launchers,
+                seeing=seeing,
             ),
             _reports(settings, wanted, around, launchers),
         ),
@@ -195,6 +182,7 @@ def _client_routes(
     wanted: TerminalSettings,
     around: Surroundings,
     *,
+    authenticate: Authenticate,
     tickets: TicketKeys,
     launchers: Mapping[str, Launcher],
     seeing: Seeing,
@@ -216,10 +204,8 @@ def _client_routes(
         seeing=seeing,
     )
     return (
-        attach_routes(
-            service=attaching, public_url=settings.public_url, authenticate=around.authenticate
-        ),
-        drive_routes(service=driving, authenticate=around.authenticate),
+        attach_routes(service=attaching, public_url=settings.public_url, authenticate=authenticate),
+        drive_routes(service=driving, authenticate=authenticate),
     )
 
 
