@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatekeeper.databases.adapters.store import TRACE, Claim
-from gatekeeper.kernel.jobs import TryAgain
-from gatekeeper.platform.queue import Retry, Settled
+from gatekeeper.platform.queue import outcome_of
 from gatekeeper.platform.telemetry import traces
 
 if TYPE_CHECKING:
@@ -28,12 +27,6 @@ def handler(use_case: Callable[[Sequence[JobClaim]], Awaitable[Sequence[JobOutco
             target=jobs[0].target or "",
         ):
             outcomes = await use_case([Claim(job) for job in jobs])
-        return [_outcome(outcome) for outcome in outcomes]
+        return [outcome_of(outcome) for outcome in outcomes]
 
     return handle
-
-
-def _outcome(outcome: JobOutcome) -> Outcome:
-    if isinstance(outcome, TryAgain):
-        return Retry(outcome.error.code, outcome.error.message)
-    return Settled()

@@ -2,7 +2,8 @@
 
 model.py     what a job is, and how an attempt can end (pure)
 jobs.py      the statements over the table, in the caller's transaction
-worker.py    takes due jobs and runs them, lane by lane
+worker.py    takes due jobs, lane by lane, and keeps their leases
+attempts.py  runs them, and stores how each ended
 
 What is promised: a job that was committed runs, not before it is due, at least once;
 what its handler wrote in the transaction of `complete` is written exactly once.
@@ -30,6 +31,7 @@ from gatekeeper.platform.queue.model import (
     Outcome,
     Retry,
     Settled,
+    outcome_of,
 )
 from gatekeeper.platform.queue.worker import Worker
 
@@ -51,6 +53,7 @@ __all__ = [
     "depths",
     "enqueue",
     "enqueue_or_move",
+    "outcome_of",
     "postpone",
     "purge",
 ]

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
+from gatekeeper.kernel.jobs import TryAgain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
+
+    from gatekeeper.kernel.jobs import JobOutcome
 
 MAX_MESSAGE_CHARS: Final = 500
 """What is kept of an error's text."""
@@ -103,6 +106,13 @@ class Dead:
 Outcome = Done | Settled | Retry | Dead
 Handler = Callable[[Sequence[ClaimedJob]], Awaitable[Sequence[Outcome]]]
 """Runs some jobs of one kind and target; its answer has an outcome for each, in order."""
+
+
+def outcome_of(said: JobOutcome) -> Outcome:
+    """Return what it means to the queue, that a plane says this of a job."""
+    if isinstance(said, TryAgain):
+        return Retry(said.error.code, said.error.message)
+    return Settled()
 
 
 class LeaseLostError(GatekeeperError):

@@ -12,7 +12,6 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from itertools import chain, groupby
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -20,10 +19,10 @@ import psycopg
 import structlog
 
 from gatekeeper.kernel.backoff import LEAST_SECONDS, Backoff
-from gatekeeper.kernel.errors import ErrorCode, GatekeeperError
+from gatekeeper.kernel.errors import GatekeeperError
 from gatekeeper.platform.postgres.notifications import Listener
 from gatekeeper.platform.queue import jobs
-from gatekeeper.platform.queue.model import Dead, DeadJob, Done, LeaseLostError, Retry, Settled
+from gatekeeper.platform.queue.attempts import HEAL, Attempts, where
 from gatekeeper.platform.tasks import within
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.random import Random
     from gatekeeper.kernel.secret import Secret
     from gatekeeper.platform.postgres.pool import Pool
-    from gatekeeper.platform.queue.model import ClaimedJob, Handler, Outcome
+    from gatekeeper.platform.queue.model import ClaimedJob, DeadJob, Handler, Outcome
 
     Batch = Sequence[ClaimedJob]
 
@@ -42,16 +41,12 @@ LEASE_SECONDS: Final = 30.0
 """A worker that died is noticed after this long at most."""
 RENEWALS_PER_LEASE: Final = 3
 """So a lease outlives two renewals that failed."""
-JOB_SECONDS: Final = 120.0
-"""The longest an attempt may take; every call it makes has a shorter deadline of its own."""
 STOP_SECONDS: Final = 5.0
 """How long a worker that stops lets its jobs run on."""
 TARGET_SHARE: Final = 0.75
 """What one target may have of a lane's places, so that one that hangs leaves room."""
 DONE_KEPT: Final = timedelta(days=7)
 PURGE_SECONDS: Final = 60.0
-HEAL: Final = Backoff(first=0.2, most=2.0)
-"""Between tries to reach a database that went away."""
 CONNECT_SECONDS: Final = 5
 _LOCKED: Final = Backoff(first=0.05, most=0.5)
 """Between looks at jobs that are due, and locked by a transaction that may yet move them."""
@@ -99,13 +94,14 @@ class Worker:
         self._pool = pool
         self._dsn = dsn
         self._lanes = MappingProxyType(dict(lanes))
-        self._handlers = handlers
+        self._attempts = Attempts(
+            pool=pool, handlers=handlers, backoff=backoff, random=random, given_up=self._give_up
+        )
         self._random = random
         self._batch = batch
         self._batches = batches
         self._finished = finished
         self._on_dead = on_dead
-        self._backoff = backoff
         self._lease = lease_seconds
         self._stop_seconds = stop_seconds
         self._wake = {lane: asyncio.Event() for lane in lanes}
@@ -227,64 +223,8 @@ class Worker:
 
     async def _run(self, batch: Batch) -> None:
         """Run one attempt, and say how each job ended until the database has heard it."""
-        for job, outcome in await self._outcomes(batch):
-            self._finished(job, await self._settle_surely(job, outcome))
-
-    async def _outcomes(self, batch: Batch) -> Iterable[tuple[ClaimedJob, Outcome]]:
-        handler = self._handlers.get(batch[0].kind)
-        if handler is None:
-            why = f"no handler for kind {batch[0].kind!r}"
-            return _all(batch, Retry(ErrorCode.INTERNAL_ERROR, why))
-        deadline = asyncio.timeout(JOB_SECONDS)
-        try:
-            async with deadline:
-                return list(zip(batch, await handler(batch), strict=True))
-        except Exception as error:  # noqa: BLE001  # a bug in one job must not end the others
-            if deadline.expired():
-                why = f"not done within {JOB_SECONDS:.0f} s"
-                return _all(batch, Retry(ErrorCode.JOB_EXPIRED, why))
-            if len(batch) > 1 and not _is_foreseen(error):
-                return await self._one_by_one(batch)
-            return _failed(batch, error)
-
-    async def _one_by_one(self, batch: Batch) -> Iterable[tuple[ClaimedJob, Outcome]]:
-        """Run the jobs of a batch that broke again: one of them is why, not all."""
-        return [pair for job in batch for pair in await self._outcomes((job,))]
-
-    async def _settle_surely(self, job: ClaimedJob, outcome: Outcome) -> Outcome:
-        failures = 0
-        while True:
-            try:
-                return await self._settle(job, outcome)
-            except (GatekeeperError, psycopg.Error) as error:
-                failures += 1
-                log.warning("a job's end is not stored yet", job=job.id, error=type(error).__name__)
-                await asyncio.sleep(HEAL.pause(failures, self._random))
-
-    async def _settle(self, job: ClaimedJob, outcome: Outcome) -> Outcome:
-        """Store how an attempt ended; a failure that was the last one comes back as `Dead`."""
-        if isinstance(outcome, Settled):
-            return outcome
-        async with self._pool.connection() as connection:
-            if isinstance(outcome, Done):
-                await jobs.complete(connection, [job])
-                return outcome
-            pause = self._backoff.pause(job.attempts, self._random)
-            state = await jobs.fail(connection, job, outcome, pause=pause)
-        if state != "dead":
-            return outcome
-        self._give_up(
-            DeadJob(
-                id=job.id,
-                lane=job.lane,
-                kind=job.kind,
-                target=job.target,
-                attempts=job.attempts,
-                error_code=outcome.code,
-                error_message=outcome.message,
-            )
-        )
-        return Dead(outcome.code, outcome.message)
+        for job, outcome in await self._attempts.outcomes(batch):
+            self._finished(job, await self._attempts.settle(job, outcome))
 
     def _give_up(self, job: DeadJob) -> None:
         log.error("job given up", job=job.id, kind=job.kind, code=job.error_code)
@@ -296,7 +236,7 @@ class Worker:
         self._wake[batch[0].lane].set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error(
-                "the worker failed", job=batch[0].id, error=type(error).__name__, at=_where(error)
+                "the worker failed", job=batch[0].id, error=type(error).__name__, at=where(error)
             )
 
     # -- keeping -----------------------------------------------------------------------
@@ -381,34 +321,3 @@ def _batches(claimed: Batch, most: int) -> Iterator[Batch]:
 
 def _kind_and_target(job: ClaimedJob) -> tuple[str, str]:
     return job.kind, job.target or ""
-
-
-def _all(batch: Batch, outcome: Outcome) -> Iterable[tuple[ClaimedJob, Outcome]]:
-    return [(job, outcome) for job in batch]
-
-
-def _is_foreseen(error: Exception) -> bool:
-    return isinstance(error, GatekeeperError) and not isinstance(error, LeaseLostError)
-
-
-def _failed(batch: Batch, error: Exception) -> Iterable[tuple[ClaimedJob, Outcome]]:
-    """Return what an attempt that raised comes to; nothing is said of a job we lost."""
-    job = batch[0]
-    if isinstance(error, LeaseLostError):
-        log.warning("what a job did was undone: its lease was lost", job=job.id)
-        return ()
-    if isinstance(error, GatekeeperError):
-        return _all(batch, Retry(error.code, error.detail))
-    # Neither text nor traceback: a foreign error may quote the payload.
-    log.error("job failed", job=job.id, error=type(error).__name__, at=_where(error))
-    return _all(batch, Retry(ErrorCode.INTERNAL_ERROR, f"unforeseen: {type(error).__name__}"))
-
-
-def _where(error: BaseException) -> str:
-    """Return where an error was raised: a file and a line, nothing of its data."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return "unknown"
-    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatekeeper.kernel.jobs import TryAgain
-from gatekeeper.platform.queue import Retry, Settled
+from gatekeeper.platform.queue import outcome_of
 from gatekeeper.platform.telemetry import traces
 from gatekeeper.terminals.adapters.store import TRACE, Claim
 
@@ -29,12 +28,6 @@ def handler(use_case: Callable[[Claim], Awaitable[JobOutcome]]) -> Handler:
             parents=[job.payload.get(TRACE)],
             runner=job.target or "",
         ):
-            return _outcome(await use_case(Claim(job)))
+            return outcome_of(await use_case(Claim(job)))
 
     return handle
-
-
-def _outcome(outcome: JobOutcome) -> Outcome:
-    if isinstance(outcome, TryAgain):
-        return Retry(outcome.error.code, outcome.error.message)
-    return Settled()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatekeeper.databases.model import Session, SessionChange
-from gatekeeper.kernel.errors import Failure
 from gatekeeper.kernel.ids import RoleName, SessionId
 from gatekeeper.kernel.session import SessionStatus
+from gatekeeper.platform.postgres.failures import failure_of
 
 if TYPE_CHECKING:
     from gatekeeper.platform.postgres.rows import Row
@@ -34,17 +34,7 @@ def session_of(row: Row) -> Session:
         expires_at=row["expires_at"],
         ended_at=row["ended_at"],
         cleaned_at=row["cleaned_at"],
-        error=_failure(row),
-    )
-
-
-def _failure(row: Row) -> Failure | None:
-    if row["error_code"] is None:
-        return None
-    return Failure(
-        code=row["error_code"],
-        message=row["error_message"],
-        retryable=bool(row["error_retryable"]),
+        error=failure_of(row),
     )
 
 

@@ -10,6 +10,7 @@ from gatekeeper.kernel.ids import SessionId, job_id
 from gatekeeper.kernel.session import may_move
 from gatekeeper.platform import queue
 from gatekeeper.platform.audit import outbox
+from gatekeeper.platform.postgres.failures import failure_values
 from gatekeeper.platform.postgres.keys import bound_to_key, claim_key
 from gatekeeper.platform.postgres.rows import every, only
 from gatekeeper.platform.telemetry import traces
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from gatekeeper.databases.ports import JobClaim
     from gatekeeper.kernel.audit import AuditEvent
     from gatekeeper.kernel.errors import Failure
-    from gatekeeper.platform.postgres.rows import Row
 
 ISSUE: Final = "issue"
 END: Final = "end"
@@ -148,7 +148,7 @@ class Unit:
             return ()
         for move in moves:
             _check(move)
-        errors = [_error_values(move.error) for move in moves]
+        errors = [failure_values(move.error) for move in moves]
         values = {
             "ids": [move.session.id for move in moves],
             "statuses": [move.to for move in moves],
@@ -178,7 +178,7 @@ class Unit:
             self._connection,
             "UPDATE gatekeeper.session SET error_code = %(code)s, error_message = %(message)s,"
             " error_retryable = %(retryable)s WHERE id = %(id)s RETURNING *",
-            {"id": session.id, **_error_values(error)},
+            {"id": session.id, **failure_values(error)},
         )
         return session_of(row)
 
@@ -238,12 +238,6 @@ def _job(kind: str, session: Session, due_at: datetime | None) -> queue.NewJob:
         target=session.target,
         due_at=due_at,
     )
-
-
-def _error_values(error: Failure | None) -> Row:
-    if error is None:
-        return {"code": None, "message": None, "retryable": None}
-    return {"code": error.code, "message": error.message, "retryable": error.retryable}
 
 
 def _claimed(claim: JobClaim) -> queue.ClaimedJob:

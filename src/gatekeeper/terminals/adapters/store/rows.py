@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from psycopg.types.json import Jsonb
 
-from gatekeeper.kernel.errors import Failure
 from gatekeeper.kernel.ids import SessionId, TerminalId
 from gatekeeper.kernel.session import SessionStatus
+from gatekeeper.platform.postgres.failures import failure_of
 from gatekeeper.platform.postgres.principals import principal_of, principal_values
 from gatekeeper.terminals.model import (
     Bundle,
@@ -90,7 +90,7 @@ def terminal_of(row: Row) -> Terminal:
         cleaned_at=row["cleaned_at"],
         stages={Stage(name): datetime.fromisoformat(at) for name, at in row["stages"].items()},
         ended=_ended(row),
-        error=_failure(row),
+        error=failure_of(row),
         sandbox=row["sandbox"],
         events_taken=row["events_taken"],
     )
@@ -116,12 +116,6 @@ def ended_values(ended: Ended | None) -> dict[str, object]:
 def _storable(text: str | None) -> str | None:
     """Drop what PostgreSQL has no place for in a text; a command may have written it."""
     return None if text is None else text.replace("\0", "")
-
-
-def error_values(error: Failure | None) -> dict[str, object]:
-    if error is None:
-        return {"code": None, "message": None, "retryable": None}
-    return {"code": error.code, "message": error.message, "retryable": error.retryable}
 
 
 def share_of(row: Row) -> Share:
@@ -170,14 +164,4 @@ def _ended(row: Row) -> Ended | None:
         recording_bytes=row["recording_bytes"],
         output_bytes=row["output_bytes"],
         signed=row["ended_receipt"],
-    )
-
-
-def _failure(row: Row) -> Failure | None:
-    if row["error_code"] is None:
-        return None
-    return Failure(
-        code=row["error_code"],
-        message=row["error_message"],
-        retryable=bool(row["error_retryable"]),
     )

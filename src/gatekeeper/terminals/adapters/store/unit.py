@@ -9,6 +9,7 @@ from gatekeeper.kernel.ids import TerminalId, job_id
 from gatekeeper.kernel.session import may_move
 from gatekeeper.platform import queue
 from gatekeeper.platform.audit import outbox
+from gatekeeper.platform.postgres.failures import failure_values
 from gatekeeper.platform.postgres.keys import bound_to_key, claim_key
 from gatekeeper.platform.postgres.rows import every, one, only
 from gatekeeper.platform.telemetry import traces
@@ -16,7 +17,6 @@ from gatekeeper.terminals.adapters.store import queries
 from gatekeeper.terminals.adapters.store.rows import (
     KEYS_OF_TERMINALS,
     ended_values,
-    error_values,
     stage_values,
     terminal_of,
     values_of,
@@ -114,7 +114,7 @@ class Unit:
             "expires_at": move.expires_at,
             "address": move.address,
             "sandbox": move.sandbox,
-            **error_values(move.error),
+            **failure_values(move.error),
             **ended_values(move.ended or terminal.ended),
         }
         moved = terminal_of(await only(self._connection, queries.MOVE, values))
@@ -140,7 +140,7 @@ class Unit:
             self._connection,
             "UPDATE gatekeeper.terminal SET error_code = %(code)s, error_message = %(message)s,"
             " error_retryable = %(retryable)s WHERE id = %(id)s RETURNING *",
-            {"id": terminal.id, **error_values(error)},
+            {"id": terminal.id, **failure_values(error)},
         )
         return terminal_of(row)
 
