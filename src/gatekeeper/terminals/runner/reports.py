@@ -133,20 +133,19 @@ class Reporter:
 
     async def _exchange(self, question: Question) -> ReportAnswer | None:
         try:
-            async with (
-                asyncio.timeout(ANSWER_SECONDS),
-                self._client.stream(
-                    "POST", self._url, content=question.envelope, headers=envelopes.HEADERS
-                ) as response,
-            ):
-                if response.status_code != httpx.codes.OK:
-                    log.warning("the control plane takes no report", status=response.status_code)
-                    return None
-                text = await envelopes.read_within(response, MAX_ENVELOPE_CHARS["result"])
+            async with asyncio.timeout(ANSWER_SECONDS):
+                response = await self._client.post(
+                    self._url, content=question.envelope, headers=envelopes.HEADERS
+                )
         except (httpx.HTTPError, TimeoutError) as error:
             log.warning("the control plane takes no report", error=type(error).__name__)
             return None
-        return None if text is None else self._opened(text, question)
+        if response.status_code != httpx.codes.OK:
+            log.warning("the control plane takes no report", status=response.status_code)
+            return None
+        if len(response.content) > MAX_ENVELOPE_CHARS["result"]:
+            return None
+        return self._opened(response.content.decode("latin-1"), question)
 
     def _opened(self, text: str, question: Question) -> ReportAnswer | None:
         opened = self._party.open_answer(text, question)
