@@ -2,42 +2,60 @@
 
     python3 ask.py "Why is the sky blue?"
 
-It asks the `claude` CLI where there is one; else the API, where ANTHROPIC_API_KEY is set; else it
-says plainly that neither is configured. Exit code: 0 answered, 3 nobody to ask, 1 no answer.
+It asks the `claude` CLI where there is one; else the API through the Anthropic SDK, where
+ANTHROPIC_API_KEY is set; else it says plainly what is missing. The answer is shown as it comes.
+Exit code: 0 answered, 3 nobody to ask, 1 no answer.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
-import urllib.error
-import urllib.request
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent / "vendor"))
 
 from rich.console import Console  # from the bundle, where there is none installed
+from rich.live import Live
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.text import Text
 
-STAGES = ("looking around", "reading the question", "asking", "writing the answer down")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STAGES = (LOOKING, ASKING, WRITING) = (
+    "looking for somebody to ask",
+    "asking",
+    "writing the answer down",
+)
 QUESTION = "In one sentence: why do short-lived credentials help?"
 MODEL = os.environ.get("SAMPLE_MODEL", "claude-haiku-4-5")
 MAX_TOKENS = 300
 ANSWER_SECONDS = 60
 NOBODY = (
-    "No answer: there is no `claude` on PATH, and ANTHROPIC_API_KEY is not set.\n"
+    "there is no `claude` on PATH, and ANTHROPIC_API_KEY is not set.\n"
     "Install Claude Code, or set the key, and run this again."
+)
+NO_SDK = (
+    "ANTHROPIC_API_KEY is set, but the Anthropic SDK is not installed here.\n"
+    "Run `python3 -m pip install 'anthropic>=2'`, and this again."
 )
 
 
-class Answer(NamedTuple):
+class Asked(NamedTuple):
     by: str
-    text: str
+    pieces: Iterator[str]
+    """Of the answer, as they come. Nobody is asked before the first is wanted."""
+
+
+class NobodyError(Exception):
+    """There is nobody to ask; the text says what is missing."""
 
 
 class NoAnswerError(Exception):
@@ -47,48 +65,62 @@ class NoAnswerError(Exception):
 def main() -> int:
     console = Console(highlight=False)
     question = " ".join(sys.argv[1:]) or QUESTION
-    console.print(Panel(question, title="question", width=min(console.width, 76)))
+    console.print(panel(console, "question", question))
     try:
-        answer = staged(console, question)
-    except NoAnswerError as error:
-        console.print(f"[bold red]No answer:[/] {error}")
-        return 1
-    if answer is None:
-        console.print(f"[yellow]{NOBODY}[/]")
+        answer(console, question)
+    except NobodyError as error:
+        console.print(Text(f"No answer: {error}", "yellow"))
         return 3
-    title = f"answer, by {answer.by}"
-    console.print(Panel(answer.text, title=title, width=min(console.width, 76)))
+    except NoAnswerError as error:
+        console.print(Text(f"No answer: {error}", "bold red"))
+        return 1
     return 0
 
 
-def staged(console: Console, question: str) -> Answer | None:
+def answer(console: Console, question: str) -> None:
     """Go through the stages; each is named while it lasts, and ticked off."""
+    with waiting(console, LOOKING):
+        asked = somebody(question)
+    with waiting(console, ASKING):
+        text = next(asked.pieces, "")
+    title = f"answer, by {asked.by}"
+    with Live(panel(console, title, text), console=console) as live:
+        for piece in asked.pieces:
+            text += piece
+            live.update(panel(console, title, text))
+    tick(console, WRITING)
+
+
+@contextmanager
+def waiting(console: Console, stage: str) -> Iterator[None]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24))
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(STAGES[0], total=len(STAGES))
-        answer = None
-        for number, stage in enumerate(STAGES, 1):
-            progress.update(task, description=stage, refresh=True)
-            if stage == "asking":
-                answer = ask(question)
-            progress.advance(task)
-            console.print(f"[green]✓[/] {number}/{len(STAGES)} {stage}")
-    return answer
+        progress.add_task(stage, total=len(STAGES), completed=STAGES.index(stage))
+        yield
+    tick(console, stage)
 
 
-def ask(question: str) -> Answer | None:
+def tick(console: Console, stage: str) -> None:
+    console.print(f"[green]✓[/] {STAGES.index(stage) + 1}/{len(STAGES)} {stage}")
+
+
+def panel(console: Console, title: str, text: str) -> Panel:
+    return Panel(Text(text), title=title, width=min(console.width, 76))
+
+
+def somebody(question: str) -> Asked:
+    """Find whom to ask. Raises `NobodyError`."""
     if (program := shutil.which("claude")) is not None:
-        return Answer("the claude CLI", by_program(program, question))
-    if key := os.environ.get("ANTHROPIC_API_KEY"):
-        try:
-            import anthropic  # noqa: PLC0415  # only where it is installed
-        except ImportError:
-            return Answer("the API", by_request(key, question))
-        return Answer("the Anthropic SDK", by_sdk(anthropic, question))
-    return None
+        return Asked("the claude CLI", by_program(program, question))
+    key = os.environ.get("ANTHROPIC_API_KEY", "").strip()
+    if not key:
+        raise NobodyError(NOBODY)
+    if find_spec("anthropic") is None:
+        raise NobodyError(NO_SDK)
+    return Asked("the Anthropic SDK", by_sdk(key, question))
 
 
-def by_program(program: str, question: str) -> str:
+def by_program(program: str, question: str) -> Iterator[str]:
     try:
         done = subprocess.run(  # noqa: S603  # what PATH has under this name
             [program, "-p", question], stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -98,46 +130,32 @@ def by_program(program: str, question: str) -> str:
         raise NoAnswerError(str(error)) from error
     if done.returncode != 0:
         raise NoAnswerError(done.stderr.strip() or f"claude ended with {done.returncode}")
-    return done.stdout.strip()
+    yield done.stdout.strip()
 
 
-def by_sdk(anthropic: Any, question: str) -> str:  # noqa: ANN401  # a module that may be absent
+def by_sdk(key: str, question: str) -> Iterator[str]:
+    """Stream the API's answer. No text of an error is shown that may hold the key."""
+    import anthropic  # noqa: PLC0415  # optional, and it takes a second
+
+    client = anthropic.Anthropic(api_key=key, timeout=ANSWER_SECONDS, max_retries=1)
     try:
-        message = anthropic.Anthropic(timeout=ANSWER_SECONDS, max_retries=1).messages.create(
+        with client.messages.stream(
             model=MODEL, max_tokens=MAX_TOKENS, messages=[{"role": "user", "content": question}]
-        )
-    except anthropic.AnthropicError as error:
-        raise NoAnswerError(str(error)) from error
-    return "".join(block.text for block in message.content if block.type == "text")
-
-
-def by_request(key: str, question: str) -> str:
-    """Ask the API as the SDK does (docs.anthropic.com/en/api/messages)."""
-    base = os.environ.get("ANTHROPIC_BASE_URL", "https://api.anthropic.com").rstrip("/")
-    asked = {
-        "model": MODEL,
-        "max_tokens": MAX_TOKENS,
-        "messages": [{"role": "user", "content": question}],
-    }
-    request = urllib.request.Request(
-        f"{base}/v1/messages",
-        data=json.dumps(asked).encode(),
-        headers={
-            "x-api-key": key,
-            "anthropic-version": "2023-06-01",
-            "content-type": "application/json",
-        },
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
-            message = json.load(response)
-        return "".join(part["text"] for part in message["content"] if part["type"] == "text")
-    except urllib.error.HTTPError as error:
-        msg = f"the API answered {error.code}"
+        ) as stream:
+            yield from stream.text_stream
+            is_whole = stream.get_final_message().stop_reason is not None
+    except anthropic.APIStatusError as error:
+        said = f"the API answered {error.status_code}: {error.api_message or 'it says no more'}"
+        raise NoAnswerError(said.replace(key, "[key]")) from error
+    except anthropic.APIConnectionError as error:
+        msg = "the API cannot be reached; is there a network here?"
         raise NoAnswerError(msg) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        msg = f"the API cannot be asked: {error}"
+    except Exception as error:  # halfway, those of the SDK's HTTP client
+        msg = f"the API's answer broke off ({type(error).__name__})"
         raise NoAnswerError(msg) from error
+    if not is_whole:
+        msg = "the API's answer broke off"
+        raise NoAnswerError(msg)
 
 
 if __name__ == "__main__":
