@@ -296,7 +296,7 @@ def test_the_settings_of_the_how_tos_load(tmp_path: Path) -> None:
     assert known.agents.keys() == {served.name}
     assert {known.name} == served.control_planes.keys()
     assert public_key(served.control_planes[known.name])
-    assert len(issuers) == 2
+    assert len(issuers) == 3
     for text in issuers:
         changed = {**known.model_dump(), **tomllib.loads(text)}
         assert ControlPlaneSettings.model_validate(changed).issuers[0].issuer

@@ -227,6 +227,39 @@ def test_a_name_for_the_one_agent_needs_exactly_one(tmp_path: Path) -> None:
             control_plane(tmp_path, {"AGENT_MODE": "http"}, agents=agents)
 
 
+ISSUER = {"issuer": "https://id", "audience": "a"}
+"""Nobody is sent to it; one with a `client_id` has people log in."""
+
+
+def test_the_one_issuers_client_secret_may_come_from_the_environment(tmp_path: Path) -> None:
+    web = {**ISSUER, "issuer": "https://web", "client_id": "c", "client_secret": "of the file"}
+    given = {"GATEKEEPER_CLIENT_SECRET": CANARY}
+
+    settings = control_plane(tmp_path, given, issuers=[ISSUER, web])
+
+    assert [one.client_secret for one in settings.issuers] == [None, Secret(CANARY)]
+    assert CANARY not in repr(settings) + settings.model_dump_json()
+    for issuers in ([ISSUER], [web, {**web, "issuer": "https://another"}]):
+        with pytest.raises(InputError, match="CLIENT_SECRET means the one issuer") as caught:
+            control_plane(tmp_path, given, issuers=issuers)
+        assert CANARY not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"client_secret": CANARY}, {"client_id": "c", "client_secret": ""}, {"client_secret": 7}],
+    ids=["nobody's", "empty", "no text"],
+)
+def test_a_client_secret_that_is_none_is_refused_and_not_repeated(
+    tmp_path: Path, bad: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError, match=re.escape("issuers.0")) as caught:
+        control_plane(tmp_path, issuers=[ISSUER | bad])
+
+    assert "secret" in caught.value.detail
+    assert CANARY not in caught.value.detail
+
+
 def test_every_alias_and_every_setting_is_documented() -> None:
     text = (Path(__file__).parents[2] / "docs" / "reference" / "settings.md").read_text()
     names = {*aliases.CONTROL_PLANE, *aliases.AGENT}
@@ -257,6 +290,17 @@ def test_a_file_with_a_dsn_that_anybody_can_reach_is_not_used(tmp_path: Path, mo
 
     with pytest.raises(InputError, match=r"chmod o= .*agent\.toml"):
         load_settings(AgentSettings, tmp_path / "agent.toml", {})
+
+
+def test_a_file_with_a_client_secret_is_as_private(tmp_path: Path) -> None:
+    issuer = ISSUER | {"client_id": "c", "client_secret": CANARY}
+    write_toml(tmp_path / "cp.toml", {"issuers": [issuer]})
+    (tmp_path / "cp.toml").chmod(0o644)
+
+    with pytest.raises(InputError, match="holds a secret") as caught:
+        load_settings(ControlPlaneSettings, tmp_path / "cp.toml", {})
+
+    assert CANARY not in caught.value.detail
 
 
 def test_one_that_a_group_can_read_is_used_and_one_without_a_dsn_anyhow(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Environment names of the first design, still understood: each sets what it meant then.
+"""Environment names of what is no setting by itself: the first design's, each as it meant then,
+and the client secret, which stands in a list of issuers.
 
 They are over the file, as every variable is, and under the names that begin with
 `GATEKEEPER_`. What fits no setting is refused there, with the setting's own name.
@@ -64,12 +65,24 @@ def _dsn_from_environment(values: Values, _host: str) -> None:
         target.setdefault("dsn", "")
 
 
+def _client_secret(values: Values, text: str) -> None:
+    issuers = [one for one in values.get("issuers", ()) if "client_id" in one]
+    if len(issuers) != 1:
+        msg = (
+            "GATEKEEPER_CLIENT_SECRET means the one issuer with a client_id, and here are"
+            f" {len(issuers)}"
+        )
+        raise InputError(msg)
+    issuers[0]["client_secret"] = text
+
+
 CONTROL_PLANE: Final[Aliases] = MappingProxyType(
     {
         "CONTROL_PLANE_PORT": _at("listen_port"),
         "SESSION_MAX_TTL_MINUTES": _at("max_ttl_minutes"),
         "AGENT_INTERNAL_URL": _of_the_agent("AGENT_INTERNAL_URL", _at("url")),
         "AGENT_MODE": _of_the_agent("AGENT_MODE", _mode),
+        "GATEKEEPER_CLIENT_SECRET": _client_secret,
         "LOG_LEVEL": _log_level,
     }
 )

@@ -46,6 +46,7 @@ AGENT_PORT: Final = 4001
 GATEWAY_PORT: Final = 4002
 MAX_SETTINGS_BYTES: Final = 1_048_576
 PREFIX: Final = "GATEKEEPER_"
+SECRET_KEYS: Final = ("dsn", "client_secret")
 
 Origin = Annotated[str, Field(pattern=r"^https?://[a-z0-9.-]+(:[0-9]{1,5})?$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -189,9 +190,11 @@ S = TypeVar("S", bound=BaseModel)
 def load_settings(model: type[S], path: Path, environment: Mapping[str, str] = os.environ) -> S:
     """Read settings. Raises `InputError` that lists every problem at once."""
     values = _read(path)
-    if path.stat().st_mode & 0o007 and _holds_dsn(values):
+    if path.stat().st_mode & 0o007 and _holds_secret(values):
         # A group may: it is how a file from a secret store reaches a service.
-        msg = f"{path}: it holds a DSN, and anybody on this machine can reach it; chmod o= {path}"
+        msg = (
+            f"{path}: it holds a secret, and anybody on this machine can reach it; chmod o= {path}"
+        )
         raise InputError(msg)
     old_names = getattr(model, "aliases", {})
     values = aliases.with_aliases(old_names, values, environment)
@@ -218,10 +221,12 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(msg) from error
 
 
-def _holds_dsn(value: Any) -> bool:  # noqa: ANN401  # any TOML value
+def _holds_secret(value: Any) -> bool:  # noqa: ANN401  # any TOML value
     if isinstance(value, dict):
-        return any(key.endswith("dsn") or _holds_dsn(inner) for key, inner in value.items())
-    return isinstance(value, list) and any(map(_holds_dsn, value))
+        return any(
+            key.endswith(SECRET_KEYS) or _holds_secret(inner) for key, inner in value.items()
+        )
+    return isinstance(value, list) and any(map(_holds_secret, value))
 
 
 def _problems(path: Path, error: ValidationError) -> str:

@@ -1,5 +1,8 @@
 """The code flow with PKCE, for a browser (OpenID Connect Core 1.0 section 3.1, RFC 7636).
 
+Where the issuer's client is a confidential one, its secret goes with the code, to the token
+endpoint alone, as RFC 6749 section 2.3.1 has it. Redirects are not followed there.
+
 State, nonce and verifier are made from one secret that stands in the browser's cookie: nothing
 is kept here between the two requests, and a way back without that cookie leads nowhere.
 """
@@ -12,7 +15,7 @@ import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 import httpx
 import structlog
@@ -36,6 +39,8 @@ MAX_DOCUMENT_BYTES: Final = 262_144
 FRESH_SECONDS: Final = 3_600.0
 SECRET_BYTES: Final = 32
 MAX_CODE_CHARS: Final = 4_096
+NOT_OUR_CLIENT: Final = ("invalid_client", "unauthorized_client")
+"""What an issuer says that wants another secret, or none, or one at all (RFC 6749 section 5.2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +125,8 @@ class CodeFlow:
         if came.error or not 0 < len(came.code) <= MAX_CODE_CHARS:
             return _refused("the issuer did not let you in")
         token = await self._redeem(issuer, came.code, way.verifier)
-        if token is None:
-            return _refused("the issuer does not take its own code")
+        if isinstance(token, Refusal):
+            return token
         claims = await self._verifier.claims(token)
         if isinstance(claims, Refusal):
             return claims
@@ -130,18 +135,23 @@ class CodeFlow:
             return _refused("its token is not for this try to sign in")
         return claims
 
-    async def _redeem(self, issuer: str, code: str, verifier: str) -> str | None:
-        endpoint = (await self._document(issuer))["token_endpoint"]
+    async def _redeem(self, issuer: str, code: str, verifier: str) -> str | Refusal:
+        document = await self._document(issuer)
         form = {
             "grant_type": "authorization_code",
             "code": code,
             "redirect_uri": self._redirect_uri,
-            "client_id": self._issuers[issuer].client_id or "",
             "code_verifier": verifier,
         }
-        answer = await _ask(endpoint, form)
+        named, auth = _as_client(self._issuers[issuer], document)
+        answer = await _ask(document["token_endpoint"], form | named, auth)
         token = answer.get("id_token")
-        return token if isinstance(token, str) else None
+        if isinstance(token, str):
+            return token
+        if answer.get("error") in NOT_OUR_CLIENT:
+            log.warning("the issuer does not take our client", issuer=issuer)
+            return _refused("the issuer does not take Gatekeeper's client_id and client_secret")
+        return _refused("the issuer does not take its own code")
 
     async def _document(self, issuer: str) -> dict[str, Any]:
         """Return an issuer's discovery document, not older than an hour."""
@@ -159,13 +169,29 @@ class CodeFlow:
         return document
 
 
-async def _ask(address: str, form: dict[str, str] | None = None) -> dict[str, Any]:
+def _as_client(
+    settings: IssuerSettings, document: Mapping[str, Any]
+) -> tuple[dict[str, str], httpx.BasicAuth | None]:
+    """Say which client we are: in the form, or by HTTP Basic, which is every issuer's default."""
+    client_id, secret = settings.client_id or "", settings.client_secret
+    if secret is None:
+        return {"client_id": client_id}, None
+    ways = document.get("token_endpoint_auth_methods_supported")
+    known = ways if isinstance(ways, list) else []
+    if "client_secret_post" in known and "client_secret_basic" not in known:
+        return {"client_id": client_id, "client_secret": secret.reveal()}, None
+    return {}, httpx.BasicAuth(quote_plus(client_id), quote_plus(secret.reveal()))
+
+
+async def _ask(
+    address: str, form: dict[str, str] | None = None, auth: httpx.BasicAuth | None = None
+) -> dict[str, Any]:
     """Return a JSON object, of an answer of whatever status. Raises `UnavailableError`."""
-    body = bytearray()
+    method, body = "GET" if form is None else "POST", bytearray()
     try:
         async with (
             httpx.AsyncClient(timeout=ASK_SECONDS, trust_env=False) as client,
-            client.stream("GET" if form is None else "POST", address, data=form) as response,
+            client.stream(method, address, data=form, auth=auth) as response,
         ):
             async for chunk in response.aiter_bytes():
                 body += chunk

@@ -79,7 +79,7 @@ def identity_routes(issuers: Iterable[IssuerSettings], authenticate: Authenticat
             issuers=tuple(
                 LoginIssuer(issuer=issuer.issuer, client_id=issuer.client_id)
                 for issuer in issuers
-                if issuer.client_id is not None
+                if issuer.client_id is not None and issuer.client_secret is None
             )
         )
 

@@ -8,15 +8,16 @@ Headers that bring their own key (`jwk`, `jku`, `x5u`) are never looked at.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeGuard
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, TypeGuard
 
 from joserfc import jwt
 from joserfc.errors import JoseError
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from gatekeeper.kernel import base64url
 from gatekeeper.kernel.errors import ErrorCode, Refusal
 from gatekeeper.kernel.identity import Principal, PrincipalKind
+from gatekeeper.kernel.secret import Secret
 from gatekeeper.platform.oidc.keysource import is_safe
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ class IssuerSettings(BaseModel):
     groups_claim: str = "groups"
     kind: PrincipalKind = PrincipalKind.HUMAN
     client_id: str | None = None
-    """What `gk login` names itself as; None: nobody logs in there with gk."""
+    """What `gk login` and the pages name themselves as; None: nobody is sent there."""
+    client_secret: Secret | None = None
+    """Of a confidential client, which the pages alone can be: gk keeps no secret (RFC 8252 8.5)."""
 
     @field_validator("issuer", "jwks_uri")
     @classmethod
@@ -60,6 +63,13 @@ class IssuerSettings(BaseModel):
             msg = "expected an https address, or http on loopback"
             raise ValueError(msg)
         return address
+
+    @model_validator(mode="after")
+    def _secret_is_a_clients(self) -> Self:
+        if self.client_secret is not None and not (self.client_id and self.client_secret):
+            msg = "client_secret: expected one that is not empty, and its client_id"
+            raise ValueError(msg)
+        return self
 
 
 class TokenVerifier:
