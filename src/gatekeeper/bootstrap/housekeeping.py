@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gatekeeper.kernel.random import Random
     from gatekeeper.platform.postgres.pool import Pool
     from gatekeeper.platform.telemetry.metrics import Metrics
+    from gatekeeper.terminals.jobs.retention import Looked
     from gatekeeper.terminals.model import Terminal
 
 log = structlog.get_logger("gatekeeper.control_plane")
@@ -142,6 +143,11 @@ class Housekeeper:
             lagSeconds=lag,
             correlationId=terminal.correlation_id,
         )
+
+    def recordings_looked_at(self, looked: Looked) -> None:
+        self._metrics.recording_bytes.set(looked.bytes)
+        self._metrics.recordings_overdue.set(looked.overdue)
+        self._metrics.recordings_deleted.inc(looked.deleted)
 
     async def started(
         self,

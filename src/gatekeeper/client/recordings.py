@@ -25,7 +25,18 @@ if TYPE_CHECKING:
     from gatekeeper.client.api import Client
     from gatekeeper.kernel.terminal.recording import Event, Header
 
-_RECORDED = b'"kind":"%b"' % AuditKind.TERMINAL_RECORDED.value.encode()
+_LOOKED_FOR = tuple(
+    b'"kind":"%b"' % kind.value.encode()
+    for kind in (AuditKind.TERMINAL_RECORDED, AuditKind.TERMINAL_RECORDING_DELETED)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What a chain says of a recording that is no more."""
+
+    at: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,8 @@ class Finding:
     segments: int
     wrong: str | None
     """None: it is what was recorded, all of it."""
+    deleted: Deletion | None = None
+    """Of the server's own, while this is a copy."""
 
 
 class _Chunks(io.RawIOBase):
@@ -79,11 +92,14 @@ class Recorded:
 
     def __init__(self) -> None:
         self._segments: dict[str, list[Segment]] = {}
+        self._deleted: dict[str, Deletion] = {}
 
     def looking_at(self, lines: Iterable[bytes]) -> Iterator[bytes]:
         """Pass lines on, and look at each."""
         for line in lines:
-            if _RECORDED in line and (event := EXPORTED_EVENT.fullmatch(line)) is not None:
+            if any(kind in line for kind in _LOOKED_FOR) and (
+                event := EXPORTED_EVENT.fullmatch(line)
+            ):
                 self._take(event[3])
             yield line
 
@@ -93,12 +109,19 @@ class Recorded:
         if terminal is None:
             return Finding(None, 0, "no terminal in the evidence has a recording that begins so")
         segments = sorted(self._segments.get(terminal, ()), key=lambda one: one.number)
-        return Finding(terminal, len(segments), check_segments(file, segments))
+        wrong = check_segments(file, segments)
+        return Finding(terminal, len(segments), wrong, self._deleted.get(terminal))
 
     def _take(self, canonical: bytes) -> None:
         fields = json.loads(canonical)
-        if fields["kind"] != AuditKind.TERMINAL_RECORDED:
-            return
+        match fields["kind"]:
+            case AuditKind.TERMINAL_RECORDED:
+                self._take_segment(fields)
+            case AuditKind.TERMINAL_RECORDING_DELETED:
+                deletion = Deletion(str(fields["at"]), str(fields["data"]["reason"]))
+                self._deleted[str(fields["session"])] = deletion
+
+    def _take_segment(self, fields: Any) -> None:  # noqa: ANN401  # JSON
         told = fields["data"]["told"]
         segment = Segment(
             number=int(told["segment"]), bytes=int(told["bytes"]), head=str(told["head"])

@@ -27,6 +27,10 @@ class RecordingCheck(Response):
     segments: int
     whole: bool
     problem: str | None = None
+    deleted_at: str | None = None
+    """When the server's own was deleted."""
+    deleted_by: str | None = None
+    """Why: `retention`."""
 
 
 class VerifyReport(Response):

@@ -60,6 +60,7 @@ class AuditKind(StrEnum):
     TERMINAL_SHARED = "terminal.shared"
     TERMINAL_RECORDED = "terminal.recorded"
     TERMINAL_RECORDING_READ = "terminal.recording_read"
+    TERMINAL_RECORDING_DELETED = "terminal.recording_deleted"
     CONSOLE_SIGNED_IN = "console.signed_in"
     CONSOLE_SIGNED_OUT = "console.signed_out"
     TARGET_RECONCILED = "target.reconciled"

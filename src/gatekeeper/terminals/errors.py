@@ -10,6 +10,7 @@ GatekeeperError
 from __future__ import annotations
 
 import difflib
+from datetime import UTC
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, Refusal
@@ -17,6 +18,7 @@ from gatekeeper.kernel.ttl import format_ttl
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from datetime import datetime
 
     from gatekeeper.kernel.session import SessionStatus
     from gatekeeper.terminals.model import Mode, Profile
@@ -134,6 +136,15 @@ def no_such_share() -> Refusal:
 def no_recording(terminal: str) -> Refusal:
     return Refusal(
         code=ErrorCode.NOT_FOUND, detail=f"there is no recording of terminal {terminal!r}"
+    )
+
+
+def recording_deleted(terminal: str, at: datetime) -> Refusal:
+    return Refusal(
+        code=ErrorCode.RECORDING_DELETED,
+        detail=f"the recording of terminal {terminal!r} was deleted at"
+        f" {at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ} by retention",
+        hint="the evidence has its hashes still: a copy can be held against them",
     )
 
 

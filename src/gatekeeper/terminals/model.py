@@ -212,6 +212,8 @@ class Terminal:
     """The tier that holds it."""
     events_taken: int = 0
     """The number of the last event of its runner that was applied."""
+    recording_deleted_at: datetime | None = None
+    """When its recording's time was over; from then on nobody is given it."""
 
     @property
     def has_turn(self) -> bool:

@@ -90,6 +90,8 @@ class TerminalSettings(_Settings):
     )
     recordings: Path
     """The folder that the runner writes recordings to."""
+    keep_recordings_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
+    """How long a recording is kept after its terminal's end; without it, for ever."""
     ticket_seconds: Annotated[int, Field(ge=5, le=600)] = 60
 
 

@@ -100,6 +100,8 @@ class StageView(Response):
 class RecordingView(Response):
     bytes: int
     head: str | None = None
+    deleted_at: datetime | None = None
+    """When its time was over: it cannot be had any more."""
 
 
 class DatabaseView(Response):

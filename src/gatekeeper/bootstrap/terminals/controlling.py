@@ -27,6 +27,7 @@ from gatekeeper.terminals.adapters.store import (
 from gatekeeper.terminals.jobs.ending import Terminating
 from gatekeeper.terminals.jobs.launching import Launching
 from gatekeeper.terminals.jobs.listening import Listening
+from gatekeeper.terminals.jobs.retention import Retention
 from gatekeeper.terminals.reporting import Reporting
 from gatekeeper.terminals.service import AttachService, DriveService, Seeing, TerminalService
 from gatekeeper.terminals.web.reports import BODY_LIMITS, Doorkeeper, report_routes
@@ -56,6 +57,8 @@ LEASE_SECONDS: Final = 10.0
 it the end of a terminal. Every step is short, and safe when two take it."""
 BACKOFF: Final = Backoff(first=0.1, most=10.0)
 FORGET_SECONDS: Final = 60.0
+LOOK_SECONDS: Final = 600.0
+"""Between two looks at all recordings: they are kept for days."""
 
 __all__ = ["BODY_LIMITS", "LANES", "Terminals", "control_terminals"]
 
@@ -131,6 +134,7 @@ def control_terminals(
             "terminal changes": listener.run,
             "ticket keys": tickets.run,
             "used tickets": lambda: _forget_used_tickets(PostgresTerminalStore(around.job_pool)),
+            "recordings": lambda: _look_at_recordings(_retention(wanted, around)),
         },
         watch=watch,
         launchers=launchers,
@@ -261,6 +265,25 @@ def _worker(
         finished=around.keeper.job_finished,
         on_dead=around.keeper.job_given_up,
     )
+
+
+def _retention(wanted: TerminalSettings, around: Surroundings) -> Retention:
+    days = wanted.keep_recordings_days
+    return Retention(
+        store=PostgresTerminalStore(around.job_pool),
+        recordings=FolderRecordings(wanted.recordings),
+        keep=None if days is None else timedelta(days=days),
+        looked=around.keeper.recordings_looked_at,
+    )
+
+
+async def _look_at_recordings(retention: Retention) -> None:
+    while True:
+        try:
+            await retention.look()
+        except UnavailableError as error:
+            log.warning("recordings are not looked at yet", error=error.code, why=error.detail)
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _forget_used_tickets(store: PostgresTerminalStore) -> None:

@@ -193,6 +193,8 @@ def _checked(recorded: Recorded, path: Path, terminal: str | None) -> RecordingC
         segments=found.segments,
         whole=found.wrong is None,
         problem=found.wrong,
+        deleted_at=None if found.deleted is None else found.deleted.at,
+        deleted_by=None if found.deleted is None else found.deleted.reason,
     )
 
 
@@ -275,6 +277,9 @@ def _tell(report: Report, trust: Trust, check: RecordingCheck | None, *, as_json
              "no event before it is whole and signed")  # fmt: skip
     if check is not None:
         typer.echo(plain(_of_recording(check)))
+        if check.deleted_at is not None:
+            when = f"deleted at {check.deleted_at[:19]}Z by {check.deleted_by}"
+            note(plain(f"the server's own recording was {when}; this is a copy"))
     if trust.public_key is None:
         note("the key came with the export; --public-key checks against one you have")
     if not trust.agent_keys:

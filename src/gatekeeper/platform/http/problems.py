@@ -28,6 +28,7 @@ STATUS: Final[Mapping[ErrorCode, int]] = MappingProxyType(
         ErrorCode.METHOD_NOT_ALLOWED: 405,
         ErrorCode.IDEMPOTENCY_CONFLICT: 409,
         ErrorCode.STATE_CONFLICT: 409,
+        ErrorCode.RECORDING_DELETED: 410,
         ErrorCode.PAYLOAD_TOO_LARGE: 413,
         ErrorCode.RATE_LIMIT_EXCEEDED: 429,
         ErrorCode.SESSION_LIMIT_EXCEEDED: 429,

@@ -89,6 +89,18 @@ class Metrics:
             "From a terminal's end until it was proven gone, by runner.",
             ["runner"], buckets=LAG_BUCKETS, registry=self.registry,
         )  # fmt: skip
+        self.recording_bytes = Gauge(
+            "gatekeeper_recordings_bytes", "What recordings hold on the disk.",
+            registry=self.registry,
+        )  # fmt: skip
+        self.recordings_overdue = Gauge(
+            "gatekeeper_recordings_overdue", "Recordings kept beyond their time: alarm on any.",
+            registry=self.registry,
+        )  # fmt: skip
+        self.recordings_deleted = Counter(
+            "gatekeeper_recordings_deleted", "Recordings deleted because their time was over.",
+            registry=self.registry,
+        )  # fmt: skip
 
     def exposition(self) -> bytes:
         """Return the text that Prometheus reads."""

@@ -6,4 +6,5 @@ together with the end of its job, or found and finished by the next run.
 
 launching.py   pending → ready | failed      ending.py     → expired → cleaned
 listening.py   ready → ended, of a runner that is not heard
+retention.py   recordings whose time is over; no job of the queue: each control plane looks
 """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime, timedelta
 
@@ -59,6 +59,15 @@ class Move:
     sandbox: str | None = None
     ended: Ended | None = None
     error: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverdueRecording:
+    """A recording whose time is over, and where its hash chain stands in the evidence."""
+
+    terminal: Terminal
+    segments: int
+    head: str | None
 
 
 class TerminalUnit(Protocol):
@@ -116,6 +125,22 @@ class TerminalUnit(Protocol):
 
     async def note_taken(self, terminal: TerminalId, last: int) -> None:
         """Note the number of the last event of its runner that was applied."""
+        ...
+
+    async def overdue_recordings(
+        self, terminals: Sequence[TerminalId], keep: timedelta
+    ) -> Sequence[OverdueRecording]:
+        """Lock, of these, those that are proven gone, ended before `keep` ago, and are not noted
+        as deleted. One that another transaction holds is passed over.
+        """
+        ...
+
+    async def note_deleted(self, terminals: Sequence[TerminalId]) -> Sequence[Terminal]:
+        """Note that recordings are deleted, and forget the last screens."""
+        ...
+
+    async def deleted_recordings(self, terminals: Sequence[TerminalId]) -> Collection[TerminalId]:
+        """Return, of these, those that are noted as deleted."""
         ...
 
     async def note_runner(self, runner: Runner) -> None: ...

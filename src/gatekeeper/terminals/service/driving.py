@@ -81,6 +81,8 @@ class DriveService:
             return found
         if found.status is SessionStatus.READY:
             return await self._launcher(found).screen(found.id, found.instance)
+        if found.recording_deleted_at is not None:
+            return errors.recording_deleted(found.id, found.recording_deleted_at)
         if found.ended is None or found.ended.last_screen is None:
             return errors.not_ready(found.status)
         return found.ended.last_screen.split("\n"), found.size
@@ -120,13 +122,14 @@ class DriveService:
         if isinstance(found, Refusal):
             return found
         stream = self._recordings.read(found.id)
-        try:
-            first = await anext(stream, b"")
-        except InputError as error:
-            if error.code is ErrorCode.NOT_FOUND:
-                return errors.no_recording(terminal)
-            raise
+        first = await _first(stream)
         async with self._store.transaction() as unit:
+            current = await unit.lock(found.id)  # nobody deletes it meanwhile
+            if current is not None and current.recording_deleted_at is not None:
+                await stream.aclose()
+                return errors.recording_deleted(found.id, current.recording_deleted_at)
+            if first is None:
+                return errors.no_recording(terminal)
             await unit.record(
                 terminal_event(
                     AuditKind.TERMINAL_RECORDING_READ,
@@ -146,6 +149,16 @@ class DriveService:
 
     def _launcher(self, terminal: Terminal) -> Launcher:
         return launcher_of(self._launchers, terminal)
+
+
+async def _first(stream: AsyncGenerator[bytes]) -> bytes | None:
+    """Return how a recording begins; None where there is none."""
+    try:
+        return await anext(stream, b"")
+    except InputError as error:
+        if error.code is ErrorCode.NOT_FOUND:
+            return None
+        raise
 
 
 async def _whole(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:

@@ -232,7 +232,7 @@ def drive_routes(*, service: DriveService, authenticate: Authenticate) -> APIRou
         )
         granted(refusal)
 
-    @router.get("/terminals/{terminal_id}/screen", responses=problems(409))
+    @router.get("/terminals/{terminal_id}/screen", responses=problems(409, 410))
     async def terminal_screen(
         terminal_id: TerminalPath, principal: Principal = caller
     ) -> wire.ScreenView:
@@ -253,7 +253,10 @@ def drive_routes(*, service: DriveService, authenticate: Authenticate) -> APIRou
     @router.get(
         "/terminals/{terminal_id}/recording",
         response_class=StreamingResponse,
-        responses=text_answer(RECORDING_MEDIA_TYPE, "An asciicast (version 3)."),
+        responses={
+            **text_answer(RECORDING_MEDIA_TYPE, "An asciicast (version 3)."),
+            **problems(410),
+        },
     )
     async def terminal_recording(
         terminal_id: TerminalPath, principal: Principal = caller

@@ -150,7 +150,9 @@ def _recording(terminal: Terminal) -> wire.RecordingView | None:
     if terminal.ended is None:
         return None
     return wire.RecordingView(
-        bytes=terminal.ended.recording_bytes, head=terminal.ended.recording_head
+        bytes=terminal.ended.recording_bytes,
+        head=terminal.ended.recording_head,
+        deleted_at=terminal.recording_deleted_at,
     )
 
 

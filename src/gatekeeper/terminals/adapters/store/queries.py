@@ -53,6 +53,26 @@ WHERE id = %(id)s
 RETURNING *
 """
 
+# Only what is in the signed chain counts, not what waits for it. `id` is the order in which every
+# control plane locks.
+OVERDUE_RECORDINGS: Final = """
+SELECT t.*, told->>'head' AS evident_head, (told->>'segment')::int AS evident_segments
+FROM gatekeeper.terminal t LEFT JOIN LATERAL (
+    SELECT convert_from(canonical, 'UTF8')::jsonb->'data'->'told' AS told
+    FROM gatekeeper.audit_event
+    WHERE session_id = t.id AND kind = 'terminal.recorded' ORDER BY seq DESC LIMIT 1
+) AS last ON true
+WHERE t.id = ANY (%(ids)s) AND t.status = 'cleaned' AND t.recording_deleted_at IS NULL
+  AND t.ended_at < clock_timestamp() - %(keep)s::interval
+ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
+"""
+
+NOTE_DELETED: Final = """
+UPDATE gatekeeper.terminal SET recording_deleted_at = clock_timestamp(), last_screen = NULL
+WHERE id = ANY (%(ids)s)
+RETURNING *
+"""
+
 CHANGED: Final = """
 WITH changed AS (
     INSERT INTO gatekeeper.terminal_change (terminal_id, requester, profile, status)

@@ -93,6 +93,7 @@ def terminal_of(row: Row) -> Terminal:
         error=failure_of(row),
         sandbox=row["sandbox"],
         events_taken=row["events_taken"],
+        recording_deleted_at=row["recording_deleted_at"],
     )
 
 

@@ -21,9 +21,10 @@ from gatekeeper.terminals.adapters.store.rows import (
     terminal_of,
     values_of,
 )
+from gatekeeper.terminals.ports import OverdueRecording
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from psycopg import AsyncConnection
@@ -153,6 +154,32 @@ class Unit:
             "UPDATE gatekeeper.terminal SET events_taken = %(last)s WHERE id = %(id)s",
             {"id": terminal, "last": last},
         )
+
+    async def overdue_recordings(
+        self, terminals: Sequence[TerminalId], keep: timedelta
+    ) -> Sequence[OverdueRecording]:
+        values = {"ids": list(terminals), "keep": keep}
+        return [
+            OverdueRecording(
+                terminal=terminal_of(row),
+                segments=row["evident_segments"] or 0,
+                head=row["evident_head"],
+            )
+            for row in await every(self._connection, queries.OVERDUE_RECORDINGS, values)
+        ]
+
+    async def note_deleted(self, terminals: Sequence[TerminalId]) -> Sequence[Terminal]:
+        rows = await every(self._connection, queries.NOTE_DELETED, {"ids": list(terminals)})
+        return [terminal_of(row) for row in rows]
+
+    async def deleted_recordings(self, terminals: Sequence[TerminalId]) -> Collection[TerminalId]:
+        rows = await every(
+            self._connection,
+            "SELECT id FROM gatekeeper.terminal"
+            " WHERE id = ANY (%(ids)s) AND recording_deleted_at IS NOT NULL",
+            {"ids": list(terminals)},
+        )
+        return {TerminalId(row["id"]) for row in rows}
 
     async def note_runner(self, runner: Runner) -> None:
         values = {

@@ -51,6 +51,7 @@ function row(view) {
 
 function recordingLink(view) {
   if (!view.recording) return "";
+  if (view.recording.deletedAt) return "Recording deleted";
   return make("a", { href: `/console/recordings/${view.terminalId}` }, "Recording");
 }
 
