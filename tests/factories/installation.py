@@ -89,6 +89,7 @@ def terminal_settings(folder: Path, runner: str, public_key: str) -> dict[str, A
             {"name": "closed"},
         ],
         "recordings": str(folder / "recordings"),
+        "keep_recordings_days": 1,
     }
 
 

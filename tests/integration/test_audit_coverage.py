@@ -22,6 +22,7 @@ from factories.installation import PUBLIC_URL
 from fakes.ci_issuer import PROJECT
 from fakes.runner_app import FakeRunner
 from gatekeeper.bootstrap.databases import LANES
+from gatekeeper.bootstrap.terminals import controlling
 from gatekeeper.bootstrap.terminals.controlling import LANES as TERMINAL_LANES
 from gatekeeper.client import operations
 from gatekeeper.client.api import ApiError, Client
@@ -138,7 +139,12 @@ COMMANDS_TELL: Final[Mapping[str, tuple[AuditKind, ...] | str]] = {
     "rotate-tickets": "a file is made; its public half is published for everybody",
     "up": (K.STORE_MIGRATED, K.CONTROL_PLANE_STARTED),
     "demo": (K.STORE_MIGRATED, K.CONTROL_PLANE_STARTED),
-    "serve control-plane": (K.CONTROL_PLANE_STARTED, K.POLICY_LOADED, K.POLICY_REJECTED),
+    "serve control-plane": (
+        K.CONTROL_PLANE_STARTED,
+        K.POLICY_LOADED,
+        K.POLICY_REJECTED,
+        K.TERMINAL_RECORDING_DELETED,
+    ),
     "serve agent": "keeps nothing; what it does, its control plane records",
     "serve runner": (K.TERMINAL_ATTACHED, K.TERMINAL_RECORDED, K.TERMINAL_ENDED),
     "serve gateway": "keeps nothing; whom it lets in, the runner reports",
@@ -202,6 +208,14 @@ class Stage:
     def runner(self) -> FakeRunner:
         assert self.api.runner is not None
         return self.api.runner
+
+
+@pytest.fixture(scope="module", autouse=True)
+def looks() -> Iterator[None]:
+    """Have recordings looked at much more often; before there is a control plane."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(controlling, "LOOK_SECONDS", 0.5)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -381,6 +395,18 @@ def _read_recording(stage: Stage) -> None:
     stage.client.call(operations.terminal_recording(terminal))
 
 
+def _outlive(stage: Stage) -> None:
+    """A recording's time is over."""
+    terminal = _terminal(stage)
+    (stage.api.folder / "recordings" / terminal).mkdir(parents=True)
+    stage.client.call(operations.stop_terminal(terminal, wait=20))
+    with psycopg.connect(stage.owner) as store:
+        store.execute(
+            "UPDATE gatekeeper.terminal SET ended_at = ended_at - interval '2 days' WHERE id = %s",
+            (terminal,),
+        )
+
+
 def _report(stage: Stage) -> None:
     stage.runner.tell(
         stage.api.url,
@@ -425,6 +451,7 @@ ACTIONS: Final[Mapping[str, Callable[[Stage], object]]] = {
     "POST /console/sign-out": _sign_out,
     "a session expires": _expire,
     "a login is overdue": _be_overdue,
+    "a recording's time is over": _outlive,
     "a session cannot be cleaned": _fail_to_clean,
     "the policy is changed": _change_the_policy,
 }

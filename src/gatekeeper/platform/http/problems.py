@@ -129,6 +129,7 @@ _DESCRIPTIONS: Final[Mapping[int, str]] = MappingProxyType(
         403: "Refused by the policy.",
         404: "There is no such thing that you may see.",
         409: "It contradicts what is there.",
+        410: "It was deleted when its time was over.",
         413: "Too large.",
         422: "The request is not valid, or could not be read.",
         429: "Too many requests or sessions; see Retry-After.",
