@@ -133,6 +133,7 @@ class Terminals:
     attaches: int = 0
     refuse_attach: tuple[int, dict[str, Any]] | None = None
     recording: str = ""
+    refuse_recording: tuple[int, dict[str, Any]] | None = None
     clients: list[Attached] = field(default_factory=list)
 
     def forget(self) -> None:
@@ -227,7 +228,10 @@ def terminal_routes(  # noqa: C901  # one small route after the other
         }  # fmt: skip
 
     @router.get(f"/terminals/{TERMINAL}/recording")
-    async def recording() -> PlainTextResponse:
+    async def recording() -> Any:
+        if terminals.refuse_recording is not None:
+            status, problem = terminals.refuse_recording
+            return JSONResponse(problem, status_code=status)
         return PlainTextResponse(terminals.recording, media_type="application/x-asciicast")
 
     return router

@@ -52,10 +52,10 @@ async def main(dsn: Secret, folder: Path, point: str) -> None:
     pool = Pool(dsn, name="retention", max_size=2)
     await pool.open()
     store = Store(pool) if point == "noted" else PostgresTerminalStore(pool)
-    Store.all = [TerminalId(path.name) for path in folder.iterdir()]
     keep = timedelta(days=30)
     await Retention(store=store, recordings=Recordings(folder, point), keep=keep).look()
 
 
 if __name__ == "__main__":
+    Store.all = [TerminalId(path.name) for path in Path(sys.argv[2]).iterdir()]
     asyncio.run(main(Secret(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))

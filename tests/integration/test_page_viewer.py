@@ -1,6 +1,7 @@
 """What a viewer of a terminal is safe from, and what it has: pastes, links, recordings, keys."""
 
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from playwright.async_api import Page, expect
 from fakes.page_browser import HERE, IN_CHROMIUM, opened, playing, screen, shows, until
 from fakes.page_stack import TERMINAL, Attached, PageStack, lines
 from gatekeeper.kernel.terminal import term
+from gatekeeper.terminals.errors import recording_deleted
 from gatekeeper.terminals.model import Mode
 
 pytest_plugins = ["fakes.page_fixtures"]
@@ -109,6 +111,24 @@ async def test_a_recording_is_played_sought_and_downloaded(
     file = tmp_path / "it.cast"
     await (await downloading.value).save_as(file)
     assert file.read_text() == stack.terminals.recording
+
+
+async def test_a_recording_that_was_deleted_is_said_to_be(
+    page: Page, stack: PageStack, allowed: list[str]
+) -> None:
+    allowed.append("410")
+    at = "2026-01-31T10:00:00Z"
+    refusal = recording_deleted(TERMINAL, datetime.fromisoformat(at))
+    stack.terminals.refuse_recording = (410, {"detail": refusal.detail, "hint": refusal.hint})
+    stack.terminals.view = {
+        "status": "cleaned", "recording": {"bytes": 7, "head": "a" * 64, "deletedAt": at},
+    }  # fmt: skip
+    await page.goto(f"/console/recordings/{TERMINAL}")
+    await expect(page.locator("#says")).to_contain_text(f"was deleted at {at} by retention")
+    await expect(page.locator("#player")).to_be_hidden()
+    await page.goto("/console")
+    await expect(page.locator("#list tbody")).to_contain_text("Recording deleted")
+    await expect(page.get_by_role("link", name="Recording")).to_have_count(0)
 
 
 async def test_all_of_it_works_without_a_mouse_and_in_the_dark(

@@ -97,6 +97,7 @@ async def installation(store: str, folder: Path) -> AsyncIterator[Installation]:
             update={
                 "control_planes": {CONTROL_PLANE: keys.control_plane_public},
                 "control_plane_url": url,
+                "recordings": folder / "recordings",
             }
         )
         caller = token(issuer_key(folder), "dana", "eng", "operators")

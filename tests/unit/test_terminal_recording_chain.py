@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatekeeper.client.recordings import Recorded
+from gatekeeper.client.recordings import Deletion, Recorded
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.kernel.terminal.recording import (
     FIRST_HEAD,
@@ -78,6 +78,31 @@ def test_the_chain_says_whose_recording_it_is() -> None:
     assert (found.terminal, found.segments, found.wrong) == ("trm_a", 2, None)
     assert recorded.check(io.BytesIO(b"other\n"), None).terminal is None
     assert recorded.check(io.BytesIO(b"".join(parts)), "trm_b").wrong is not None
+
+
+def test_a_copy_of_a_recording_that_was_deleted_is_whole_and_that_is_told() -> None:
+    segments = chained(parts := [b"one\n", b"two\n"])
+    told = [
+        (one.number, "terminal.recorded",
+         f'"told":{{"bytes":{one.bytes},"head":"{one.head}","segment":{one.number}}}')
+        for one in segments
+    ]  # fmt: skip
+    told.append((3, "terminal.recording_deleted", '"reason":"retention"'))
+    lines = [
+        exported_event(
+            seq, "0" * 64,
+            f'{{"at":"2026-01-31T10:00:00.000000Z","data":{{{data}}},"kind":"{kind}",'
+            f'"session":"trm_a"}}'.encode(),
+        )
+        for seq, kind, data in told
+    ]  # fmt: skip
+    recorded = Recorded()
+
+    assert list(recorded.looking_at(lines)) == lines
+    found = recorded.check(io.BytesIO(b"".join(parts)), "trm_a")
+    assert (found.segments, found.wrong) == (2, None)
+    assert found.deleted == Deletion("2026-01-31T10:00:00.000000Z", "retention")
+    assert recorded.check(io.BytesIO(b"one\n"), "trm_a").wrong is not None
 
 
 def test_a_recording_is_read_as_it_was_written() -> None:
