@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from sandbox_cases import MEBIBYTE, Sandboxes, Screen, make_tier
+from sandbox_cases import MEBIBYTE, PYTHON, Sandboxes, Screen, make_tier
 
 from gatekeeper.kernel.errors import InputError
 from gatekeeper.terminals.errors import SandboxUnavailableError
@@ -129,6 +129,13 @@ async def test_a_step_that_fails_ends_the_terminal(boxes: Sandboxes) -> None:
         (("sh", "-c", "exit 3"), Exit(code=3, signal=None, step=0)),
         (("sh", "-c", "kill -9 $$"), Exit(code=None, signal=9, step=0)),
         (("sh", "-c", "kill -15 $$"), Exit(code=None, signal=15, step=0)),
+        (("sh", "-c", "kill -2 $$"), Exit(code=None, signal=2, step=0)),
+        (("sh", "-c", "exit 9"), Exit(code=9, signal=None, step=0)),
+        (("sh", "-c", "exit 130"), Exit(code=130, signal=None, step=0)),
+        (("sh", "-c", "exit 137"), Exit(code=137, signal=None, step=0)),
+        (("sh", "-c", "sh -c 'kill -9 $$'; exit $?"), Exit(code=137, signal=None, step=0)),
+        ((PYTHON, "-c", "import os; os.kill(os.getpid(), 32)"), Exit(code=None, signal=32, step=0)),
+        (("sh", "-c", "exit 255"), Exit(code=255, signal=None, step=0)),
         (("no-such-program",), Exit(code=127, signal=None, step=0)),
     ],
 )

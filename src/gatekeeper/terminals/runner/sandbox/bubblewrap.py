@@ -4,11 +4,13 @@
     setpriv       (root only) the terminal's own user; no capability
     bwrap         user, process, IPC, host name, control group and network namespaces; a root of
                   its own; no capability, no new privileges, a system call filter
-    setsid        a session of its own, whose terminal this is
+    setsid        a session of its own, whose terminal this is; it waits, and says on the status
+                  pipe when a signal ended what it waited for, which bubblewrap would not tell
+                  from an exit with 128 + n
     sh            the steps
 
-Each takes the place of the one before, so that all of it is one process with one child. It waits
-at a gate until its control group and its limits hold.
+Each takes the place of the one before, up to bubblewrap, which has one child. It waits at a gate
+until its control group and its limits hold.
 """
 
 from __future__ import annotations
@@ -119,7 +121,7 @@ class Bubblewrap:
         arguments, inherited = self._arguments(wanted, owner, stack)
         argument_fd = _memory_file(b"\0".join(os.fsencode(word) for word in arguments), stack)
         init = init_arguments(wanted.steps, processes=wanted.processes)
-        inside = [str(self._tools["setsid"]), "--ctty", *init]
+        inside = [str(self._tools["setsid"]), "--fork", "--wait", "--ctty", *init]
         bwrap = [str(self._tools["bwrap"]), "--args", str(argument_fd), "--", *inside]
         return subprocess.Popen(  # noqa: S603 - what it is made of stands above
             self._before(wanted, owner, bwrap),

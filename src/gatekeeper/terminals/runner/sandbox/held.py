@@ -32,8 +32,8 @@ KEEPER_SECONDS: Final = 3.0
 _ROUND_SECONDS: Final = 0.002
 _LONGEST_ROUND_SECONDS: Final = 0.1
 _STOP_TRIES: Final = 50
-_SIGNAL_BASE: Final = 128
-"""Shells and bubblewrap tell a death by signal n as 128 + n."""
+_SIGNAL_BITS: Final = 0x7F
+"""Of a status as `wait` gives it; the next bit says that there is a core file."""
 
 
 class Held:
@@ -195,8 +195,8 @@ class Held:
             return Exit(code=None, signal=None, step=step)
         if code < 0:
             return Exit(code=None, signal=-code, step=step)
-        if _SIGNAL_BASE < code <= _SIGNAL_BASE + signal.SIGRTMAX:
-            return Exit(code=None, signal=code - _SIGNAL_BASE, step=step)
+        if self._status.signalled:
+            return Exit(code=None, signal=code & _SIGNAL_BITS, step=step)
         return Exit(code=code, signal=None, step=step)
 
     async def _members(self) -> list[int]:

@@ -45,7 +45,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
-    """How what ran ended: one of `code` and `signal`, and which step it was (0: the first)."""
+    """How what ran ended: one of `code` and `signal`, and which step it was (0: the first).
+
+    Of a step before the last, `code` is the shell's word for it: 128 + n may be signal n.
+    """
 
     code: int | None
     signal: int | None

@@ -1,4 +1,4 @@
-"""The pipe on which a sandbox tells that it started, and which steps are done.
+"""The pipe on which a sandbox tells that it started, which steps are done, and of a signal.
 
 What comes in is bounded, and no more than a hint: something inside could write there.
 """
@@ -9,7 +9,7 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Final
 
-from gatekeeper.terminals.runner.sandbox.steps import STARTED, STEP_DONE
+from gatekeeper.terminals.runner.sandbox.steps import SIGNALLED, STARTED, STEP_DONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,8 @@ class StatusPipe:
         self.started = False
         self.heard = asyncio.Event()
         """Set when it started, or ended without having."""
+        self.signalled = False
+        """Whether a signal ended it; then its exit code is that signal's number."""
         self.complaint = ""
         self.on_step: Callable[[int], None] | None = None
         self._fd = fd
@@ -63,7 +65,9 @@ class StatusPipe:
             self.steps_done += 1
             if self.on_step is not None:
                 self.on_step(self.steps_done)
-        elif not self.started:
+        elif self.started:
+            self.signalled = self.signalled or line.startswith(SIGNALLED)
+        else:
             text = line.decode("utf-8", "backslashreplace")
             self.complaint = f"{self.complaint} {text}".strip()[:MAX_COMPLAINT_CHARS]
 

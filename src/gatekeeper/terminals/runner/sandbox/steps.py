@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 STARTED: Final = b"started"
 STEP_DONE: Final = b"step done"
 """Lines on the status pipe."""
+SIGNALLED: Final = (b"signalled", b"setsid: ")
+"""How a line begins that says that a signal ended it: the keeper's word, and the name of
+util-linux's setsid, which complains that its child "did not exit normally"."""
 
 INIT: Final = r"""
 exec 3>&2 2>&1
