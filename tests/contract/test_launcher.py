@@ -41,6 +41,19 @@ async def test_a_launch_that_is_repeated_finds_the_first(rig: LauncherRig) -> No
     assert first.signed.count(".") == 2
 
 
+async def test_a_launch_that_is_repeated_when_the_command_has_ended_finds_it(
+    rig: LauncherRig,
+) -> None:
+    terminal = await launched(rig.launcher)
+    await rig.finish(terminal, 3)
+    again = await rig.launcher.launch(launch_of(terminal))
+    gone = await rig.launcher.end(terminal.id, terminal.instance, "exited")
+
+    assert (again.already, again.instance) == (True, terminal.instance)
+    assert gone.ended is not None
+    assert (gone.ended.ending, gone.ended.exit_code) == (Ending.EXITED, 3)
+
+
 async def test_two_launches_at_once_start_one(rig: LauncherRig) -> None:
     terminal = new_terminal()
     both = await asyncio.gather(*(rig.launcher.launch(launch_of(terminal)) for _ in range(2)))

@@ -47,6 +47,8 @@ class FakeLauncher:
     boot: str = "a" * 20
     live: dict[str, FakeTerminal] = field(default_factory=dict)
     over: dict[str, Ended | None] = field(default_factory=dict)
+    stopped: set[str] = field(default_factory=set)
+    """Instances that an order ended."""
     started: int = 0
     crowded: int = 0
     """How often a terminal came for which there was no place."""
@@ -65,10 +67,10 @@ class FakeLauncher:
     async def launch(self, launch: Launch) -> Launched:
         await self._answer()
         instance = launch.terminal.instance
-        if instance in self.over:
+        if instance in self.stopped:
             msg = "this terminal was ended here"
             raise RunnerRejectedError(msg)
-        already = instance in self.live
+        already = instance in self.live or instance in self.over
         if not already:
             if len(self.live) >= self.capacity:
                 self.crowded += 1
@@ -103,6 +105,7 @@ class FakeLauncher:
             del self.live[instance]
             found.changed.set()
         self.over[instance] = ended
+        self.stopped.add(instance)
         self._lose()
         return Gone(
             existed=found is not None,
@@ -170,6 +173,7 @@ class FakeLauncher:
         """Kill the runner: what it held and knew is gone, and another one begins."""
         self.live.clear()
         self.over.clear()
+        self.stopped.clear()
         self.told.clear()
         self.taken.clear()
         self.boot = ids.instance_id(SystemRandom().bytes(ids.RANDOM_BYTES))

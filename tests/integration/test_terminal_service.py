@@ -19,13 +19,16 @@ from fakes.terminal_world import (
 )
 from gatekeeper.kernel import policy
 from gatekeeper.kernel.errors import ErrorCode, Refusal
+from gatekeeper.kernel.jobs import TryAgain
 from gatekeeper.kernel.session import SessionStatus
 from gatekeeper.platform.queue import jobs
 from gatekeeper.terminals.adapters.store import LAUNCH, Claim
 from gatekeeper.terminals.errors import RunnerRejectedError
+from gatekeeper.terminals.jobs import launching
 from gatekeeper.terminals.model import (
     Bundle,
     DatabaseWanted,
+    Ended,
     Ending,
     Mode,
     Stage,
@@ -248,6 +251,38 @@ async def test_a_lost_answer_starts_no_second_one(world: World) -> None:
 
     assert world.launcher.started == 1
     assert terminal.error is None
+
+
+ALL_OF_IT = Ended(
+    ending=Ending.EXITED, exit_code=3, recording_head="a" * 64, recording_bytes=20, output_bytes=7
+)
+
+
+@pytest.mark.parametrize("told", ["before", "after", "before, and it comes too late"])
+async def test_a_lost_answer_about_a_command_that_is_over_by_now_loses_nothing_of_it(
+    world: World, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told how it ended before its launch is asked for again, or after."""
+    world.launcher.lose_answers = 1
+    terminal = await world.create()
+    async with world.pool.connection() as connection:
+        (job,) = await jobs.claim(connection, LAUNCH, free=1, share=1, busy={}, lease=30)
+    again = await world.launching()(Claim(job))
+    world.launcher.finish(terminal.instance, ALL_OF_IT)
+    if told != "after":
+        await world.report(terminal)
+    if too_late := "too late" in told:
+        monkeypatch.setattr(launching, "LAUNCH_DEADLINE", timedelta())
+    await world.launching()(Claim(job))
+    await world.report(terminal)
+    ended = await world.store.get(terminal.id)
+
+    assert isinstance(again, TryAgain)
+    assert ended is not None
+    assert (ended.status, ended.ended, ended.error) == (S.ENDED, ALL_OF_IT, None)
+    assert world.launcher.started == 1
+    ready = [] if too_late else ["terminal.ready"]  # which its runner signs, in its answer
+    assert await world.events() == ["terminal.created", *ready, "terminal.ended"]
 
 
 async def test_a_launch_that_is_killed_half_way_is_finished_by_another_worker(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from gatekeeper.kernel.jobs import JobOutcome
-    from gatekeeper.terminals.model import Profile, Terminal
+    from gatekeeper.terminals.model import Ended, Profile, Terminal
     from gatekeeper.terminals.ports import (
         Launched,
         Launcher,
@@ -183,12 +183,17 @@ class Launching:
         return FINISHED
 
     async def _give_up(self, claim: TerminalClaim, terminal: Terminal, why: Failure) -> JobOutcome:
+        """Fail it, unless its runner told how it ended: then it was there, whoever answered."""
         async with self._store.transaction() as unit:
             current = await unit.lock(terminal.id)
             if not await unit.settle(claim):
                 return FINISHED
-            if current is not None and current.status is SessionStatus.PENDING:
+            if current is None or current.status is not SessionStatus.PENDING:
+                return FINISHED
+            if current.ended is None:
                 await fail(unit, current, why)
+            else:
+                await _pass_to_its_end(unit, current, current.ended)
         return FINISHED
 
     async def _note(self, terminal: Terminal, why: Failure) -> None:
@@ -227,6 +232,13 @@ async def _make_ready(
         )
     )
     return ready if ended is None else await tell_ended(unit, ready, ended)
+
+
+async def _pass_to_its_end(unit: TerminalUnit, terminal: Terminal, ended: Ended) -> None:
+    """End one whose launch was never answered, so that no runner's word is there for "ready"."""
+    expires_at = terminal.stages[Stage.SCHEDULED] + terminal.ttl
+    move = Move(terminal=terminal, to=SessionStatus.READY, expires_at=expires_at)
+    await tell_ended(unit, await unit.move(move), ended)
 
 
 def _waits(terminal: Terminal) -> bool:

@@ -106,8 +106,7 @@ class Host:
         session.ledger.taken(last)
         if session.live or session.ledger.waiting:
             return
-        self._remember(session.order.terminal, instance)
-        asyncio.get_running_loop().call_later(LINGER_SECONDS, self._sessions.pop, instance, None)
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self._let_go, session)
 
     async def stop(self) -> None:
         """End all terminals; nothing is started any more."""
@@ -127,7 +126,9 @@ class Host:
                 async with self._locks.setdefault(order.terminal, asyncio.Lock()):
                     return await self._end(order)
             case wire.BindOrder():
-                await self._live(order).bind(_login(order))
+                session = self._known(order)
+                if session.live:  # of one that is over its end is told
+                    await session.bind(_login(order))
                 return wire.DoneResult()
             case wire.InputOrder():
                 if not self._live(order).stream.type(order.data.encode()):
@@ -141,17 +142,18 @@ class Host:
                 return wire.DoneResult(found=await wait_for_text(stream, order.text, order.seconds))
 
     async def _launch(self, order: wire.LaunchOrder) -> wire.Result:
-        known = self._sessions.get(order.instance)
-        if known is not None and known.live and known.order.terminal == order.terminal:
+        """Start a terminal, or find the one that this order started, which may be over by now."""
+        known = self.find(order.terminal, order.instance)
+        if known is not None and order.instance not in self._gone:
             return self._launched(known, already=True)
         self._refuse(order)
         session = await self._make(order)
         try:
             await session.start()
         except (GatekeeperError, OSError) as error:
+            self._sessions.pop(order.instance, None)  # first: its end is told by this result alone
             await session.end(Ending.LAUNCH_FAILED)
             await asyncio.to_thread(_remove_unused, self._recordings / order.terminal)
-            self._sessions.pop(order.instance, None)
             if isinstance(error, GatekeeperError):
                 raise
             log.exception("a terminal could not be started", terminal=order.terminal)
@@ -223,7 +225,7 @@ class Host:
             raise GatekeeperError(ErrorCode.NOT_FOUND, msg)
         return session
 
-    def _live(self, order: wire.WaitOrder | wire.InputOrder | wire.BindOrder) -> Session:
+    def _live(self, order: wire.WaitOrder | wire.InputOrder) -> Session:
         session = self._known(order)
         if not session.live:
             msg = "the terminal has ended"
@@ -239,6 +241,10 @@ class Host:
             already=already,
             verifier=session.verifier,
         )
+
+    def _let_go(self, session: Session) -> None:
+        self._remember(session.order.terminal, session.order.instance)
+        self._sessions.pop(session.order.instance, None)
 
     def _remember(self, *names: str) -> None:
         for name in names:

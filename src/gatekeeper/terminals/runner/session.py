@@ -37,7 +37,8 @@ LOOK_SECONDS: Final = 1.0
 PROMPT_SECONDS: Final = 1.0
 """After the command began, when it writes nothing first."""
 LINGER_SECONDS: Final = 30.0
-"""After its end clients, also those who lost their cable, may get the rest."""
+"""After its end clients, also those who lost their cable, may get the rest; and a launch that is
+asked for again is answered, for as long as any is (`LAUNCH_DEADLINE`)."""
 END_SECONDS: Final = 15.0
 """For everything inside to be gone; what is left then is told of."""
 
