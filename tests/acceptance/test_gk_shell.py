@@ -219,6 +219,35 @@ def test_every_byte_comes_once_also_when_the_gateway_is_killed_meanwhile(local: 
     assert begin + rest == expected.encode()
 
 
+def test_what_it_wrote_while_gk_was_cut_off_at_its_end_is_drawn_from_the_recording(
+    local: Stack,
+) -> None:
+    """The gateway stands still from before the last output until there is no terminal any more."""
+    last = "echo begun; read -r go; seq 1 5000; echo café; exit 9"
+    process = subprocess.Popen(
+        [*SHELL, "--raw", "--", "bash", "-c", last], env=local.environment("dana"),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+    )  # fmt: skip
+    assert process.stdout is not None
+    begin = b""
+    while b"begun\r\n" not in begin:
+        begin += process.stdout.read(65_536)
+    terminal, standing = newest(local), gateways(local)
+    try:
+        for gateway in standing:
+            os.kill(gateway, signal.SIGSTOP)
+        local.gk("dana", "terminal", "input", terminal, "go")
+        gone(local, terminal)
+    finally:
+        for gateway in standing:
+            os.kill(gateway, signal.SIGKILL)
+    rest, errors = process.communicate(timeout=60)
+
+    numbers = "".join(f"{i}\r\n" for i in range(1, 5001))
+    assert process.returncode == 9, errors
+    assert (begin + rest).decode() == f"begun\r\ngo\r\n{numbers}café\r\n"
+
+
 def gateways(local: Stack) -> list[int]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):

@@ -218,6 +218,23 @@ async def test_a_runner_says_itself_how_a_command_ended(here: Rig) -> None:
 
 
 @served()
+async def test_what_is_left_to_say_has_its_time_after_the_end_and_no_more(here: Rig) -> None:
+    async def never_done(connection: ServerConnection) -> None:
+        while True:
+            await connection.send("more")
+            await asyncio.sleep(0.05)
+
+    client, terminal = await here.open((await here.runner(never_done))[0])
+    with patch.object(watching, "COLLECT_SECONDS", 1.5):
+        began = time.monotonic()
+        here.store.move(terminal, "ended")
+        while time.monotonic() - began < 1.0:
+            assert await client.recv() == "more"
+        assert await closed(client) == (4000, "ended")
+    assert time.monotonic() - began >= 1.5
+
+
+@served()
 async def test_one_that_is_cleaned_before_it_is_looked_at_is_closed_as_what_it_was(
     here: Rig,
 ) -> None:
