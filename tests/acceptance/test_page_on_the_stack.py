@@ -155,6 +155,30 @@ async def test_another_watches_by_a_link_and_a_reload_loses_nothing(
         await expect(page.locator("#why")).to_contain_text("Somebody ended")
 
 
+async def test_signing_out_in_one_tab_cuts_the_terminals_in_all_others(
+    browser: Browser, local: Stack
+) -> None:
+    async with person(browser, local, "dana") as page, person(browser, local, "olga") as operator:
+        await start(page, "10m")
+        await say(page, "echo secret-$((40 + 2))")
+        await shows(page, "secret-42")
+        await operator.goto(f"{page.url}?mode=read")
+        await expect(operator.locator("#viewers")).to_have_text("2 watching")
+        other = await page.context.new_page()
+        await other.goto("/console")
+        await other.get_by_role("button", name="Sign out").click()
+
+        for tab in (other, page):
+            await expect(tab.get_by_role("link", name="Sign in")).to_be_visible()
+        assert "secret-42" not in await page.content()
+        await expect(operator.locator("#viewers")).to_be_empty()
+        await expect(operator.locator("#state")).to_have_text("watching")
+        await page.get_by_role("link", name="Sign in").click()
+        await page.get_by_role("button", name="I am dana").click()
+        await expect(page.locator("#state")).to_have_text("attached")
+        await shows(page, "secret-42")
+
+
 @pytest.mark.skipif(shutil.which("psql") is None, reason="there is no psql")
 async def test_a_database_is_picked_with_what_the_policy_allows(
     browser: Browser, local: Stack

@@ -3,6 +3,8 @@
 import { answer } from "./api.js";
 
 const SEEN_EVERY_MS = 300_000;
+/** All pages of ours in this browser hear on it that somebody signed out. */
+const SIGNED_OUT = new BroadcastChannel("gatekeeper-signed-out");
 
 /** Make an element. Children are text or elements; nothing is ever read as HTML. */
 export function make(name, properties = {}, ...children) {
@@ -24,6 +26,7 @@ function signOut() {
   if (button === null) return;
   button.addEventListener("click", async () => {
     await answer("POST", "/console/sign-out").catch(() => null);
+    SIGNED_OUT.postMessage(null);
     location.assign("/console");
   });
 }
@@ -38,7 +41,13 @@ function keepAlive() {
   for (const what of ["keydown", "pointerdown"]) document.addEventListener(what, used, true);
 }
 
+/** Nothing stays attached, or to be seen: the page is loaded again, and asks to sign in. */
+function leaveWithTheOthers() {
+  SIGNED_OUT.onmessage = () => location.reload();
+}
+
 export function begin() {
   signOut();
+  leaveWithTheOthers();
   if (byId("sign-out") !== null) keepAlive();
 }
