@@ -75,7 +75,7 @@ bench-forwardauth: $(VENV)/.installed-dev ## measure what a decision costs, from
 bench-gateway: $(VENV)/.installed-dev ## measure a proxied terminal beside nginx and HAProxy
 	@$(BIN)/python -m benchmarks.gateway
 
-bench-terminals: $(VENV)/.installed-dev ## measure terminals: click to first byte, starts a second, hundreds that live
+bench-terminals: $(VENV)/.installed-dev ## measure terminals: click to first byte, starts a second, hundreds that live, how fast they are cut
 	@$(BIN)/python -m benchmarks.terminals
 
 lock: ## pin the dependencies anew

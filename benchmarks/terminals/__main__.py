@@ -1,7 +1,7 @@
 """What a terminal costs: from the click to the first byte, and hundreds of them at a time.
 
-    python -m benchmarks.terminals [--opens N] [--starts N] [--live N] [--only NAME ...]
-                                   [--out FOLDER]
+    python -m benchmarks.terminals [--opens N] [--starts N] [--live N] [--cuts N]
+                                   [--only NAME ...] [--out FOLDER]
 
 Prints tables; with `--out` also writes them and a plot. All parts, the clients too, share this
 machine.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.report import Report
-from benchmarks.terminals import first_byte, in_page, living, starting
+from benchmarks.terminals import cutting, first_byte, in_page, living, starting
 from benchmarks.terminals.workbench import workbench
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from benchmarks.report import Table
 
-MEASUREMENTS = ("first-byte", "page", "starting", "living")
+MEASUREMENTS = ("first-byte", "page", "starting", "living", "cutting")
 
 
 async def measurements(asked: argparse.Namespace) -> AsyncIterator[Table]:
@@ -36,6 +36,8 @@ async def measurements(asked: argparse.Namespace) -> AsyncIterator[Table]:
             yield await starting.measure(bench, asked.starts)
         if "living" in asked.only:
             yield await living.measure(bench, asked.live)
+        if "cutting" in asked.only:
+            yield await cutting.measure(bench, asked.cuts)
 
 
 async def main(asked: argparse.Namespace) -> None:
@@ -51,6 +53,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--opens", type=int, default=50, help="terminals opened one by one")
     parser.add_argument("--starts", type=int, default=100, help="for each row of starting")
     parser.add_argument("--live", type=int, default=500, help="live terminals at most")
+    parser.add_argument("--cuts", type=int, default=100, help="live terminals that are ended")
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=MEASUREMENTS)
     parser.add_argument("--out", type=Path, help="a folder for the tables and a plot")
     return parser.parse_args()
