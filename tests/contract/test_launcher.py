@@ -15,6 +15,11 @@ from gatekeeper.kernel.scram import is_verifier
 from gatekeeper.terminals.model import DatabaseWanted, Ending, Terminal
 from gatekeeper.terminals.ports import BoundLogin, Launcher
 
+LOGIN = BoundLogin(
+    session=SessionId("ses_" + "a" * 20), host="127.0.0.1", port=1, database="shop",
+    sslmode="disable", username="gk_" + "a" * 20,
+)  # fmt: skip
+
 
 @pytest.fixture(params=RIGS)
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[LauncherRig]:
@@ -171,17 +176,22 @@ async def test_a_login_is_bound_to_the_password_that_the_launcher_made(rig: Laun
     wanted = DatabaseWanted(target="pg", role="app_read")
     terminal = new_terminal(database=wanted)
     made = await rig.launcher.launch(launch_of(terminal))
-    login = BoundLogin(
-        session=SessionId("ses_" + "a" * 20), host="127.0.0.1", port=1, database="shop",
-        sslmode="disable", username="gk_" + "a" * 20,
-    )  # fmt: skip
     for _ in range(2):
-        await rig.launcher.bind(terminal.id, terminal.instance, login)
+        await rig.launcher.bind(terminal.id, terminal.instance, LOGIN)
     with pytest.raises(GatekeeperError) as caught:
-        await rig.launcher.bind(new_terminal().id, terminal.instance, login)
+        await rig.launcher.bind(new_terminal().id, terminal.instance, LOGIN)
     again = await rig.launcher.launch(launch_of(terminal))
 
     assert is_verifier(made.verifier or "")
     assert again.verifier == made.verifier
     assert caught.value.code is ErrorCode.NOT_FOUND
     assert (await rig.launcher.end(terminal.id, terminal.instance, "revoked")).gone
+
+
+async def test_a_login_is_bound_again_when_the_command_has_ended(rig: LauncherRig) -> None:
+    """The first answer was lost: how it ended is told by a report, not by a refusal."""
+    terminal = new_terminal(database=DatabaseWanted(target="pg", role="app_read"))
+    await rig.launcher.launch(launch_of(terminal))
+    await rig.launcher.bind(terminal.id, terminal.instance, LOGIN)
+    await rig.finish(terminal, 3)
+    await rig.launcher.bind(terminal.id, terminal.instance, LOGIN)

@@ -122,7 +122,8 @@ class FakeLauncher:
             msg = "the connection was reset"
             raise RunnerUnreachableError(msg)
         await self._answer()
-        self._found(terminal, instance).login = login
+        if instance not in self.over:
+            self._found(terminal, instance).login = login
         self._lose()
 
     async def send_input(self, terminal: TerminalId, instance: str, data: str) -> None:
