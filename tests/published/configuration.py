@@ -87,7 +87,7 @@ def _section(name: str, schema: Schema) -> str:
 
 
 def _text(schema: Schema) -> str:
-    if "const" in schema:
+    if "const" in schema and "description" not in schema:
         return "Which kind it is."
     return " ".join(schema["description"].split()).replace("|", "\\|")
 

@@ -572,3 +572,24 @@ def test_grpc_that_is_configured_and_not_installed_is_told_with_the_remedy(
         "config.yaml:3: server.grpc: gRPC is not installed: pip install 'gatekeeper-access[grpc]'"
     ]
     assert problems(tmp_path, GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (match("{type: bearer, value: }"), "auth.0.match.0.value"),
+        (match("{type: header, name: x, value: null}"), "auth.0.match.0.value"),
+        (match("{type: basic, username: ada, password: ~}"), "auth.0.match.0.password"),
+        (rule("auth: [{match: [{type: bearer, value: t}], forwardAs: }]"), "auth.0.forwardAs"),
+        (rule("backendApi: "), "backendApi"),
+        (rule("backendApi: {url: 'http://a', introspection: }"), "backendApi.introspection"),
+    ],
+)
+def test_a_key_with_nothing_behind_it_is_no_key_that_is_left_out(
+    tmp_path: Path, text: str, key: str
+) -> None:
+    """Read as absent it let in any token at all, or passed without the backend's word."""
+    found = loaded(tmp_path, text)
+
+    assert f"rules.r.{key}: nothing stands here" in str(found.problems[0])
+    assert not found.configuration.rules

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -43,6 +43,26 @@ class Strict(BaseModel):
 
     elsewhere: ClassVar[Mapping[str, str]] = {}
     """Keys of the original PassCtrl's files, and what is written here instead."""
+
+
+def _given(value: object) -> object:
+    if value is None:
+        msg = "nothing stands here: give it a value, or leave the key out"
+        raise ValueError(msg)
+    return value
+
+
+def _without_null(schema: dict[str, Any]) -> None:
+    del schema["default"]
+    kinds = [kind for kind in schema.pop("anyOf") if kind != {"type": "null"}]
+    schema.update(kinds[0] if len(kinds) == 1 else {"anyOf": kinds})
+
+
+T = TypeVar("T")
+Omittable = Annotated[T | None, BeforeValidator(_given), Field(json_schema_extra=_without_null)]
+"""A key that may be left out, and not be empty. `value:` with nothing behind it is null to YAML:
+taken for absent it would let in every credential, or leave a backend unasked.
+"""
 
 
 def _seconds(value: object) -> object:

@@ -10,6 +10,7 @@ from gatekeeper.forwardauth.config.base import (
     MAX_ITEMS,
     HeaderName,
     Name,
+    Omittable,
     ParameterName,
     Strict,
     Template,
@@ -24,9 +25,9 @@ class BasicMatch(Strict):
     """HTTP Basic (RFC 7617). Without constraints any user and password do."""
 
     type: Literal["basic"]
-    username: Value | None = None
+    username: Omittable[Value] = None
     """The user."""
-    password: Value | None = None
+    password: Omittable[Value] = None
     """The password."""
 
 
@@ -34,7 +35,7 @@ class BearerMatch(Strict):
     """A bearer token (RFC 6750)."""
 
     type: Literal["bearer"]
-    value: Value | None = None
+    value: Omittable[Value] = None
     """The token."""
 
 
@@ -44,7 +45,7 @@ class HeaderMatch(Strict):
     type: Literal["header"]
     name: HeaderName
     """The name of the header."""
-    value: Value | None = None
+    value: Omittable[Value] = None
     """Its value."""
 
 
@@ -54,7 +55,7 @@ class QueryMatch(Strict):
     type: Literal["query"]
     name: ParameterName
     """The name of the parameter."""
-    value: Value | None = None
+    value: Omittable[Value] = None
     """Its value."""
 
 
@@ -64,7 +65,7 @@ class CookieMatch(Strict):
     type: Literal["cookie"]
     name: ParameterName
     """The name of the cookie."""
-    value: Value | None = None
+    value: Omittable[Value] = None
     """Its value."""
 
 
@@ -138,12 +139,15 @@ Forward = Annotated[
 ]
 
 
+Forwards = Annotated[list[Forward], Field(min_length=1, max_length=MAX_ITEMS)]
+
+
 class AuthGroup(Strict):
     """All of `match` must hold. `forwardAs` says what the backend gets; absent: the same again."""
 
     match: Annotated[list[Match], Field(min_length=1, max_length=MAX_ITEMS)]
     """Credentials, all of which the request has."""
-    forward_as: Annotated[list[Forward], Field(min_length=1, max_length=MAX_ITEMS)] | None = None
+    forward_as: Omittable[Forwards] = None
     """Credentials for the backend."""
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from gatekeeper.forwardauth.config.base import (
     Duration,
     HeaderName,
     Name,
+    Omittable,
     ParameterName,
     Strict,
     Template,
@@ -41,7 +42,7 @@ class Challenge(Strict):
     """The scheme."""
     realm: Annotated[str, Field(pattern=r"^[\x20-\x7e]{1,200}$")]
     """What the client is asked to log in to."""
-    charset: Literal["UTF-8"] | None = None
+    charset: Omittable[Literal["UTF-8"]] = None
     """Of user and password."""
 
     @model_validator(mode="after")
@@ -69,15 +70,15 @@ class Redirect(Strict):
 class Refusing(Strict):
     """How a request is answered that is not let through."""
 
-    status: Annotated[int, Field(ge=400, le=599)] | None = None
+    status: Omittable[Annotated[int, Field(ge=400, le=599)]] = None
     """The status of the answer."""
     headers: Copied = {}
     """Headers of the answer."""
-    body: Template | None = None
+    body: Omittable[Template] = None
     """The body."""
-    body_file: str | None = None
+    body_file: Omittable[str] = None
     """A file of the templates folder that has the body."""
-    redirect: Redirect | None = None
+    redirect: Omittable[Redirect] = None
     """Send the client there instead."""
 
     @model_validator(mode="after")
@@ -115,7 +116,7 @@ class Authentication(Strict):
     required: bool = True
     """A request without one of these credentials is refused before any rule is asked."""
     allow: Allow
-    challenge: Challenge | None = None
+    challenge: Omittable[Challenge] = None
     """Absent: no challenge is sent."""
     response: Refusing = Refusing()
     """How a request without a credential is answered; 401 by default."""
@@ -172,7 +173,7 @@ class EndpointCache(Strict):
 
     elsewhere: ClassVar = {"cacheResultDuration": "write resultTTL"}
 
-    result_ttl: Duration | None = Field(default=None, alias="resultTTL")
+    result_ttl: Omittable[Duration] = Field(default=None, alias="resultTTL")
     """How long the result of the whole chain is kept."""
 
 

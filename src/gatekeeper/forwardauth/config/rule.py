@@ -10,6 +10,7 @@ from gatekeeper.forwardauth.config.base import (
     MAX_ITEMS,
     Copied,
     Duration,
+    Omittable,
     ParameterName,
     Source,
     Strict,
@@ -34,11 +35,11 @@ class Introspection(Strict):
 
     token: Template = "{{ auth.input.bearer.token }}"
     """The token to ask about."""
-    token_type_hint: str | None = None
+    token_type_hint: Omittable[str] = None
     """What kind of token it is, for servers that want to know."""
-    client_id: Template | None = None
+    client_id: Omittable[Template] = None
     """Who asks."""
-    client_secret: Template | None = None
+    client_secret: Omittable[Template] = None
     """The password of who asks."""
 
 
@@ -53,9 +54,9 @@ class BackendApi(Strict):
     """Headers of the call."""
     query: Annotated[dict[ParameterName, Template | None], Field(max_length=MAX_ITEMS)] = {}
     """Query parameters of the call: null copies the client's own."""
-    body: Template | None = None
+    body: Omittable[Template] = None
     """The body of the call."""
-    body_file: str | None = None
+    body_file: Omittable[str] = None
     """A file of the templates folder that has the body."""
     forward_proxy_headers: bool = False
     """Send `forward.headers` too; the endpoint must make them available."""
@@ -63,11 +64,11 @@ class BackendApi(Strict):
         list[Annotated[int, Field(ge=100, le=599)]], Field(min_length=1)
     ] = [200]
     """Others are an error."""
-    pagination: Pagination | None = None
+    pagination: Omittable[Pagination] = None
     """Absent: one page is read."""
-    introspection: Introspection | None = None
+    introspection: Omittable[Introspection] = None
     """Ask about a token instead of making a body."""
-    timeout: Duration | None = None
+    timeout: Omittable[Duration] = None
     """Of the whole call; absent: `server.backend.timeout`."""
     retries: Annotated[int, Field(ge=0, le=5)] = 0
     """How often a call that failed is tried again."""
@@ -135,9 +136,9 @@ class RuleTtl(Strict):
 
     elsewhere: ClassVar = {"error": "an error is never kept"}
 
-    pass_: Duration | None = Field(default=None, alias="pass")
+    pass_: Omittable[Duration] = Field(default=None, alias="pass")
     """How long a pass is kept."""
-    fail: Duration | None = None
+    fail: Omittable[Duration] = None
     """How long a fail is kept."""
 
 
@@ -164,7 +165,7 @@ class Rule(Strict):
     """For people."""
     auth: Annotated[list[AuthGroup], Field(max_length=MAX_ITEMS)] = []
     """Groups: the first whose matchers all hold wins. None given: no credential is asked for."""
-    backend_api: BackendApi | None = None
+    backend_api: Omittable[BackendApi] = None
     """Absent: nothing is called."""
     conditions: Conditions = Conditions()
     variables: Variables = {}
