@@ -95,6 +95,15 @@ FAVOURITES = [
 ]
 """A rule that reads much shows little: some read one thing above all."""
 TTL = st.sampled_from([None, "3s", "60s", "60s"])
+
+
+@st.composite
+def keeping(draw: st.DrawFn, *keys: str) -> dict[str, str]:
+    """Give some of these keys a time; None: the key is left out."""
+    drawn = {key: draw(TTL) for key in keys}
+    return {key: seconds for key, seconds in drawn.items() if seconds is not None}
+
+
 GROUPS: list[list[dict[str, Any]]] = [
     [],
     [{"match": [{"type": "bearer"}]}],
@@ -162,7 +171,7 @@ def rules(draw: st.DrawFn) -> dict[str, Any]:
             for outcome in ("pass", "fail", "error")
         },
         "cache": {
-            "ttl": {"pass": draw(TTL), "fail": draw(TTL)},
+            "ttl": draw(keeping("pass", "fail")),
             "followCacheControl": draw(st.booleans()),
         },
     }
@@ -189,7 +198,7 @@ def endpoints(draw: st.DrawFn, names: list[str]) -> dict[str, Any]:
             "fail": {"body": "{{ response | tojson }}"},
             "error": {"body": "{{ rules | tojson }}"},
         },
-        "cache": {"resultTTL": draw(TTL)},
+        "cache": draw(keeping("resultTTL")),
     }  # fmt: skip
 
 

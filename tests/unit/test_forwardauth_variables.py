@@ -90,6 +90,34 @@ def test_a_variable_that_is_not_there_is_found_at_load(configuration: dict[str, 
     assert all("variables" in fault.where or "rules" in fault.where for fault in found.faults)
 
 
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ('lookup(request.headers, "X-Blocked") != null', "lower case here: request.headers['x-blocked']"),
+        ('"X-Blocked" in request.headers', "lower case here: request.headers['x-blocked']"),
+        ('request.headers.?Blocked.hasValue()', "lower case here: request.headers['blocked']"),
+        ('has(request.headersAll.Blocked)', "lower case here: request.headersAll['blocked']"),
+        ('lookup(backend.headers, "X-Blocked") != null', "lower case here: backend.headers['x-blocked']"),
+        ('"x-forwarded-for" in request.headers', "request.headers never has x-forwarded-for"),
+        ('lookup(request.headers, "host") == "admin.example"', "request.headers never has host"),
+        ('lookup(env, "BLOKED") == request.path', "server.variables names no env.BLOKED"),
+        ('"kee" in secrets', "server.variables names no secrets.kee"),
+    ],
+)  # fmt: skip
+def test_a_refusal_that_could_never_come_is_found_at_load(condition: str, words: str) -> None:
+    """Nothing is there under such a name, for any request: whoever is to be refused passes."""
+    found = compiled(
+        chain({"conditions": {"failWhen": [condition]}}),
+        environment={"BLOCKED": "/"},
+        secrets={"key": "hidden"},
+    )
+
+    (fault,) = found.faults
+    assert fault.where == ("rules", "first", "conditions", "failWhen", 0)
+    assert words in fault.message
+    assert "api" in found.generation.quarantined
+
+
 def test_a_hint_names_what_may_be_meant() -> None:
     rule = {"variables": {"tenant": "1"}, "conditions": {"whenAll": ["vars.local.tenent == 1"]}}
     (fault,) = compiled(chain(rule)).faults

@@ -133,14 +133,14 @@ class _Builder:
         self._rules = {name: self._rule(name, rule) for name, rule in configuration.rules.items()}
 
     def _rule(self, name: str, config: Rule) -> RulePlan | None:
-        compiler = Compiler(self._language, ("rules", name))
+        compiler = Compiler(self._language, ("rules", name), self._constants)
         plan = compile_rule(name, config, compiler, self._bounds)
         check_rule(plan, compiler)
         return plan if self._whole("rule", name, compiler) else None
 
     def endpoint(self, name: str, config: Endpoint) -> EndpointPlan | None:
         missing = [one.name for one in config.rules if self._rules.get(one.name) is None]
-        compiler = Compiler(self._language, ("endpoints", name))
+        compiler = Compiler(self._language, ("endpoints", name), self._constants)
         if missing:
             # Its own expressions are compiled all the same: what is wrong is told at once.
             compiler.at("variables").named(config.variables, Compiler.expression)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from gatekeeper.forwardauth.errors import EvaluationError
+from gatekeeper.forwardauth.request.head import is_dropped
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from gatekeeper.forwardauth.model import Read, Scope
     from gatekeeper.forwardauth.ports import Expression, Language, Pattern
+
+_OF_THE_REQUEST: Final = frozenset({"request.headers", "request.headersAll"})
+_HEADERS: Final = _OF_THE_REQUEST | {"backend.headers", "forward.headers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +33,13 @@ class Compiler:
 
     language: Language
     where: tuple[str | int, ...]
+    constants: Mapping[str, Collection[str]]
+    """The names that `env` and `secrets` have."""
     faults: list[Fault] = field(default_factory=list)
 
     def at(self, *parts: str | int) -> Compiler:
         """Return the same compiler, deeper in the document."""
-        return Compiler(self.language, (*self.where, *parts), self.faults)
+        return Compiler(self.language, (*self.where, *parts), self.constants, self.faults)
 
     def fault(self, message: str) -> None:
         self.faults.append(Fault(self.where, message))
@@ -60,10 +68,30 @@ class Compiler:
 
     def _expression(self, compile_: Callable[[str], Expression], source: str) -> Expression:
         try:
-            return compile_(source)
+            compiled = compile_(source)
         except ValueError as error:
             self.fault(str(error))
             return Broken(source)
+        for name, *keys in sorted(compiled.reads):
+            if keys and (why := self._never_there(name, keys[0])):
+                self.fault(why)
+        return compiled
+
+    def _never_there(self, name: str, key: str) -> str | None:
+        """Say why there is nothing under a name, for any request.
+
+        A condition that asks whether it is there would never refuse anybody.
+        """
+        if name in _HEADERS and key != key.lower():
+            return f"names of headers are in lower case here: {name}[{key.lower()!r}]"
+        if name in _OF_THE_REQUEST and is_dropped(key.encode("utf-8", "replace")):
+            return (
+                f"{name} never has {key}: it is of the connection, or what a proxy tells by;"
+                " read request.client, request.host and the others"
+            )
+        if name in self.constants and key not in self.constants[name]:
+            return f"server.variables names no {name}.{key}"
+        return None
 
     def named(
         self, entries: Mapping[str, str], compile_: Callable[[Compiler, str], Expression]

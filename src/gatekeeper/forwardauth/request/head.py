@@ -97,7 +97,7 @@ class Names:
             is_twin = folded in self._folded or tells_of_request(folded)
             if is_twin and folded != name and name not in self.guarded:
                 return Rejected(400, "a header's name is the twin of a guarded one")
-            if name in _OF_THIS_MESSAGE or tells_of_request(name):
+            if is_dropped(name):
                 self.dropped.add(name)
             self.known.add(name)
         return None
@@ -113,6 +113,11 @@ class Names:
 def tells_of_request(name: bytes) -> bool:
     """Tell whether proxies speak of a request by this header."""
     return name.startswith(_PROXY_PREFIXES) or name in _PROXY_NAMES
+
+
+def is_dropped(name: bytes) -> bool:
+    """Tell whether a header is never among the client's own: rules cannot read it."""
+    return name in _OF_THIS_MESSAGE or tells_of_request(name)
 
 
 def read_head(
