@@ -391,7 +391,18 @@ async def test_a_wait_that_ends_after_the_deadline_is_not_begun(
     assert (await backends.call(asking(backend.url(), retries=1))).status == 503
 
 
-@pytest.mark.parametrize("wish", ["0", "Mon, 01 Jun 2026 11:00:00 GMT", "soon", "-5", "1e9", ""])
+@pytest.mark.parametrize(
+    "wish",
+    [
+        "0",
+        "Mon, 01 Jun 2026 11:00:00 GMT",
+        "soon",
+        "-5",
+        "1e9",
+        "",
+        f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT",
+    ],
+)
 async def test_a_wait_that_is_none_is_the_usual_pause(
     backend: BackendServer, backends: HttpBackends, wish: str
 ) -> None:

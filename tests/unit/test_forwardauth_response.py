@@ -199,6 +199,11 @@ TAINTED: list[dict[str, Any]] = [
      "responses": {"pass": {"variables": {"a": "auth.forward"}}}},
     {"auth": [{"match": [{"type": "none"}], "forwardAs": [{"type": "bearer", "token": "{{ secrets.key }}"}]}],
      "variables": {"b": "auth.forward.headers"}, "responses": {"pass": {"variables": {"a": "vars.local.b"}}}},
+    {"backendApi": {"url": "http://b.example/{{ secrets.key }}"}, "responses": {"pass": {"variables": {"a": "backend.pages[0].url"}}}},
+    {"backendApi": {"url": "http://b.example/", "query": {"k": "{{ secrets.key }}"}},
+     "variables": {"b": "backend.pages"}, "responses": {"fail": {"variables": {"a": "{{ vars.local.b | tojson }}"}}}},
+    {"auth": [{"match": [{"type": "none"}], "forwardAs": [{"type": "query", "name": "k", "value": "{{ secrets.key }}"}]}],
+     "backendApi": {"url": "http://b.example/"}, "responses": {"error": {"variables": {"a": "backend.pages"}}}},
 ]  # fmt: skip
 
 

@@ -85,6 +85,8 @@ def _check_exports(plan: RulePlan, compiler: Compiler) -> None:
     secret: set[Read] = {("secrets",)}
     if plan.matching is not None and any(_touches(read, secret) for read in plan.matching.reads):
         secret.add(("auth.forward",))
+    if any(_touches(read, secret) for read in _url_reads(plan)):
+        secret.add(("backend.pages",))  # each with its URL
     for name, expression in plan.variables:
         if any(_touches(read, secret) for read in expression.reads):
             secret.add(("vars.local", name))
@@ -94,6 +96,17 @@ def _check_exports(plan: RulePlan, compiler: Compiler) -> None:
                 compiler.at(outcome.value, "variables", name).fault(
                     "it reads secrets, and what is exported can reach clients"
                 )
+
+
+def _url_reads(plan: RulePlan) -> frozenset[Read]:
+    """Return what the URL of a rule's call is made of, with its parameters."""
+    if plan.backend is None:
+        return frozenset()
+    groups = plan.matching.groups if plan.matching is not None else ()
+    forwarded = (
+        output.first for group in groups for output in group.outputs or () if output.kind == "query"
+    )
+    return reads_of(plan.backend.url, plan.backend.query, forwarded)
 
 
 def _touches(read: Read, paths: set[Read]) -> bool:

@@ -106,7 +106,7 @@ class HttpBackends:
             return float(text)
         try:
             return (parsedate_to_datetime(text) - self._clock.now()).total_seconds()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return 0.0
 
 

@@ -12,6 +12,7 @@ from gatekeeper.forwardauth.config.credentials import (
     BasicMatch,
     BearerMatch,
     CookieMatch,
+    ForwardHeader,
     HeaderMatch,
     JwtMatch,
     NoneMatch,
@@ -22,14 +23,24 @@ if TYPE_CHECKING:
 
     from gatekeeper.forwardauth.config.credentials import Match
     from gatekeeper.forwardauth.config.endpoint import Allow, Endpoint, Refusing
-    from gatekeeper.forwardauth.config.rule import Rule
+    from gatekeeper.forwardauth.config.rule import BackendApi, Rule
     from gatekeeper.forwardauth.config.server import Server
 
 OF_THE_CONNECTION: Final = frozenset({"connection", "content-length", "date", "transfer-encoding"})
 """Headers that the decision port writes itself: an answer that had one could not be sent."""
+NEVER_SENT: Final = OF_THE_CONNECTION - {"date"} | {
+    "expect",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "upgrade",
+}
+"""Headers that no call to a backend has but those its connection makes: each would fail."""
 MOUNTS: Final = frozenset({"auth", *get_args(DialectName)} - {"generic"})
 """First segments of paths that are taken: no endpoint has such a name."""
-
+OF_IT: Final = "it belongs to the connection"
 
 _PLACEHOLDER: Final = re.compile(r"\$\{[^}]*\}|\$\([^)]*\)|\{\{.*\}\}|%\w+%")
 """What other programs replace by a value: a shell, Compose, a template."""
@@ -54,10 +65,22 @@ def check_rule(rule: Rule, server: Server) -> Iterator[Finding]:
                     _near(match.issuer, server.issuers),
                 )
             yield from _filled_in(match, ("auth", number, "match", place))
+        for place, forward in enumerate(group.forward_as or ()):
+            if isinstance(forward, ForwardHeader) and forward.name in NEVER_SENT:
+                yield Finding(("auth", number, "forwardAs", place, "name"), OF_IT)
     for outcome, seconds in (("pass", rule.cache.ttl.pass_), ("fail", rule.cache.ttl.fail)):
         yield from _kept(seconds, ("cache", "ttl", outcome), server)
     if rule.backend_api is not None:
-        yield from _body_file(rule.backend_api.body_file, ("backendApi", "bodyFile"), server)
+        yield from _called(rule.backend_api, server)
+
+
+def _called(call: BackendApi, server: Server) -> Iterator[Finding]:
+    """Find what a call can never be sent with."""
+    yield from _body_file(call.body_file, ("backendApi", "bodyFile"), server)
+    for name in sorted(NEVER_SENT & call.headers.keys()):
+        yield Finding(("backendApi", "headers", name), OF_IT)
+    if call.method == "CONNECT":
+        yield Finding(("backendApi", "method"), "CONNECT asks for a tunnel, not for an answer")
 
 
 def _filled_in(match: Match, location: tuple[str | int, ...]) -> Iterator[Finding]:
@@ -103,7 +126,7 @@ def check_endpoint(
 def _headers(names: Iterable[str], location: tuple[str, ...]) -> Iterator[Finding]:
     for name in names:
         if name in OF_THE_CONNECTION:
-            yield Finding((*location, "headers", name), "it belongs to the connection")
+            yield Finding((*location, "headers", name), OF_IT)
 
 
 def _asked(endpoint: Endpoint, rules: Mapping[str, Rule]) -> Iterator[Finding]:

@@ -63,7 +63,7 @@ class BackendApi(Strict):
     accepted_statuses: Annotated[
         list[Annotated[int, Field(ge=100, le=599)]], Field(min_length=1)
     ] = [200]
-    """Others are an error."""
+    """With another the rule does not pass: from 500 on it is an error, below a fail."""
     pagination: Omittable[Pagination] = None
     """Absent: one page is read."""
     introspection: Omittable[Introspection] = None
