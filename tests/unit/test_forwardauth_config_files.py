@@ -446,6 +446,42 @@ def test_a_shared_cache_needs_an_address_and_a_salt(tmp_path: Path) -> None:
     assert "needs valkey.address and keySalt" in found
 
 
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("issuers: {a: {issuer: 'http://login.example', audience: a}}", "issuers.a.issuer: expected an https address"),
+        ("issuers: {a: {issuer: 'https://[', audience: a}}", "issuers.a.issuer: expected an https address"),
+        ("issuers: {a: {issuer: login.example, audience: a}}", "issuers.a.issuer: expected an https address"),
+        ("issuers: {a: {issuer: 'https://a@b.example', audience: a}}", "issuers.a.issuer: expected an https address"),
+        ("issuers: {a: {issuer: 'https://a', audience: a, jwksUri: 'http://127.0.0.1.example/k'}}", "jwksUri: expected an https address"),
+        ("sessions: {server: not a url}", "sessions.server: expected an address like https"),
+        ("sessions: {server: 'https://gk:99999'}", "sessions.server: expected an address like https"),
+        ("cache: {backend: valkey, keySalt: x, valkey: {address: 'h:port'}}", "valkey.address: expected host:port"),
+        ("cache: {backend: valkey, keySalt: x, valkey: {address: 'h:99999'}}", "valkey.address: expected host:port"),
+        ("cache: {backend: valkey, keySalt: x, valkey: {address: 'redis://h:1'}}", "valkey.address: expected host:port"),
+        ("cache: {backend: valkey, keySalt: x, valkey: {address: ''}}", "valkey.address: expected host:port"),
+    ],
+)  # fmt: skip
+def test_an_address_that_nobody_could_be_asked_at_is_refused(
+    tmp_path: Path, said: str, words: str
+) -> None:
+    """`passctrl check` had nothing to mend where `passctrl serve` ended in a traceback."""
+    assert words in "\n".join(fatal(tmp_path, f"server: {{{said}}}"))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "issuers: {a: {issuer: 'http://[::1]:9000/x', audience: a, jwksUri: 'https://k.example/j?a=b'}}",
+        "sessions: {server: 'http://gatekeeper:8080/'}",
+        "cache: {backend: valkey, keySalt: x, valkey: {address: '[::1]:6379'}}",
+        "cache: {backend: valkey, keySalt: x, valkey: {address: valkey}}",
+    ],
+)
+def test_an_address_of_any_kind_is_taken(tmp_path: Path, said: str) -> None:
+    assert not problems(tmp_path, f"server: {{{said}}}")
+
+
 SECRETS = "server: {variables: {secretsFolder: s, secrets: {token: %s}}}\n"
 
 

@@ -14,13 +14,10 @@ PORT = 6379
 
 
 def shared_cache(settings: Valkey) -> ValkeyCache:
-    """Make the cache; it connects when it is first asked. Raises `ValueError` for no address."""
+    """Make the cache; it connects when it is first asked."""
     parts = urlsplit(f"//{settings.address}")
-    if not parts.hostname or parts.path or parts.username is not None:
-        msg = "expected host:port"
-        raise ValueError(msg)
     return ValkeyCache(
-        host=parts.hostname,
+        host=parts.hostname or "",
         port=parts.port or PORT,
         timeout=settings.timeout,
         db=settings.db,

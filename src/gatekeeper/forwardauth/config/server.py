@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, IPvAnyNetwork, model_validator
 
@@ -27,6 +28,49 @@ def _filled(secret: Secret) -> Secret:
     return secret
 
 
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def _web(address: str) -> str:
+    if not _is_web(address):
+        msg = "expected an address like https://gatekeeper.example.com"
+        raise ValueError(msg)
+    return address
+
+
+def _unmistakable(address: str) -> str:
+    """Take the address of what is believed: nobody between us may answer in its place."""
+    parts = urlsplit(address) if _is_web(address) else None
+    if parts is None or (parts.scheme != "https" and parts.hostname not in LOOPBACK):
+        msg = "expected an https address, or http on loopback"
+        raise ValueError(msg)
+    return address
+
+
+def _is_web(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        known = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        return False
+    plain = address.isascii() and address.isprintable() and " " not in address
+    return bool(known) and plain and parts.username is None and not parts.fragment
+
+
+def _host_and_port(address: str) -> str:
+    try:
+        parts = urlsplit(f"//{address}")
+        known = parts.hostname and parts.port != 0
+    except ValueError:
+        known = None
+    if not known or parts.path or parts.query or parts.fragment or parts.username is not None:
+        msg = "expected host:port"
+        raise ValueError(msg)
+    return address
+
+
+WebAddress = Annotated[str, AfterValidator(_web)]
+BelievedAddress = Annotated[str, AfterValidator(_unmistakable)]
 Filled = Annotated[Secret, AfterValidator(_filled)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Algorithm = Literal["RS256", "ES256", "PS256", "EdDSA"]
@@ -120,7 +164,7 @@ class ValkeyTls(Strict):
 class Valkey(Strict):
     """A Valkey (or Redis) server that several processes share results through."""
 
-    address: str
+    address: Annotated[str, AfterValidator(_host_and_port)]
     """host:port"""
     username: str | None = None
     """The user to log in as."""
@@ -177,20 +221,20 @@ class BackendLimits(Strict):
 class Issuer(Strict):
     """An issuer whose JSON Web Tokens are taken."""
 
-    issuer: str
+    issuer: BelievedAddress
     """Its URL, exactly as tokens name it in `iss`."""
     audience: str
     """What a token must name in `aud`."""
     algorithms: Annotated[list[Algorithm], Field(min_length=1)] = ["RS256", "ES256"]
     """The signatures that are taken."""
-    jwks_uri: str | None = None
+    jwks_uri: BelievedAddress | None = None
     """Where its keys are; absent: its discovery document says."""
 
 
 class Sessions(Strict):
     """The Gatekeeper whose live sessions rules may ask about (`session.live`)."""
 
-    server: str
+    server: WebAddress
     """Its address."""
 
 
