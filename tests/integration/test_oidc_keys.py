@@ -82,6 +82,12 @@ async def test_a_document_that_holds_no_keys_is_no_answer(issuer: CiIssuer, keys
         await RemoteKeys(issuer.url, None).find(KEY.key_id)
 
 
+async def test_an_address_that_is_none_is_no_answer() -> None:
+    """A discovery document may name anything."""
+    with pytest.raises(UnavailableError):
+        await RemoteKeys("https://issuer.example", "https://[").find(KEY.key_id)
+
+
 async def test_an_issuer_that_says_it_is_another_is_not_believed(issuer: CiIssuer) -> None:
     there = issuer.url
     issuer.url = "https://other.example"

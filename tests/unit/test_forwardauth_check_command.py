@@ -102,6 +102,20 @@ def test_what_is_often_mistyped_is_told_with_what_to_write(
     assert message in told(tmp_path, **{key: typed})
 
 
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("cases: [{name: a, endpoint: app, request: {url: 'https://a/'}, expect: {outcome: pass}}]",
+         "c.test.yaml:1: cases.0: case 'a' fails: expected outcome pass, got fail"),
+        ("cases: [{nam: a}]", "c.test.yaml:1: cases.0.nam: this key is not known; did you mean 'name'?"),
+    ],
+)  # fmt: skip
+def test_what_a_table_of_cases_keeps_out_is_told(tmp_path: Path, table: str, message: str) -> None:
+    """Serving quarantines the endpoint, or does not begin; a reload takes nothing."""
+    (tmp_path / "c.test.yaml").write_text(table)
+    assert message in told(tmp_path)
+
+
 def test_a_type_that_is_not_said_is_told_as_missing(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("rules: {a: {auth: [{match: [{value: x}]}]}}\n")
 

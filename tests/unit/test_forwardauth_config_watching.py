@@ -23,7 +23,7 @@ class Service:
         self.folder = folder
         self.taken: list[Loaded] = []
         self.rejected: list[str] = []
-        self.refuses = False
+        self.refuses: Exception | None = None
         for name, text in {"config.yaml": BLOCK, "rules/a.yaml": rules("one"), "s/token": "t",
                            "templates/t.html": "t"}.items():  # fmt: skip
             write(folder / name, text)
@@ -35,7 +35,7 @@ class Service:
 
     async def take(self, loaded: Loaded) -> None:
         if self.refuses:
-            raise ConfigurationError([Problem(place="a", key="b", message="its tests fail")])
+            raise self.refuses
         self.taken.append(loaded)
 
     async def reject(self, problems: tuple[Problem, ...]) -> None:
@@ -208,14 +208,28 @@ async def test_a_changed_server_block_is_not_half_applied(
     assert "restart to use this configuration" in caplog.text
 
 
-async def test_whoever_takes_it_may_refuse_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        (
+            ConfigurationError([Problem(place="a", key="b", message="its tests fail")]),
+            "a: b: its tests fail",
+        ),
+        (RecursionError("s3cret"), "config.yaml: a defect of passctrl (RecursionError)"),
+    ],
+)
+async def test_whoever_takes_it_may_refuse_it(
+    tmp_path: Path, refusal: Exception, told: str
+) -> None:
+    """A defect of ours is a refusal too: what was in force goes on deciding."""
     service = Service(tmp_path)
-    service.refuses = True
+    service.refuses = refusal
     write(tmp_path / "rules" / "a.yaml", rules("two"))
     assert await service.look() == []
-    assert service.rejected == ["a: b: its tests fail"]
+    (why,) = service.rejected
+    assert why.endswith(told)
 
-    service.refuses = False
+    service.refuses = None
     write(tmp_path / "rules" / "a.yaml", rules("two", "three"))
     assert await service.look() == ["two", "three"]
 

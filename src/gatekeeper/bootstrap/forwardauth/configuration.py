@@ -27,7 +27,9 @@ def check_configuration(path: Path, environ: Mapping[str, str]) -> tuple[Problem
         loaded = load(path, environ=environ)
     except ConfigurationError as error:
         return error.problems
-    return (*loaded.problems, *problems_of(loaded, compile_loaded(loaded)))
+    compiled = compile_loaded(loaded)
+    cases = _case_problems(path, loaded, compiled.generation)
+    return (*loaded.problems, *problems_of(loaded, compiled), *cases)
 
 
 def compile_loaded(loaded: Loaded, number: int = FIRST_GENERATION) -> Compiled:
@@ -72,13 +74,22 @@ def first_generation(path: Path, loaded: Loaded) -> Generation:
 def next_generation(path: Path, loaded: Loaded, number: int) -> Generation:
     """Compile a whole configuration. Raises `ConfigurationError` if a case fails, or anything."""
     compiled = compile_loaded(loaded, number)
-    problems = problems_of(loaded, compiled) or tuple(
-        Problem(place=table.place(n), key=f"cases.{n}", message=_failed(result))
-        for table, n, result in failing_cases(path, loaded, compiled.generation)
-    )
+    problems = problems_of(loaded, compiled) or _case_problems(path, loaded, compiled.generation)
     if problems:
         raise ConfigurationError(problems)
     return compiled.generation
+
+
+def _case_problems(path: Path, loaded: Loaded, generation: Generation) -> tuple[Problem, ...]:
+    """Say which cases fail of endpoints that can be used, or what is wrong with their tables."""
+    try:
+        return tuple(
+            Problem(place=table.place(n), key=f"cases.{n}", message=_failed(result))
+            for table, n, result in failing_cases(path, loaded, generation)
+            if result.endpoint not in generation.quarantined
+        )
+    except ConfigurationError as error:
+        return error.problems
 
 
 def failing_cases(

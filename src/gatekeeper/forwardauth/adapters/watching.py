@@ -15,7 +15,7 @@ import structlog
 
 from gatekeeper.forwardauth.adapters import sources
 from gatekeeper.forwardauth.adapters.files import load
-from gatekeeper.forwardauth.errors import ConfigurationError, Problem
+from gatekeeper.forwardauth.errors import WHOLE_FILE, ConfigurationError, Problem
 from gatekeeper.platform.documents import LOOK_SECONDS, DocumentError, Looks, fingerprint
 
 if TYPE_CHECKING:
@@ -88,14 +88,22 @@ class ConfigurationWatcher:
             if loaded.digest != self._running.digest or not self._agrees:
                 await self._offer(loaded)
             self._agrees = True
-        except ConfigurationError as error:
+        except Exception as error:  # noqa: BLE001  # a defect too must not end what decides well
             if not await asyncio.to_thread(self._looks.same, found):
                 return
             self._agrees = False
-            problems = [str(problem) for problem in error.problems]
-            log.warning("configuration rejected; the last good one stays", problems=problems)
-            await self._rejected(error.problems)
+            problems = self._problems(error)
+            told = [str(problem) for problem in problems]
+            log.warning("configuration rejected; the last good one stays", problems=told)
+            await self._rejected(problems)
         self._looks.take(found)
+
+    def _problems(self, error: Exception) -> tuple[Problem, ...]:
+        if isinstance(error, ConfigurationError):
+            return tuple(error.problems)
+        # Of a defect its type alone: the text may hold anything.
+        message = f"a defect of passctrl ({type(error).__name__})"
+        return (Problem(place=str(self._path), key=WHOLE_FILE, message=message),)
 
     async def _offer(self, loaded: Loaded) -> None:
         if loaded.problems:

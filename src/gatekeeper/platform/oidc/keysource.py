@@ -30,6 +30,17 @@ FRESH_SECONDS: Final = 3_600.0
 ever. While the issuer does not answer, the keys it last published stay."""
 
 
+_FAILURES: Final = (
+    httpx.HTTPError,
+    httpx.InvalidURL,  # of a discovery document; it is no HTTPError
+    JoseError,
+    ValueError,
+    KeyError,
+    TypeError,
+    TimeoutError,
+)
+
+
 class KeySource(Protocol):
     """Finds the key a token was signed with."""
 
@@ -96,7 +107,7 @@ class RemoteKeys:
                 address = self._jwks_uri or await self._discover(client)
                 self._keys = KeySet.import_key_set(await _document(client, address))
                 self._fetched_at = self._asked_at
-        except (httpx.HTTPError, JoseError, ValueError, KeyError, TypeError, TimeoutError) as error:
+        except _FAILURES as error:
             log.warning("keys not fetched", issuer=self._issuer, error=type(error).__name__)
 
     async def _discover(self, client: httpx.AsyncClient) -> str:
