@@ -166,6 +166,13 @@ def test_what_cannot_be_said_is_an_error_and_never_text(source: str, reason: str
     assert source in str(failed.value)
 
 
+@pytest.mark.parametrize("source", ["{{ request.path }}", "a{{ request.path | lower }}b"])
+def test_half_a_character_is_never_said(source: str) -> None:
+    """It has no bytes: what sends the text would fail, after the decision."""
+    with pytest.raises(EvaluationError):
+        said(source, request__path="\ud800")
+
+
 def test_half_a_character_is_an_error() -> None:
     with pytest.raises(EvaluationError, match="half a character"):
         said("{{ request.path | sha256sum }}", request__path="\ud800")

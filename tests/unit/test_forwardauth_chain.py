@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from factories.decisions import ANYBODY, Gate, bearer, compiled, endpoint, request
+from factories.decisions import ANYBODY, BEARER, Gate, bearer, compiled, endpoint, request
 from fakes.backends import answered
-from gatekeeper.forwardauth.model import Outcome
+from gatekeeper.forwardauth.model import Outcome, Rejected
 
 if TYPE_CHECKING:
     from gatekeeper.forwardauth.model import BackendResponse, Effect
@@ -158,3 +158,20 @@ def test_the_session_of_the_caller_is_asked_for_with_the_callers_token() -> None
     assert gate.ask(request(headers=bearer("t"))).outcome is Outcome.FAIL
     assert [getattr(effect, "token", None) for effect in gate.effects] == ["t"]
     assert ANYBODY["allow"]["none"] is True
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(401, Outcome.FAIL), (403, Outcome.ERROR), (503, Outcome.ERROR)]
+)
+def test_a_token_that_gatekeeper_does_not_know_holds_no_session(
+    status: int, outcome: Outcome
+) -> None:
+    """Any stranger can bring one: that is a refusal. Where nothing is known it is an error."""
+    gate = Gate(
+        {
+            "endpoints": {"api": endpoint("rule", authentication=BEARER)},
+            "rules": {"rule": {"conditions": {"whenAll": ["session.live"]}}},
+        },
+        outside=lambda _effect: Rejected(status, "why"),
+    )
+    assert gate.ask(request(headers=bearer("t"))).outcome is outcome

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from gatekeeper.forwardauth.model import Scope, Steps
     from gatekeeper.forwardauth.ports import Expression
 
+UNAUTHENTICATED: Final = 401
 NO_MATCH: Final = "no credential matched a group of the rule"
 
 
@@ -195,6 +196,8 @@ def _concluded(
 def _sessions(evaluation: Evaluation) -> Steps[None]:
     token = _token(evaluation)
     found = () if token is None else (yield FindSessions(token))
+    if isinstance(found, Rejected) and found.status == UNAUTHENTICATED:
+        found = ()  # a token that Gatekeeper does not know holds nothing; it is no failure of ours
     if isinstance(found, Rejected):
         msg = f"session: {found.reason}"
         raise EvaluationError(msg)

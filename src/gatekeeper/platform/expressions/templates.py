@@ -41,7 +41,9 @@ class Template:
     def evaluate(self, values: Mapping[str, Any]) -> str:
         """Render, and turn whatever a value does not allow into an `ExpressionError`."""
         try:
-            return self._body(Run(values))
+            text = self._body(Run(values))
+            if not text.isascii():
+                text.encode()  # half a character (a lone surrogate) cannot be sent anywhere
         except (TypeError, ValueError, LookupError, ArithmeticError):
             # Their texts can hold values of the request.
             msg = "a value is not of the kind it is used as"
@@ -49,6 +51,7 @@ class Template:
         except RecursionError:
             msg = "a value is nested too deeply"
             raise ExpressionError(msg) from None
+        return text
 
 
 def parse(source: str) -> list[nodes.Node]:
