@@ -632,3 +632,19 @@ def test_a_key_with_nothing_behind_it_is_no_key_that_is_left_out(
 
     assert f"rules.r.{key}: nothing stands here" in str(found.problems[0])
     assert not found.configuration.rules
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (endpoint(more=", responsePolicy: {pass: {headers: {X-User: }}}") + rule(""), "endpoints.app.responsePolicy.pass.headers.X-User"),
+        (rule("backendApi: {url: 'http://a', headers: {X-User: , accept: null}}"), "rules.r.backendApi.headers.X-User"),
+    ],
+)  # fmt: skip
+def test_a_value_that_was_forgotten_is_not_the_clients_own(
+    tmp_path: Path, text: str, key: str
+) -> None:
+    """Only null that is written copies: the header is one that applications believe."""
+    (told,) = problems(tmp_path, text)
+    assert f"{key}: nothing stands here: write null" in told
+    assert not problems(tmp_path, text.replace("X-User: ", "X-User: null"))

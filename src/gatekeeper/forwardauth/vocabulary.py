@@ -65,6 +65,12 @@ NAMES: Final = {
     "now": Kind.TIME,
 }
 
+PARTS: Final = {
+    "auth.input": frozenset({"basic", "bearer", "cookie", "header", "jwt", "query"}),
+    "auth.forward": frozenset({"headers", "query"}),
+}
+"""All that there is under a name."""
+
 ELSEWHERE: Final = {
     "admission.clientIp": "request.client",
     "admission.trustedProxy": "request.proxied",

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from gatekeeper.platform.documents import Document, Location
 
 _KINDS: Final = {"rules": "rule", "endpoints": "endpoint"}
+BLANK: Final = "nothing stands here: write null if the client's own is meant"
+"""`X-User:` with the value forgotten would hand on as identity what a client says of itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,9 @@ class _Definition:
     section: str
     name: str
     value: Any
+
+    def blanks(self) -> tuple[Location, ...]:
+        return self.document.blanks((self.section, self.name))
 
     def problem(self, location: Location, message: str, near: str | None = None) -> Problem:
         return problem_at(self.document, (self.section, self.name, *location), message, near)
@@ -129,6 +134,10 @@ def _only(copies: list[_Definition], result: Sorted) -> Any:  # noqa: ANN401  # 
         parsed = RuleDocument.model_validate(whole)
     except ValidationError as error:
         problems = [*problems_in(one.document, error, RuleDocument, whole)]
+        result.skip(copies, _reason(problems), problems)
+        return None
+    problems = [one.problem(where, BLANK) for where in one.blanks()]
+    if problems:
         result.skip(copies, _reason(problems), problems)
         return None
     return getattr(parsed, one.section)[one.name]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from gatekeeper.forwardauth.errors import EvaluationError
 from gatekeeper.forwardauth.request.head import is_dropped
+from gatekeeper.forwardauth.vocabulary import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
     from gatekeeper.forwardauth.ports import Expression, Language, Pattern
 
 _OF_THE_REQUEST: Final = frozenset({"request.headers", "request.headersAll"})
-_HEADERS: Final = _OF_THE_REQUEST | {"backend.headers", "forward.headers"}
+_HEADERS_BELOW: Final = frozenset({("auth.input", "header"), ("auth.forward", "headers")})
+_HEADERS: Final = _OF_THE_REQUEST | {
+    "backend.headers",
+    "forward.headers",
+    *map(".".join, _HEADERS_BELOW),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +79,19 @@ class Compiler:
             self.fault(str(error))
             return Broken(source)
         for name, *keys in sorted(compiled.reads):
-            if keys and (why := self._never_there(name, keys[0])):
+            if keys and (why := self._never_there(name, *keys)):
                 self.fault(why)
         return compiled
 
-    def _never_there(self, name: str, key: str) -> str | None:
+    def _never_there(self, name: str, key: str, *below: str) -> str | None:
         """Say why there is nothing under a name, for any request.
 
         A condition that asks whether it is there would never refuse anybody.
         """
+        if key not in PARTS.get(name, (key,)):
+            return f"{name} has no {key}, only {', '.join(sorted(PARTS[name]))}"
+        if (name, key) in _HEADERS_BELOW and below:
+            name, key = f"{name}.{key}", below[0]
         if name in _HEADERS and key != key.lower():
             return f"names of headers are in lower case here: {name}[{key.lower()!r}]"
         if name in _OF_THE_REQUEST and is_dropped(key.encode("utf-8", "replace")):

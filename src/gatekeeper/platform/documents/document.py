@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gatekeeper.kernel.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 MAX_FILE_BYTES: Final = 1_048_576
@@ -42,6 +43,15 @@ class Lines:
 
     line: int
     parts: dict[str | int, Lines] = field(default_factory=dict)
+    blank: bool = False
+    """Nothing is written there (`key:` in YAML), which is read as null."""
+
+    def blanks(self) -> Iterator[Location]:
+        """Yield where nothing is written, below here."""
+        for part, lines in self.parts.items():
+            if lines.blank:
+                yield (part,)
+            yield from ((part, *below) for below in lines.blanks())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +65,19 @@ class Document:
 
     def line_of(self, location: Location) -> int:
         """Return the line of the innermost part of a location that has one."""
+        return self._at(location).line
+
+    def blanks(self, location: Location) -> tuple[Location, ...]:
+        """Return where nothing is written, below a location."""
+        return tuple(self._at(location).blanks())
+
+    def _at(self, location: Location) -> Lines:
         at = self.lines
         for part in location:
             if part not in at.parts:
                 break
             at = at.parts[part]
-        return at.line
+        return at
 
     def place(self, location: Location) -> str:
         return f"{self.path}:{self.line_of(location)}"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _OWN_TAGS: Final = "tag:yaml.org,2002:"
 _TEXT: Final = f"{_OWN_TAGS}str"
+_NULL: Final = f"{_OWN_TAGS}null"
 _BEGINS: Final = r"(?:^|[-:,\[{]\s)\s*"
 _HINTS: Final = (
     (re.compile(_BEGINS + "!"), "text that begins with ! needs quotes"),
@@ -122,4 +123,4 @@ def _lines(node: Node, line: int) -> Lines:
             line,
             {n: _lines(item, item.start_mark.line + 1) for n, item in enumerate(node.value)},
         )
-    return Lines(line)
+    return Lines(line, blank=node.value == "" and node.tag == _NULL)
