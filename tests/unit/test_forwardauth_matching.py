@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from factories.decisions import NOW, Gate, bearer, compiled, endpoint, gate, request
+from fakes.backends import answered
 from gatekeeper.forwardauth.agents import matching
 from gatekeeper.forwardauth.model import (
     Answer,
@@ -431,3 +432,37 @@ def test_a_credential_nobody_knows_is_answered_like_none(
         answer = gate.ask(request(headers=headers))
         assert answer.status == status
         assert (("www-authenticate", 'Bearer realm="r"') in answer.headers) is (status == 401)
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("key=s3cret", "/"),
+        ("a=1&key=s3cret&b=%2F", "/?a=1&b=%2F"),
+        ("a=1&k%65y=s3cret", "/?a=1"),
+        ("a=1&keys=2", "/?a=1&keys=2"),
+    ],
+)
+def test_a_parameter_that_a_group_names_is_stripped_from_what_a_backend_is_told(
+    query: str, told: str
+) -> None:
+    """X-Forwarded-Uri has the whole query of the client, its credential too."""
+    configuration = {
+        "endpoints": {
+            "api": endpoint(
+                "rule",
+                authentication={"allow": {"query": ["key"], "none": True}},
+                forwardRequestPolicy={"forwardProxyHeaders": True},
+            )
+        },
+        "rules": {
+            "rule": {
+                "auth": [{"match": [{"type": "none"}]}, {"match": [{"type": "query", "name": "key"}]}],
+                "backendApi": {"url": "https://facts.example/", "forwardProxyHeaders": True},
+            }
+        },
+    }  # fmt: skip
+    one = Gate(configuration, outside=lambda _: answered({}))
+    one.ask(request(query=query))
+    (call,) = one.calls
+    assert dict(call.headers)["x-forwarded-uri"] == told

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gatekeeper.forwardauth.ports import Expression
 
 SERVER_ERROR: Final = 500
+_URI: Final = "x-forwarded-uri"
 _FORM: Final = "application/x-www-form-urlencoded"
 BEFORE: Final = {
     "backend.requested": False,
@@ -120,7 +121,7 @@ def render(
     headers = dict(_headers(plan, request, scope, sources))
     body = None
     if plan.proxy_headers:
-        headers |= evaluation.forwarded
+        headers |= _told(evaluation.forwarded, sources)
     headers |= dict(forwarded.headers)
     if plan.introspection is not None:
         headers |= {"content-type": _FORM, "accept": "application/json"}
@@ -157,6 +158,16 @@ def _copy(name: str, request: OriginalRequest, sources: Sources) -> str:
         kept = {k: v for k, v in views.cookies(request).items() if k not in sources.cookies}
         return "; ".join(f"{key}={value}" for key, value in kept.items())
     return request.fields.get(name.encode("ascii"), b"").decode("latin-1")
+
+
+def _told(forwarded: Mapping[str, str], sources: Sources) -> dict[str, str]:
+    """Tell of the original request, without parameters that are credentials."""
+    told = dict(forwarded)
+    path, mark, query = told.get(_URI, "").partition("?")
+    if sources.query and mark:
+        kept = [pair for pair in query.split("&") if views.name_of(pair) not in sources.query]
+        told[_URI] = f"{path}?{'&'.join(kept)}" if kept else path
+    return told
 
 
 def _query(

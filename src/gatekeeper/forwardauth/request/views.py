@@ -64,6 +64,11 @@ def query_all(original: OriginalRequest) -> dict[str, list[str]]:
     return found
 
 
+def name_of(pair: str) -> str:
+    """Return the name of one parameter as it stands in a query. Raises `EvaluationError`."""
+    return _text(pair.partition("=")[0])
+
+
 def _text(raw: str) -> str:
     if "+" in raw:
         raw = raw.replace("+", " ")
