@@ -5,8 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    IPvAnyNetwork,
+    StringConstraints,
+)
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,6 +88,15 @@ Duration = Annotated[
 ]
 """Written like `30s`; held in seconds."""
 
+
+def _written(value: object) -> object:
+    if isinstance(value, int | bytes):  # `10` would be 0.0.0.10, and `true` 0.0.0.1
+        raise PydanticCustomError("ip_any_network", "expected an address, or a network")  # noqa: EM101
+    return value
+
+
+Network = Annotated[IPvAnyNetwork, BeforeValidator(_written)]
+"""An address is a network of one."""
 Name = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=MAX_NAME_CHARS),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, IPvAnyNetwork, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from gatekeeper.forwardauth.config.base import (
     MAX_ITEMS,
@@ -12,6 +13,7 @@ from gatekeeper.forwardauth.config.base import (
     Duration,
     HeaderName,
     Name,
+    Network,
     Omittable,
     ParameterName,
     Strict,
@@ -133,7 +135,7 @@ class Authentication(Strict):
 class ForwardProxyPolicy(Strict):
     """Whose word about the original request is taken. By default nobody's."""
 
-    trusted_proxy_ips: list[IPvAnyNetwork | Literal["unix"]] = Field(
+    trusted_proxy_ips: list[Network | Literal["unix"]] = Field(
         default=[], alias="trustedProxyIPs", max_length=MAX_ITEMS
     )
     """Addresses and networks; `unix` for a socket in the file system."""
@@ -142,7 +144,11 @@ class ForwardProxyPolicy(Strict):
 
     @model_validator(mode="after")
     def _not_everybody(self) -> Self:
-        if any(net != "unix" and net.prefixlen == 0 for net in self.trusted_proxy_ips):
+        named = self.trusted_proxy_ips
+        v4 = collapse_addresses(net for net in named if isinstance(net, IPv4Network))
+        v6 = collapse_addresses(net for net in named if isinstance(net, IPv6Network))
+        widest = {net.prefixlen for net in v4} | {net.prefixlen for net in v6}
+        if 0 in widest:  # two halves are the whole too
             msg = "trusting every address trusts every client: name your proxies"
             raise ValueError(msg)
         return self

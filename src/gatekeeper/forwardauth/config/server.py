@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, IPvAnyNetwork, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from gatekeeper.forwardauth.config.base import (
     MAX_DEFINITIONS,
@@ -13,6 +13,7 @@ from gatekeeper.forwardauth.config.base import (
     Duration,
     HeaderName,
     Name,
+    Network,
     Strict,
     VariableName,
 )
@@ -214,7 +215,7 @@ class BackendLimits(Strict):
     """A longer answer is an error."""
     max_connections: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Open at a time, of each process."""
-    denied_networks: Annotated[list[IPvAnyNetwork], Field(max_length=MAX_ITEMS)] = []
+    denied_networks: Annotated[list[Network], Field(max_length=MAX_ITEMS)] = []
     """Never connected to, besides link-local, multicast and unspecified addresses."""
 
 
