@@ -145,7 +145,11 @@ def test_nothing_is_remembered_beyond_its_end(lives: int, asked_at: list[float])
 
 
 async def test_an_issuer_that_anyone_could_impersonate_is_no_issuer() -> None:
-    issuer = Issuer(issuer="http://issuer.example", audience="x")
-
+    """Read from a configuration or not."""
     with pytest.raises(ValueError, match="https"):
-        VerifiedTokens({"x": issuer}, clock=Clock())
+        Issuer(issuer="http://issuer.example", audience="x")
+    unread = Issuer.model_construct(
+        issuer="http://issuer.example", audience="x", algorithms=["RS256"], jwks_uri=None
+    )
+    with pytest.raises(ValueError, match="https"):
+        VerifiedTokens({"x": unread}, clock=Clock())
