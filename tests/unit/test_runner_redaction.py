@@ -256,6 +256,13 @@ def test_a_key_of_many_lines_is_found_however_they_end() -> None:
     assert not has_secret(redacted(key, [key]), ["MIIabcdef"])
 
 
+def test_a_secret_in_another_that_is_let_go_is_taken_out() -> None:
+    redactor = Redactor(["postgres://dana:hunter2!@host", "hunter2!"])
+    begun = "p" + "\x1b[m" * MAX_BETWEEN_CHARS + "ostgres://dana:hunter2!@"
+
+    assert redactor.feed(begun) == begun.replace("hunter2!", REDACTED)
+
+
 def test_a_prompt_is_not_waited_on() -> None:
     redactor = Redactor(["hunter2!"])
 

@@ -68,42 +68,43 @@ class Redactor:
             return text
         shown = _Shown(text)
         told, at = [], 0
-        hold = self._beginning(shown.text, 0, last=last)
+        hold = len(shown.text) if last else self._beginning(shown.text, 0)
         for found in self._pattern.finditer(shown.text):
+            hold = self._bounded(shown, hold, found.start())
             if hold <= found.start():
                 break
             start, _ = shown.place(found.start())
-            last_char, between = shown.place(found.end() - 1)
+            end, between = shown.place(found.end() - 1)
             told += [text[at:start], REDACTED, between]  # colours and lines go on as they did
-            at = last_char + 1
+            at = end + 1
             if hold < found.end():
-                hold = self._beginning(shown.text, found.end(), last=last)
-        cut = len(text) if last else self._cut(text, shown, hold)
-        self._held = text[cut:]
+                hold = self._beginning(shown.text, found.end())
+        cut = len(text) if last else self._cut(shown, hold)
         told.append(text[at:cut])
+        self._held = text[cut:]
         return _HIDDEN.sub(self._hidden, "".join(told))
 
-    def _beginning(self, shown: str, at: int, *, last: bool) -> int:
+    def _beginning(self, shown: str, at: int) -> int:
         """Return where the end of a text begins that may become a secret."""
-        if last:
-            return len(shown)
         for start in range(max(at, len(shown) - self._longest + 1), len(shown)):
             tail = shown[start:].replace(" ", "")
             if tail and any(len(tail) < len(s) and s.startswith(tail) for s in self._bare):
                 return start
         return len(shown)
 
-    def _cut(self, text: str, shown: _Shown, hold: int) -> int:
+    def _bounded(self, shown: _Shown, hold: int, most: int) -> int:
+        """Return where that begins, when what has too much in it is let go, up to a place."""
+        while hold <= most and shown.between(hold) > MAX_BETWEEN_CHARS:
+            hold = self._beginning(shown.text, hold + 1)
+        return hold
+
+    def _cut(self, shown: _Shown, hold: int) -> int:
         """Return up to where a text can be told."""
-        begun = _AT_END.search(text, max(len(text) - MAX_SEQUENCE_CHARS - 3, 0))
-        end = begun.start() if begun else len(text)
-        while hold < len(shown.text):
-            cut, _ = shown.place(hold)
-            if (end - cut) - (len(shown.text) - hold) <= MAX_BETWEEN_CHARS:
-                return cut
-            hold = self._beginning(shown.text, hold + 1, last=False)
+        hold = self._bounded(shown, hold, len(shown.text) - 1)
+        if hold < len(shown.text):
+            return shown.place(hold)[0]
         # A blank, or an escape, is not waited on where no secret may have begun before it.
-        return len(text) if len(text) - end == 1 else end
+        return shown.length if shown.length - shown.end == 1 else shown.end
 
     def _hidden(self, found: re.Match[str]) -> str:
         assert self._pattern is not None  # noqa: S101  # there are secrets to be found
@@ -115,6 +116,10 @@ class _Shown:
 
     def __init__(self, text: str) -> None:
         self.text = _BETWEEN.sub("", text)
+        self.length = len(text)
+        begun = _AT_END.search(text, max(len(text) - MAX_SEQUENCE_CHARS - 3, 0))
+        self.end = begun.start() if begun else len(text)
+        """Without a sequence that has not ended."""
         self._runs = _BETWEEN.finditer(text)
         self._run = next(self._runs, None)
         self._passed = 0
@@ -129,6 +134,10 @@ class _Shown:
             self._passed += len(self._run[0])
             self._run = next(self._runs, None)
         return at + self._passed, "".join(passed)
+
+    def between(self, at: int) -> int:
+        """Return how much stands between what is to be read from a character on."""
+        return (self.end - self.place(at)[0]) - (len(self.text) - at)
 
 
 def redacted_lines(lines: Iterable[str], secrets: Iterable[str]) -> tuple[str, ...]:
