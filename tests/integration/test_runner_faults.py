@@ -22,7 +22,7 @@ from gatekeeper.kernel.terminal.recording import Segment, check_segments, read_r
 from gatekeeper.terminals.model import Mode
 from gatekeeper.terminals.runner import recording
 from gatekeeper.terminals.settings import BundleSettings
-from gatekeeper.wire.runner import BundleOrder, EndOrder
+from gatekeeper.wire.runner import BundleOrder, EndOrder, ScreenOrder, ScreenResult
 from waiting import settled
 
 if TYPE_CHECKING:
@@ -446,6 +446,53 @@ async def test_a_recording_is_the_output_and_is_held_by_the_heads_that_were_told
     assert [event.data for event in events if event.code == "r"] == ["90x20"]
     assert [event.data for event in events if event.code == "x"] == ["0"]
     assert not [event for event in events if event.code == "i"]
+
+
+async def test_a_secret_in_colours_over_two_rows_is_seen_by_viewers_and_kept_nowhere() -> None:
+    coloured = "".join(f"\\033[3{number % 8}m{char}" for number, char in enumerate("hunter2!"))
+    async with Rig(redact=("hunter2!",)) as rig:
+        order = await rig.launch(
+            "/bin/sh", "-c", f"printf '{'x' * 77}hunter2! {coloured}\\033[0m.'; read a"
+        )
+        async with rig.client(order) as client:
+            await client.until("\x1b[0m.")
+            asked = await rig.order(ScreenOrder(**rig_names(order)))
+            await client.write("\r")
+            await client.until_closed()
+        ended = (await rig.plane.until(order.instance, "ended")).ended
+        data = b"".join(rig.recording(order))
+    assert "hunter2!" in client.output.decode()
+    assert isinstance(asked, ScreenResult)
+    assert asked.lines[:2] == (f"{'x' * 77}[redacted]", " [redacted].")
+    assert ended.last_screen == "\n".join(asked.lines).rstrip()
+    _, events = read_recording(io.BytesIO(data))
+    output = "".join(event.data for event in events if event.code == "o")
+    colours = "".join(f"\x1b[3{number % 8}m" for number in range(1, 8))
+    assert output.startswith(f"{'x' * 77}[redacted] \x1b[30m[redacted]{colours}\x1b[0m.")
+
+
+async def test_a_secret_that_a_shell_echoes_over_two_rows_is_not_recorded() -> None:
+    """readline goes to the next row by a blank and a carriage return."""
+    async with Rig(redact=("hunter2!",)) as rig:
+        order = await rig.launch("/bin/sh", "-c", "PS1='> ' exec bash --norc")
+        async with rig.client(order) as client:
+            await client.until("> ")
+            for char in ": " + "x" * 73 + "hunter2!":
+                before = client.offset
+                await client.write(char)
+                while client.offset == before:
+                    await client.hear()
+            await client.write("\rexit\r")
+            await client.until_closed()
+        ended = (await rig.plane.until(order.instance, "ended")).ended
+        data = b"".join(rig.recording(order))
+    assert " \r" in client.output.decode()
+    assert "hunter2!" in client.output.decode().replace(" \r", "")
+    _, events = read_recording(io.BytesIO(data))
+    output = "".join(event.data for event in events if event.code == "o")
+    assert "hunter2!" not in output.replace(" \r", "")
+    assert "x[redacted]" in output
+    assert "x[redacted]" in ended.last_screen
 
 
 async def test_input_is_recorded_only_where_that_is_asked_for(rig: Rig) -> None:

@@ -62,6 +62,10 @@ async def test_psql_is_connected_what_is_typed_early_is_kept_and_no_recording_ha
         )
         assert USER.encode() in recording
         assert secret.encode() not in recording
+        ended = (await rig.plane.until(order.instance, "ended")).ended
+        kept = ended.last_screen.replace("\n", "")
+        assert "no-2-more" in kept
+        assert secret not in kept
         assert not list((rig.settings.folder / "work").glob("*"))
         (row,) = await (
             await admin.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = %s", [USER])

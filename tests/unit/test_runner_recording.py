@@ -1,4 +1,4 @@
-"""Recordings: secrets taken out, times that do not drift, segments in a chain."""
+"""Recordings: times that do not drift, segments in a chain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from gatekeeper.kernel.terminal.recording import (
     read_recording,
 )
 from gatekeeper.terminals.protocol.asciicast import CastWriter, segment_name
-from gatekeeper.terminals.protocol.redaction import REDACTED, Redactor
 from gatekeeper.terminals.runner import recording as files
 from gatekeeper.terminals.runner.recording import SegmentFiles
 
@@ -28,45 +27,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
-
-
-def cut(text: str, at: list[int]) -> list[str]:
-    places = sorted({0, len(text), *(n % (len(text) + 1) for n in at)})
-    return [text[a:b] for a, b in pairwise(places)]
-
-
-SECRETS = ["abab", "ababcd", "babbab", "cccc"]
-
-
-@given(st.text("abcd", max_size=40), st.lists(st.integers(0, 1000)))
-def test_a_text_in_pieces_is_redacted_as_the_whole_is(text: str, at: list[int]) -> None:
-    pieces, whole = Redactor(SECRETS), Redactor(SECRETS)
-
-    told = "".join(map(pieces.feed, cut(text, at))) + pieces.flush()
-
-    assert told == whole.feed(text) + whole.flush()
-    rest = told.replace(REDACTED, "|")
-    assert not any(secret in rest for secret in SECRETS)
-
-
-def test_a_secret_cut_by_every_border_is_not_told() -> None:
-    redactor = Redactor(["hunter2"])
-
-    told = "".join(map(redactor.feed, "so hunter2 it is")) + redactor.flush()
-
-    assert told == f"so {REDACTED} it is"
-
-
-def test_what_is_too_short_to_be_a_secret_stays() -> None:
-    assert Redactor(["ab"]).feed("cabbage") == "cabbage"
-
-
-def test_a_secret_that_becomes_known_later_is_taken_out_from_there_on() -> None:
-    redactor = Redactor()
-    assert redactor.feed("pass") == "pass"
-    redactor.add(["pass"])
-
-    assert redactor.feed("pass ") == f"{REDACTED} "
 
 
 @given(st.lists(st.floats(0, 10), max_size=200))

@@ -135,7 +135,8 @@ class RunnerSettings(_Settings):
     """CA certificates (PEM) that terminals' databases are held against where their target's
     `sslmode` is `verify-ca` or `verify-full`; without it, the machine's."""
     redact: tuple[str, ...] = ()
-    """Texts that a recording must not hold, beside the secrets that the runner handed out."""
+    """Texts that no recording and no kept screen is to hold, beside the secrets that the runner
+    handed out."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 
 

@@ -72,7 +72,7 @@ class DatabaseDoor:
         return self._verifier
 
     def secrets(self) -> tuple[Secret, ...]:
-        """Return what no recording may hold."""
+        """Return what nothing that is kept may hold."""
         return () if self._password is None else (self._password,)
 
     def environment(self) -> dict[str, str]:

@@ -24,7 +24,7 @@ from gatekeeper.terminals.protocol.asciicast import (
 from gatekeeper.terminals.protocol.redaction import Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
     from io import FileIO
     from pathlib import Path
 
@@ -105,7 +105,7 @@ class Recording:
         self,
         files: SegmentFiles,
         *,
-        secrets: Iterable[str],
+        secrets: Sequence[str],
         closed: Callable[[Segment], None],
         failed: Callable[[], object],
         resumed: Callable[[], None],
@@ -138,12 +138,6 @@ class Recording:
     @property
     def size(self) -> int:
         return self._files.total
-
-    def hide(self, secrets: Iterable[str]) -> None:
-        """Know more secrets."""
-        known = list(secrets)
-        for redactor in self._redactors.values():
-            redactor.add(known)
 
     def note(self, code: Code, data: bytes) -> None:
         """Record an event that happens now."""

@@ -20,7 +20,7 @@ from gatekeeper.wire.runner import EndedEvent, EndedView, SegmentEvent
 from gatekeeper.wire.terminals import MAX_SCREEN_CHARS
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
     from gatekeeper.kernel.terminal.recording import Segment
     from gatekeeper.terminals.model import Bundle
@@ -65,11 +65,13 @@ class Session:
         self.began = self._loop.time()
         self.deadline = self.began + order.seconds_left
         self.ledger = Ledger(self._loop.time, equipment.wake)
-        self.recording = self._recorder()
+        secrets = self._secrets()
+        self.recording = self._recorder(secrets)
         self.stream = Stream(
             columns=order.columns,
             rows=order.rows,
             recording=self.recording,
+            secrets=secrets,
             record_input=order.record_input,
             most_output=order.limits.output_bytes,
             over_limit=lambda: self.end_soon(Ending.OUTPUT_LIMIT),
@@ -258,8 +260,13 @@ class Session:
         except TimeoutError:
             self.left = self._sandboxed.left() or ("what is inside did not end in time",)
 
-    def _recorder(self) -> Recording:
-        order, secrets = self.order, self._door.secrets() if self._door else ()
+    def _secrets(self) -> tuple[str, ...]:
+        """Return what is to be in nothing that is kept."""
+        of_door = self._door.secrets() if self._door else ()
+        return (*self._equipment.redact, *(secret.reveal() for secret in of_door))
+
+    def _recorder(self, secrets: Sequence[str]) -> Recording:
+        order = self.order
         header = encode_header(
             Header(
                 columns=order.columns,
@@ -270,7 +277,7 @@ class Session:
         )
         return Recording(
             SegmentFiles(self._place.recording, header),
-            secrets=(*self._equipment.redact, *(secret.reveal() for secret in secrets)),
+            secrets=secrets,
             closed=self._segment_closed,
             failed=lambda: self.end_soon(Ending.RECORDING_FAILED),
             resumed=lambda: self.stream.read_on(),  # noqa: PLW0108  # made after this

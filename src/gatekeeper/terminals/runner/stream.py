@@ -13,7 +13,7 @@ from gatekeeper.terminals.runner.screen import Screen
 from gatekeeper.wire.runner import AttachedEvent, LeaseEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Literal, Protocol
 
     from gatekeeper.kernel.terminal.term import Said
@@ -49,6 +49,7 @@ class Stream:
         columns: int,
         rows: int,
         recording: Recording,
+        secrets: Sequence[str],
         record_input: bool,
         most_output: int,
         over_limit: Callable[[], object],
@@ -57,7 +58,7 @@ class Stream:
     ) -> None:
         self.size = Size(columns=columns, rows=rows)
         self.sharing = Sharing()
-        self.screen = Screen(columns, rows)
+        self.screen = Screen(columns, rows, secrets=secrets)
         self.ended: Ended | None = None
         self.watchers: list[Watcher] = []
         self._recording = recording

@@ -15,10 +15,14 @@ import asyncio
 import re
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from gatekeeper.terminals.protocol.redaction import redacted_lines
 from gatekeeper.terminals.runner.screen.emulator import Emulator
 from gatekeeper.terminals.runner.screen.snapshot import snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MOST_WAITING_BYTES: Final = 262_144
 """More than this is a flood, of which nobody read the beginning."""
@@ -59,7 +63,9 @@ class Look:
     columns: int
     rows: int
     lines: tuple[str, ...]
+    """Without secrets: they are kept, and told to programs."""
     drawing: bytes
+    """For viewers, who see what the command writes."""
 
 
 class _Allowance:
@@ -83,8 +89,9 @@ class _Allowance:
 class Screen:
     """Takes output on the loop; makes out the picture in a thread."""
 
-    def __init__(self, columns: int, rows: int) -> None:
+    def __init__(self, columns: int, rows: int, *, secrets: Sequence[str] = ()) -> None:
         self._emulator = Emulator(columns, rows)
+        self._secrets = secrets
         self._allowance = _Allowance()
         self._waiting: list[bytearray | _Size | _Skipped] = []
         self._offset = self._caught_up = 0
@@ -126,7 +133,7 @@ class Screen:
     def _look(self, waiting: list[bytearray | _Size | _Skipped], offset: int) -> Look:
         self._take_in(waiting)
         emulator = self._emulator
-        lines = tuple(emulator.lines())
+        lines = redacted_lines(emulator.lines(), self._secrets)
         # What has begun and not ended is not in the picture: it is to be sent with what follows.
         offset -= emulator.pending
         return Look(offset, emulator.columns, emulator.height, lines, snapshot(emulator))
