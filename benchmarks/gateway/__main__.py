@@ -7,12 +7,16 @@ one core; the upstream and the clients share another. The gateway checks a ticke
 each client and uses it up in a real PostgreSQL; `gateway, no store` has a dictionary instead, to
 show what is ours of a set-up. nginx and HAProxy check nothing.
 
+`many` puts more clients than one process may have files for into several gateway processes on
+that core, with a store, over load processes and upstreams of their own; no other proxy is there.
+
 Needs taskset, nginx and haproxy, and two file descriptors for each client in each process.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -20,14 +24,14 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from benchmarks.gateway import measuring
+from benchmarks.gateway import crowd, measuring
 from benchmarks.gateway.servers import LOAD_CORE, NAMES, Ground, ground, proxy
 from benchmarks.report import Curve, Report, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MEASUREMENTS = ("idle", "setup", "latency", "flow", "stalled")
+MEASUREMENTS = ("idle", "setup", "latency", "flow", "stalled", "many")
 WITH_STORE = NAMES[:3]
 
 
@@ -99,17 +103,32 @@ def stalled_table(on: Ground, asked: argparse.Namespace) -> Table:
     )
 
 
+def many_table(on: Ground, asked: argparse.Namespace) -> Table:
+    with proxy("gateway", on, processes=asked.processes) as one:
+        found = uvloop.run(crowd.many(one, asked.sockets, asked.processes))
+    shares = f"{min(found.shares):,} to {max(found.shares):,}"
+    return Table(
+        title=f"{asked.sockets:,} idle clients over {asked.processes} processes",
+        columns=("KiB each", "MiB of all processes", "clients of a process"),
+        rows=[[f"{found.kib:.1f}", f"{found.mib:.0f}", shares]],
+    )
+
+
 TABLES = {
     "idle": idle_table,
     "setup": setup_table,
     "latency": latency_table,
     "flow": flow_table,
     "stalled": stalled_table,
+    "many": many_table,
 }
 
 
 def tables(asked: argparse.Namespace) -> Iterator[Table]:
-    with tempfile.TemporaryDirectory() as folder, ground(Path(folder)) as on:
+    files = crowd.raise_files()
+    asked.processes = asked.processes or crowd.fewest_processes(asked.sockets, files)
+    upstreams = math.ceil(asked.sockets / crowd.CLIENTS) if "many" in asked.only else 1
+    with tempfile.TemporaryDirectory() as folder, ground(Path(folder), upstreams=upstreams) as on:
         os.sched_setaffinity(0, {int(LOAD_CORE)})
         for name in asked.only:
             yield TABLES[name](on, asked)
@@ -131,6 +150,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=20_000)
     parser.add_argument("--mebibytes", type=int, default=2_048)
     parser.add_argument("--readers", type=int, default=40)
+    parser.add_argument("--sockets", type=int, default=20_000, help="of `many`")
+    parser.add_argument("--processes", type=int, help="of `many`: as few as their files allow")
     parser.add_argument("--out", type=Path, help="a folder for the tables and a plot")
     return parser.parse_args()
 

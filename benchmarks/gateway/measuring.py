@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import resource
 import statistics
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from gatekeeper.terminals.protocol.frames import PING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +22,9 @@ CONNECTING: Final = 32
 SETTLE_SECONDS: Final = 2.0
 FLOOD_BYTES: Final = 65_539
 TICKS: Final = os.sysconf("SC_CLK_TCK")
-_PING: Final = b"\x82\xa0" + bytes(4) + b"." * 32
-_PONG_BYTES: Final = 34
+_ECHOED: Final = b"\x82\xa0" + bytes(4) + b"." * 32
+_ECHO_BYTES: Final = 34
+_PONG: Final = bytes((0x8A, 0x80, 0, 0, 0, 0))
 
 
 class Client(asyncio.Protocol):
@@ -52,6 +54,9 @@ class Client(asyncio.Protocol):
             self._joined, self._head, self._request = True, b"", b""
             self.waiting.set_result(None)
             data = rest
+        elif data == PING:  # whoever answers none is taken for gone
+            self.transport.write(_PONG)
+            return
         self.got += len(data)
         if self._wanted and self.got >= self._wanted and not self.waiting.done():
             self.waiting.set_result(None)
@@ -67,8 +72,8 @@ class Client(asyncio.Protocol):
         return self.waiting
 
     async def echo(self) -> None:
-        waiting = self.receive(_PONG_BYTES)
-        self.transport.write(_PING)
+        waiting = self.receive(_ECHO_BYTES)
+        self.transport.write(_ECHOED)
         await waiting
 
     def ask_for(self, frames: int) -> None:
@@ -76,25 +81,32 @@ class Client(asyncio.Protocol):
         self.transport.write(bytes((0x82, 0x80 | len(text))) + bytes(4) + text)
 
 
-async def attach(proxy: Proxy, request: bytes) -> Client:
-    loop = asyncio.get_running_loop()
-    _, client = await loop.create_connection(lambda: Client(request), "127.0.0.1", proxy.port)
+async def attach(port: int, request: bytes, *, source: str = "127.0.0.1") -> Client:
+    _, client = await asyncio.get_running_loop().create_connection(
+        lambda: Client(request), "127.0.0.1", port, local_addr=(source, 0)
+    )
     await client.waiting
     return client
 
 
-async def attach_many(proxy: Proxy, requests: Sequence[bytes]) -> list[Client]:
-    """Attach all, `CONNECTING` at a time; each echoes one frame."""
+async def attach_many(
+    port: int, requests: Sequence[bytes], *, source: str = "127.0.0.1"
+) -> list[Client]:
+    """Attach all, `CONNECTING` at a time."""
     waiting = list(requests)
     clients: list[Client] = []
 
     async def attach_some() -> None:
         while waiting:
-            client = await attach(proxy, waiting.pop())
-            clients.append(client)
+            clients.append(await attach(port, waiting.pop(), source=source))
 
     await asyncio.gather(*(attach_some() for _ in range(CONNECTING)))
     return clients
+
+
+async def echo_all(clients: Sequence[Client]) -> None:
+    for start in range(0, len(clients), CONNECTING):
+        await asyncio.gather(*(one.echo() for one in clients[start : start + CONNECTING]))
 
 
 def private_kib(pid: int) -> int:
@@ -115,9 +127,7 @@ class Idle(NamedTuple):
 
 async def idle(proxy: Proxy, counts: Sequence[int]) -> list[Idle]:
     """Add clients up to each count; each has echoed a frame before it idles."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    warm = await attach_many(proxy, [proxy.request() for _ in range(CONNECTING)])
+    warm = await attach_many(proxy.port, [proxy.request() for _ in range(CONNECTING)])
     for one in warm:
         one.transport.close()
     await asyncio.sleep(SETTLE_SECONDS)
@@ -125,9 +135,8 @@ async def idle(proxy: Proxy, counts: Sequence[int]) -> list[Idle]:
     clients: list[Client] = []
     found = []
     for count in counts:
-        more = await attach_many(proxy, [proxy.request() for _ in range(count - len(clients))])
-        for start in range(0, len(more), CONNECTING):
-            await asyncio.gather(*(one.echo() for one in more[start : start + CONNECTING]))
+        more = await attach_many(proxy.port, [proxy.request() for _ in range(count - len(clients))])
+        await echo_all(more)
         clients += more
         await asyncio.sleep(SETTLE_SECONDS)
         found.append(Idle(count, (private_kib(proxy.pid) - before) / count))
@@ -144,14 +153,14 @@ class SetUp(NamedTuple):
 
 async def set_up(proxy: Proxy, count: int) -> SetUp:
     requests = [proxy.request() for _ in range(count)]
-    for one in await attach_many(proxy, [proxy.request() for _ in range(50)]):
+    for one in await attach_many(proxy.port, [proxy.request() for _ in range(50)]):
         one.transport.close()
     took: list[float] = []
 
     async def attach_some() -> None:
         while requests:
             began = time.perf_counter()
-            client = await attach(proxy, requests.pop())
+            client = await attach(proxy.port, requests.pop())
             took.append(time.perf_counter() - began)
             client.transport.close()
 
@@ -168,7 +177,7 @@ class Latency(NamedTuple):
 
 
 async def latency(proxy: Proxy, rounds: int) -> Latency:
-    client = await attach(proxy, proxy.request())
+    client = await attach(proxy.port, proxy.request())
     for _ in range(200):
         await client.echo()
     took = []
@@ -187,7 +196,7 @@ class Flow(NamedTuple):
 
 
 async def flow(proxy: Proxy, flows: int, mebibytes: int) -> Flow:
-    clients = await attach_many(proxy, [proxy.request() for _ in range(flows)])
+    clients = await attach_many(proxy.port, [proxy.request() for _ in range(flows)])
     frames = max(1, mebibytes * 16 // flows)
     cpu, began = cpu_seconds(proxy.pid), time.perf_counter()
     waiting = [one.receive(frames * FLOOD_BYTES) for one in clients]
@@ -204,7 +213,7 @@ async def flow(proxy: Proxy, flows: int, mebibytes: int) -> Flow:
 
 async def stalled(proxy: Proxy, readers: int) -> float:
     """Return the KiB that each client costs which asks for much and reads nothing."""
-    clients = await attach_many(proxy, [proxy.request() for _ in range(readers)])
+    clients = await attach_many(proxy.port, [proxy.request() for _ in range(readers)])
     before = private_kib(proxy.pid)
     for one in clients:
         one.transport.pause_reading()

@@ -30,6 +30,7 @@ from gatekeeper.platform.crypto.keys import TokenKey
 from gatekeeper.platform.postgres.embedded import EmbeddedServer, find_binaries
 from gatekeeper.platform.postgres.migrations import migrate
 from gatekeeper.platform.postgres.roles import GATEWAY, allow_login
+from gatekeeper.platform.processes.listening import free_port
 from gatekeeper.terminals.protocol import ticket
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ class Ground:
     """What all of them stand on: the upstream, the store and the keys."""
 
     folder: Path
-    upstream: str
+    upstreams: list[str]
+    """The first is everybody's; the gateway's terminals are divided among all."""
     store: EmbeddedServer
     keys_url: str
     key: TokenKey
@@ -120,8 +122,9 @@ class Ground:
             for _ in range(count)
         ]
         with psycopg.connect(self.store.dsn(), autocommit=True) as connection:
-            names, instances = map(list, zip(*made, strict=True))
-            connection.execute(_TERMINAL, (f"unix:{self.upstream}", names, instances))
+            for at, path in enumerate(self.upstreams):
+                names, instances = map(list, zip(*made[at :: len(self.upstreams)], strict=True))
+                connection.execute(_TERMINAL, (f"unix:{path}", names, instances))
         self.terminals += made
 
 
@@ -134,18 +137,19 @@ def upgrade(terminal: str, signed: str) -> bytes:
 
 
 @contextlib.contextmanager
-def ground(folder: Path) -> Iterator[Ground]:
+def ground(folder: Path, *, upstreams: int = 1) -> Iterator[Ground]:
     key = TokenKey(RSAKey.generate_key(2048))
-    upstream = str(folder / "up.sock")
+    paths = [str(folder / f"up{number}.sock") for number in range(upstreams)]
     store = EmbeddedServer(folder / "store", find_binaries())
     with contextlib.ExitStack() as stack:
         asyncio.run(_begin(store))
         stack.callback(lambda: asyncio.run(store.stop()))
         url = stack.enter_context(_published(key))
-        command = [sys.executable, "-m", "benchmarks.gateway.upstream", upstream]
-        stack.enter_context(_process(command, LOAD_CORE))
-        _until(lambda: os.path.exists(upstream))  # noqa: PTH110
-        yield Ground(folder, upstream, store, url, key)
+        for path in paths:
+            command = [sys.executable, "-m", "benchmarks.gateway.upstream", path]
+            stack.enter_context(_process(command, LOAD_CORE))
+        _until(lambda: all(map(os.path.exists, paths)))
+        yield Ground(folder, paths, store, url, key)
 
 
 async def _begin(store: EmbeddedServer) -> None:
@@ -181,17 +185,18 @@ def _published(key: TokenKey) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def proxy(name: str, on: Ground) -> Iterator[Proxy]:
-    """Run one of `NAMES` until the block ends."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command, request = _command(name, port, on)
+def proxy(name: str, on: Ground, *, processes: int = 1) -> Iterator[Proxy]:
+    """Run one of `NAMES` until the block ends; the gateway may have several processes."""
+    port = free_port()
+    command, request = _command(name, port, on, processes)
     with _process(command, SERVER_CORE) as pid:
         _until(lambda: _listens(port))
         yield Proxy(name, port, pid, request)
 
 
-def _command(name: str, port: int, on: Ground) -> tuple[list[str], Callable[[], bytes]]:
+def _command(
+    name: str, port: int, on: Ground, processes: int
+) -> tuple[list[str], Callable[[], bytes]]:
     folder = on.folder
     if name in ("nginx", "haproxy"):
         program = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
@@ -203,7 +208,7 @@ def _command(name: str, port: int, on: Ground) -> tuple[list[str], Callable[[], 
         most = (files - 100) // 2
         config.write_text(
             template.format(
-                folder=folder, port=port, path=on.upstream, most=most, connections=files
+                folder=folder, port=port, path=on.upstreams[0], most=most, connections=files
             )
         )
         options = ["-c", str(config)] if name == "nginx" else ["-f", str(config)]
@@ -213,7 +218,7 @@ def _command(name: str, port: int, on: Ground) -> tuple[list[str], Callable[[], 
     wanted = {
         "store_dsn": login, "keys_url": on.keys_url, "issuer": ISSUER, "listen_port": port,
         "attach_key_file": str(folder / "attach.key"), "max_sockets": 100_000,
-        "log_level": "WARNING",
+        "log_level": "WARNING", "processes": processes,
     }  # fmt: skip
     config.touch(0o600)
     config.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in wanted.items()))
@@ -222,7 +227,7 @@ def _command(name: str, port: int, on: Ground) -> tuple[list[str], Callable[[], 
             lambda: _own(on)
         )
     command = [sys.executable, "-m", "benchmarks.gateway.stand_in", str(config)]
-    return [*command, f"unix:{on.upstream}"], lambda: _any(on)
+    return [*command, f"unix:{on.upstreams[0]}"], lambda: _any(on)
 
 
 def _own(on: Ground) -> bytes:
@@ -259,5 +264,8 @@ def _process(command: list[str], core: str) -> Iterator[int]:
     try:
         yield process.pid
     finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(START_SECONDS)
         process.kill()
         process.wait()

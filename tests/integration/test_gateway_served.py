@@ -1,6 +1,7 @@
 """A gateway between honest clients and honest runners: who is let in, and how it ends."""
 
 import asyncio
+import gc
 import json
 import time
 from typing import Any
@@ -24,6 +25,7 @@ from factories.gateways import (
 from factories.websocket_frames import frame
 from gatekeeper.terminals.gateway import watching
 from gatekeeper.terminals.protocol import attachment
+from gatekeeper.terminals.protocol.http import HeadReader
 
 
 async def refusal(here: Rig, terminal: str, ticket: str, **options: Any) -> tuple[int, str]:
@@ -362,9 +364,10 @@ async def test_a_joined_pair_leaves_nothing_behind(here: Rig) -> None:
     address, seen = await here.runner()
     for _ in range(3):
         client, _ = await here.open(address)
+        assert not [one for one in gc.get_objects() if type(one) is HeadReader]
         await client.close(1000, "done")
     gate = here.application.gate
-    while len(gate.sessions) or gate.opening:
+    while len(gate.sessions) or gate.opening or gate.admitting:
         await asyncio.sleep(0.01)
     for connection in seen:
         await connection.wait_closed()

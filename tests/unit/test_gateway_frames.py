@@ -50,6 +50,18 @@ def test_boundaries_are_found_however_frames_are_cut(said: Said, cuts: list[int]
         assert tracker.between is (end in said.ends)
 
 
+def test_nothing_of_a_chunk_is_kept_that_its_buffer_may_change() -> None:
+    """A splice reads all of its clients into one buffer."""
+    data = frame(b"x" * 300) + frame(b"y")
+    for cut in range(1, len(data)):
+        tracker, buffer = FrameTracker(masked=True, maximum=MAXIMUM), bytearray(len(data))
+        for chunk in (data[:cut], data[cut:]):
+            buffer[: len(chunk)] = chunk
+            tracker.feed(memoryview(buffer)[: len(chunk)])
+            buffer[:] = b"\xff" * len(data)
+        assert tracker.between
+
+
 def test_single_bytes_are_a_direction_too() -> None:
     tracker = FrameTracker(masked=True, maximum=MAXIMUM)
     data = frame(b"x" * 300) + frame(b"", opcode=9) + frame(b"\x03\xe8", opcode=8)

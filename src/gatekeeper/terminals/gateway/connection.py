@@ -73,13 +73,15 @@ class Gate:
         self.draining = False
         self.opening: dict[OpeningClient, None] = {}
         """In the order in which they came."""
+        self.admitting: set[OpeningClient] = set()
+        """Those of them that are being let in."""
 
     def refuses_all(self) -> Refused | None:
         """Say why nobody is let in now, whoever it is."""
         if self.draining:
             return DRAINING
-        under_way = sum(1 for one in self.opening if one.admitting)
-        return FULL if len(self.sessions) + under_way >= self.max_sockets else None
+        taken = len(self.sessions) + len(self.admitting)
+        return FULL if taken >= self.max_sockets else None
 
     def make_room(self) -> None:
         """Let go of who came first and has not said what it wants; an honest client says it at
@@ -88,7 +90,7 @@ class Gate:
         if len(self.opening) < MAX_OPENING:
             return
         self.counters.connects["not heard"] += 1
-        silent = (client for client in self.opening if not client.admitting)
+        silent = (client for client in self.opening if client not in self.admitting)
         next(silent, next(iter(self.opening))).abort()
 
     def client(self) -> OpeningClient:
@@ -106,10 +108,6 @@ class OpeningClient(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._ended = False
         self._began = 0.0
-
-    @property
-    def admitting(self) -> bool:
-        return self._task is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         gate = self._gate
@@ -160,14 +158,13 @@ class OpeningClient(asyncio.Protocol):
             self._refuse(upgrade)
         else:
             self._transport.pause_reading()
+            self._timer = loop.call_later(ADMIT_SECONDS, self._too_slow)
+            self._gate.admitting.add(self)
             self._task = loop.create_task(self._admit(upgrade, rest))
 
     async def _admit(self, upgrade: Upgrade, rest: bytes) -> None:
         try:
-            async with asyncio.timeout(ADMIT_SECONDS):
-                admitted = await self._gate.admission.admit(upgrade)
-        except TimeoutError:
-            admitted = NO_ANSWER
+            admitted = await self._gate.admission.admit(upgrade)
         except Exception as error:  # noqa: BLE001  # whatever it is, nobody is let in
             log.error("admission failed", error=type(error).__name__)  # noqa: TRY400
             admitted = FAILED
@@ -198,6 +195,9 @@ class OpeningClient(asyncio.Protocol):
     def _too_slow(self) -> None:
         if self._ended:
             self._transport.abort()
+        elif self._task is not None:
+            self._task.cancel()
+            self._refuse(NO_ANSWER)
         elif self._reader.begun:
             self._refuse(TOO_SLOW)
         else:
@@ -225,6 +225,7 @@ class OpeningClient(asyncio.Protocol):
         self._ended = True
         self._timer.cancel()
         self._gate.opening.pop(self, None)
+        self._gate.admitting.discard(self)
 
 
 def _of(malformed: Malformed) -> Refused:

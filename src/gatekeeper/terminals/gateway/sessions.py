@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from gatekeeper.terminals.gateway.counting import Counters
 
 TICK_SECONDS: Final = 0.25
+READ_BYTES: Final = 131_072
+"""At a time, and the most that waits in this process for a peer that takes no more."""
 
 
 class Session(Protocol):
@@ -49,6 +51,8 @@ class Sessions:
     ) -> None:
         self.counters = counters
         self.loop = loop
+        self.buffer = memoryview(bytearray(READ_BYTES))
+        """What all of them are read into: each read is passed on before the next."""
         self.look_seconds = ping_seconds / 2
         """A ping is sent at a look when nothing was sent since the one before."""
         self._tick_seconds = min(TICK_SECONDS, self.look_seconds / 2)

@@ -3,12 +3,13 @@
     OPEN ──▶ CUTTING ──▶ ENDING     we end it: at the end of the frame under way, with a close
       └────▶ HALF                   the client sends no more, what the runner says still arrives
 
-Each side is read only as fast as the other takes it. After CUTTING and HALF began, the end
-comes within a second or two, whatever the peers do.
+Each side is read only as fast as the other takes it: not at all while anything waits. After
+CUTTING and HALF began, the end comes within a second or two, whatever the peers do.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.terminal.closing import CloseCode
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
     from gatekeeper.terminals.gateway.sessions import Sessions
 
-HIGH_WATER_BYTES: Final = 65_536
-LOW_WATER_BYTES: Final = 16_384
+SMALL_BYTES: Final = 1_024
+"""A read of keystrokes or of their echo: to copy it is cheaper than to save the copy."""
 CUT_SECONDS: Final = 0.5
 """For the frame under way to end. Then the connection is reset, as no close would be read."""
 LINGER_SECONDS: Final = 2.0
@@ -43,6 +44,21 @@ CUTTING: Final = 2
 ENDING: Final = 3
 
 EXPIRED: Final = (CloseCode.EXPIRED, "expired")
+
+
+def _pass_on(to: asyncio.Transport, data: bytes | memoryview) -> None:
+    """Give the kernel what it takes at once. Only what is left is copied, and waits.
+
+    The transport alone would be given a copy of each read, and keep all of it for its end.
+    """
+    taken = 0
+    if len(data) > SMALL_BYTES and not to.get_write_buffer_size():
+        try:
+            taken = os.write(to.get_extra_info("socket").fileno(), data)
+        except OSError:
+            taken = 0  # it takes nothing now, or is gone: the transport finds out which
+    if taken < len(data):
+        to.write(bytes(data[taken:]))
 
 
 class Session:
@@ -84,7 +100,7 @@ class Session:
     def join(self, *, to_client: bytes, from_client: bytes, from_runner: bytes) -> None:
         """Begin: first our answer, then what came behind both heads, then what comes."""
         for transport in (self.client, self.runner):
-            transport.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
+            transport.set_write_buffer_limits(high=0)
         self.client.set_protocol(ClientSide(self))
         self.runner.set_protocol(RunnerSide(self))
         self.client.write(to_client)
@@ -103,21 +119,25 @@ class Session:
 
     # The way of every byte.
 
-    def from_runner(self, data: bytes) -> None:
+    @property
+    def buffer(self) -> memoryview:
+        return self.sessions.buffer
+
+    def from_runner(self, data: bytes | memoryview) -> None:
         try:
             self.down.feed(data)
         except Violation:
             self._runner_violates()
             return
         if self.state <= HALF:
-            self.client.write(data)
+            _pass_on(self.client, data)
             self.sent = True
             self.sessions.counters.down_bytes += len(data)
         elif self.state == CUTTING and self.down.boundary >= 0:
-            self.client.write(data[: self.down.boundary])
+            _pass_on(self.client, data[: self.down.boundary])
             self._say_close()
 
-    def from_client(self, data: bytes) -> None:
+    def from_client(self, data: bytes | memoryview) -> None:
         self.heard = True
         try:
             self.up.feed(data)
@@ -126,7 +146,7 @@ class Session:
             return
         if self.state == OPEN:
             if not self.runner.is_closing():
-                self.runner.write(data)
+                _pass_on(self.runner, data)
                 self.sessions.counters.up_bytes += len(data)
         elif self.state == ENDING and self.up.closed:
             self.client.close()

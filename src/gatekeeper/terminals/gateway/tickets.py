@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.exceptions import InvalidSignature
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 MIN_KEY_BITS: Final = 2_048
 MAX_KEY_ID_CHARS: Final = 128
+MAX_HEADERS: Final = 64
+"""That are remembered, of tickets as they come."""
 MAX_SUBJECT_CHARS: Final = 1_024
 MAX_NAME_CHARS: Final = 128
 """A longer name is cut: it is for people to read."""
@@ -57,7 +60,7 @@ class TicketVerifier:
             return ticket_refused("the ticket is not believed: it is no JSON Web Token")
         signed, _, signature = unverified.rpartition(".")
         header, _, payload = signed.partition(".")
-        key_id = _key_id(_json(header))
+        key_id = _key_id(header)
         key = None if key_id is None else await self._keys.find(key_id)
         public = None if key is None else key.raw_value
         if not isinstance(public, RSAPublicKey) or public.key_size < MIN_KEY_BITS:
@@ -96,8 +99,13 @@ def _json(part: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _key_id(header: dict[str, Any]) -> str | None:
-    """Return the key's id, of a header that says exactly what ours do."""
+@lru_cache(maxsize=MAX_HEADERS)
+def _key_id(part: str) -> str | None:
+    """Return the key's id, of a header that says exactly what ours do.
+
+    Remembered, as all tickets of a key have the same one.
+    """
+    header = _json(part)
     key_id = header.get("kid")
     if (
         header.keys() == _HEADER

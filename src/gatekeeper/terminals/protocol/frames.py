@@ -80,8 +80,11 @@ class FrameTracker:
         """Whether all frames so far are whole: one of ours may follow."""
         return not self._left and not self._head
 
-    def feed(self, chunk: bytes) -> None:
-        """Follow a chunk. Raises `Violation`: nothing of the chunk is to be passed on then."""
+    def feed(self, chunk: bytes | memoryview) -> None:
+        """Follow a chunk, and keep nothing of it but a copy of the head that it ends in.
+
+        Raises `Violation`: nothing of the chunk is to be passed on then.
+        """
         size = len(chunk)
         left = self._left
         if left > size:
@@ -103,7 +106,7 @@ class FrameTracker:
         while at < size:
             payload = self._read_head(chunk, at, size)
             if payload < 0:
-                self._head = chunk[at:]
+                self._head = bytes(chunk[at:])
                 break
             if payload > size:
                 self._left = payload - size
@@ -112,7 +115,7 @@ class FrameTracker:
             boundary = at - shift
         self.boundary = boundary
 
-    def _read_head(self, chunk: bytes, at: int, size: int) -> int:
+    def _read_head(self, chunk: bytes | memoryview, at: int, size: int) -> int:
         """Check one head; return where its frame ends, or -1 when the head is not whole."""
         if self.closed:
             raise Violation(CloseCode.PROTOCOL_ERROR, "a frame follows a close frame")
