@@ -340,13 +340,13 @@ def test_the_sample_is_fetched_verified_installed_and_run_in_view(
 
     shown = [
         "Fetched", "SHA-256 verified", "Unpacked", "brings along: rich", "ready",
-        "1/4 looking around", "4/4 writing the answer down", "by the claude CLI", "you asked: why so blue?",
+        "1/3 looking for somebody", "by the claude CLI", "you asked: why so blue?", "3/3 writing the answer down",
     ]  # fmt: skip
     places = [said.find(words) for words in shown]
     assert -1 not in places, said
     assert places == sorted(places), said
     assert b"is refused" in other.stdout
-    assert b"looking around" not in other.stdout
+    assert b"looking for somebody" not in other.stdout
     assert b"its bundle was refused" in other.stderr
     refused, whole = local.json("dana", "terminal", "list", "--all", "--limit", "2")["items"]
     assert (refused["ending"], whole["bundleSha256"]) == ("bundle_refused", digest)

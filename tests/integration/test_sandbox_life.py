@@ -134,7 +134,7 @@ async def test_a_step_that_fails_ends_the_terminal(boxes: Sandboxes) -> None:
         (("sh", "-c", "exit 130"), Exit(code=130, signal=None, step=0)),
         (("sh", "-c", "exit 137"), Exit(code=137, signal=None, step=0)),
         (("sh", "-c", "sh -c 'kill -9 $$'; exit $?"), Exit(code=137, signal=None, step=0)),
-        ((PYTHON, "-c", "import os; os.kill(os.getpid(), 32)"), Exit(code=None, signal=32, step=0)),
+        ((PYTHON, "-c", "import os; os.kill(os.getpid(), 40)"), Exit(code=None, signal=40, step=0)),
         (("sh", "-c", "exit 255"), Exit(code=255, signal=None, step=0)),
         (("no-such-program",), Exit(code=127, signal=None, step=0)),
     ],
