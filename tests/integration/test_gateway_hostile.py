@@ -1,6 +1,7 @@
 """Clients and runners that mean no good, or are broken: each ends alone, and costs little."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -45,6 +46,14 @@ async def said_to(here: Rig, request: bytes) -> int:
     body = json.loads(answer.partition(b"\r\n\r\n")[2])
     assert body["status"] == int(answer[9:12])
     return int(answer[9:12])
+
+
+def open_files() -> set[str]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found.add(os.readlink(f"/proc/self/fd/{name}"))
+    return found
 
 
 def without(line: str) -> bytes:
@@ -339,6 +348,37 @@ async def test_a_runner_that_never_reads_stalls_its_client(here: Rig) -> None:
     while len(here.application.gate.sessions):
         await asyncio.sleep(0.02)
     gone.set()
+
+
+@served()
+async def test_a_runner_that_never_reads_is_let_go_when_its_client_was_cut(here: Rig) -> None:
+    """What it was to be sent would hold its connection open for ever."""
+
+    async def stalls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(switched(await reader.readuntil(b"\r\n\r\n")))
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await gone.wait()
+
+    gone = asyncio.Event()
+    terminal, instance = here.store.add(await here.raw_runner(stalls))
+    reader, writer = await here.raw(terminal, sign(claims(terminal, instance)))
+    await reader.readuntil(b"\r\n\r\n")
+    (session,) = here.application.gate.sessions.of(terminal)
+    held: Any = session
+    link = os.readlink(f"/proc/self/fd/{held.runner.get_extra_info('socket').fileno()}")
+    while not held.runner.get_write_buffer_size():
+        writer.write(frame(b"z" * 60_000))
+        await asyncio.sleep(0)
+    writer.write(frame((1000).to_bytes(2), opcode=8))
+    here.store.move(terminal, "revoked", ending="revoked")
+    assert (await reader.readexactly(4))[2:] == (4401).to_bytes(2)
+    await all_of(reader)
+    try:
+        async with asyncio.timeout(8):
+            while link in open_files():
+                await asyncio.sleep(0.05)
+    finally:
+        gone.set()
 
 
 @served()

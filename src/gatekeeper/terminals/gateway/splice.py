@@ -242,7 +242,7 @@ class Session:
         if self.state == OPEN:
             self._count("client")
         self.state = ENDING
-        if not self.runner.is_closing() and self.runner.get_write_buffer_size():
+        if self.runner.get_write_buffer_size():  # also of one that is closing: it may never read
             self.sessions.loop.call_later(LINGER_SECONDS, self.runner.abort)
         self.runner.close()
 
