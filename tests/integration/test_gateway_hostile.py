@@ -21,6 +21,7 @@ from waiting import settled
 TICKET: Final = "aaa.bbb.ccc"
 TERMINAL: Final = "trm_" + "a" * 20
 SYSTEMS_MOST: Final = int(Path("/proc/sys/net/core/somaxconn").read_text())
+OPEN_FILES: Final = Path("/proc/self/fd")
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -48,11 +49,11 @@ async def said_to(here: Rig, request: bytes) -> int:
     return int(answer[9:12])
 
 
-def open_files() -> set[str]:
+def open_files() -> set[Path]:
     found = set()
-    for name in os.listdir("/proc/self/fd"):
+    for path in OPEN_FILES.iterdir():
         with contextlib.suppress(FileNotFoundError):
-            found.add(os.readlink(f"/proc/self/fd/{name}"))
+            found.add(path.readlink())
     return found
 
 
@@ -365,7 +366,8 @@ async def test_a_runner_that_never_reads_is_let_go_when_its_client_was_cut(here:
     await reader.readuntil(b"\r\n\r\n")
     (session,) = here.application.gate.sessions.of(terminal)
     held: Any = session
-    link = os.readlink(f"/proc/self/fd/{held.runner.get_extra_info('socket').fileno()}")
+    number = held.runner.get_extra_info("socket").fileno()
+    link = (OPEN_FILES / str(number)).readlink()
     while not held.runner.get_write_buffer_size():
         writer.write(frame(b"z" * 60_000))
         await asyncio.sleep(0)

@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatekeeper.kernel.terminal import term
+from gatekeeper.kernel.terminal.term import MAX_COLUMNS, MAX_ROWS
 from gatekeeper.terminals.runner import screen
 from gatekeeper.terminals.runner.screen import KEPT_BYTES, MOST_WAITING_BYTES, Screen
 from gatekeeper.terminals.runner.screen.emulator import Emulator
+from gatekeeper.terminals.runner.screen.grid import Row
 from gatekeeper.terminals.runner.screen.snapshot import snapshot
 
 if TYPE_CHECKING:
@@ -130,6 +133,22 @@ def test_another_terminal_shows_the_same(data: str) -> None:
 
     assert screen.lines() == [line.rstrip() for line in other.display]
     assert (screen.grid.x, screen.grid.y) == (other.cursor.x, other.cursor.y)
+
+
+def test_the_largest_screen_fits_into_one_message_whatever_is_in_it() -> None:
+    screen = Emulator(MAX_COLUMNS, MAX_ROWS)
+    rows = [Row(MAX_COLUMNS) for _ in range(MAX_ROWS)]
+    for row in rows:  # as a command fills it in a minute or two
+        row.chars = ["\U0001d400" + "\u0301" * 15] * MAX_COLUMNS
+        row.looks = [f"38;2;{n % 256};200;200;48;2;100;100;100" for n in range(MAX_COLUMNS)]
+    screen.feed(b"\x1b[?1049h\x1b]2;" + b"t" * 300 + b"\x07")
+    assert screen.alternate is not None
+    screen.main.rows = screen.alternate.rows = rows
+
+    drawn = snapshot(screen)
+
+    assert len(term.encode(term.Screen(term.MAX_OFFSET, drawn))) <= term.MAX_MESSAGE_BYTES
+    assert drawn.count("\U0001d400".encode()) >= 2 * MAX_COLUMNS * MAX_ROWS
 
 
 def test_wide_characters_take_two_cells_and_are_never_cut_in_two() -> None:

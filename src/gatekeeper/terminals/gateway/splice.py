@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.terminal.closing import CloseCode
+from gatekeeper.kernel.terminal.term import MAX_MESSAGE_BYTES
 from gatekeeper.terminals.gateway.sides import ClientSide, RunnerSide
 from gatekeeper.terminals.protocol.frames import (
     MAX_CLIENT_MESSAGE_BYTES,
-    MAX_RUNNER_MESSAGE_BYTES,
     PING,
     FrameTracker,
     Violation,
@@ -67,7 +67,7 @@ class Session:
         self.client = client
         self.runner = runner
         self.up = FrameTracker(masked=True, maximum=MAX_CLIENT_MESSAGE_BYTES)
-        self.down = FrameTracker(masked=False, maximum=MAX_RUNNER_MESSAGE_BYTES)
+        self.down = FrameTracker(masked=False, maximum=MAX_MESSAGE_BYTES)
         self.deadline = deadline
         """When it is ended, for `cause`, or given up when that is under way (the loop's clock)."""
         self.cause: tuple[int, str] = EXPIRED
