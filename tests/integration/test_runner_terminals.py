@@ -12,6 +12,7 @@ from runner_rig import Rig, names
 from gatekeeper.kernel.terminal import term
 from gatekeeper.terminals.model import Mode
 from gatekeeper.terminals.runner.screen.emulator import Emulator
+from gatekeeper.terminals.runner.term_client import MOST_PASSES
 from gatekeeper.wire.runner import (
     EndOrder,
     InputOrder,
@@ -174,6 +175,39 @@ async def test_the_input_passes_from_hand_to_hand(rig: Rig) -> None:
     await rig.plane.until(order.instance, "lease", 4)
     leases = [event.holder for event in rig.plane.of(order.instance, "lease")]
     assert leases[:4] == ["dana", "olga", None, "eve"]
+
+
+async def test_passing_the_input_to_and_fro_floods_neither_evidence_nor_viewers(rig: Rig) -> None:
+    order = await rig.launch()
+    async with rig.client(order) as dana, rig.client(order, mode=Mode.READ, subject="olga") as olga:
+        for _ in range(2_000):
+            await dana.say(term.Release())
+            await dana.say(term.Take())
+        await dana.write("echo st''ill\n")
+        await dana.until("still")
+        await olga.until("still")
+        assert [said for said in dana.said if isinstance(said, term.Notice)]
+
+    await rig.order(EndOrder(**names(order), why="revoked"))
+    await rig.plane.until(order.instance, "ended")
+    assert len(rig.plane.of(order.instance, "lease")) <= MOST_PASSES + 2
+
+
+async def test_of_many_sizes_few_are_told_and_the_last_one_stays(rig: Rig) -> None:
+    order = await rig.launch()
+    async with rig.client(order, size=(80, 24)) as dana:
+        for columns in range(100, 900):
+            await dana.say(term.Resize(columns, 40))
+        await dana.say(term.Resize(77, 33))
+        while (await dana.until_said(term.SizeChanged)).columns != 77:
+            await dana.hear()
+        told = sum(isinstance(said, term.SizeChanged) for said in dana.said)
+        await dana.write("stty size\n")
+        await dana.until("33 77")
+
+    assert told < 400
+    await rig.order(EndOrder(**names(order), why="revoked"))
+    assert b"".join(rig.recording(order)).count(b'"r"') == told
 
 
 async def test_a_moderator_ends_a_terminal(rig: Rig) -> None:
