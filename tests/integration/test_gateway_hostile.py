@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 from factories.gateways import Rig, claims, served, sign, switched, upgrade
 from factories.websocket_frames import frame
 from gatekeeper.platform.processes.listening import BACKLOG
-from gatekeeper.terminals.gateway import connection as opening
+from gatekeeper.terminals.gateway.connection import Room
 from waiting import settled
 
 TICKET: Final = "aaa.bbb.ccc"
@@ -54,6 +54,15 @@ def open_files() -> set[Path]:
     for path in OPEN_FILES.iterdir():
         with contextlib.suppress(FileNotFoundError):
             found.add(path.readlink())
+    return found
+
+
+def local_names() -> list[object]:
+    """Return where this process's own ends of TCP connections are."""
+    found = []
+    for path in OPEN_FILES.iterdir():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(path.name))) as one:
+            found.append(one.getsockname())
     return found
 
 
@@ -108,7 +117,8 @@ REQUESTS: Final[list[tuple[bytes, int]]] = [
 async def test_each_request_that_is_no_upgrade_is_told_so(here: Rig) -> None:
     for request, status in REQUESTS:
         assert await said_to(here, request) == status, request[:200]
-    assert not here.application.gate.opening
+    while here.application.gate.opening:
+        await asyncio.sleep(0.01)
     assert here.fetched in ([], [1])
 
 
@@ -133,16 +143,28 @@ async def test_slow_heads_end_and_a_client_of_single_bytes_is_served(here: Rig) 
 @served()
 async def test_who_keeps_silent_sockets_open_keeps_nobody_out(here: Rig) -> None:
     address, _ = await here.runner()
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(opening, "MAX_OPENING", 20)
-        silent = [await here.dial() for _ in range(50)]
-        await asyncio.sleep(0.1)
-        assert len(here.application.gate.opening) <= 20
-        client, _ = await here.open(address)
-        await client.send(b"let in")
-        assert await client.recv() == b"let in"
-        for _, writer in silent:
-            writer.close()
+    here.application.gate.room = Room(joined=9_000, opening=20)
+    silent = [await here.dial() for _ in range(50)]
+    await asyncio.sleep(0.1)
+    assert len(here.application.gate.opening) <= 20
+    client, _ = await here.open(address)
+    await client.send(b"let in")
+    assert await client.recv() == b"let in"
+    for _, writer in silent:
+        writer.close()
+
+
+@served()
+async def test_who_is_refused_counts_until_it_is_gone(here: Rig) -> None:
+    """A refusal has two seconds to arrive: whoever does not go holds a socket open meanwhile."""
+    here.application.gate.room = Room(joined=9_000, opening=20)
+    for _ in range(50):
+        _, writer = await here.dial()
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await asyncio.sleep(0.2)
+    ours = sum(here.listening.getsockname() == name for name in local_names())
+    assert len(here.application.gate.opening) <= 20
+    assert ours <= 20 + 1  # and the one that listens
 
 
 @served()
