@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
 from runner_rig import Rig, names
+from websockets.exceptions import ConnectionClosed
 
 from gatekeeper.kernel.terminal import term
 from gatekeeper.terminals.model import Mode
@@ -282,6 +284,22 @@ async def test_too_much_output_ends_it(rig: Rig) -> None:
 
     assert ended.ending == "output_limit"
     assert 100_000 < ended.output_bytes < 1_000_000
+
+
+async def test_input_that_is_recorded_counts_as_output_does(rig: Rig) -> None:
+    order = await rig.launch(
+        "sh", "-c", "stty raw -echo; echo reads; cat >/dev/null",
+        record_input=True, limits={"output_bytes": 1_000_000},
+    )  # fmt: skip
+    async with rig.client(order) as dana:
+        await dana.until("reads")
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(100):
+                await dana.say(term.Input(b"x" * 50_000))
+                await asyncio.sleep(0.01)
+            await dana.until_closed()
+    ended = (await rig.plane.until(order.instance, "ended")).ended
+    assert ended.ending == "output_limit"
 
 
 async def test_nothing_is_left_of_a_group_of_processes(rig: Rig) -> None:

@@ -235,6 +235,30 @@ async def test_few_bytes_do_not_keep_the_runner_busy(
     assert time.process_time() - spent < 30  # it was half an hour
 
 
+async def test_many_who_look_do_not_keep_the_runner_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of a hundred viewers that fell behind would have a screen drawn for it alone."""
+    drawn = 0
+
+    def slow(emulator: Emulator) -> bytes:
+        nonlocal drawn
+        drawn += 1
+        time.sleep(0.05)
+        return snapshot(emulator)
+
+    monkeypatch.setattr(screen, "snapshot", slow)
+    watched = Screen(COLUMNS, ROWS)
+    watched.write(b"first")
+    looks = await asyncio.gather(*(watched.look() for _ in range(100)))
+    assert drawn == 1
+    watched.write(b" second")
+    began = time.monotonic()
+    (later,) = await asyncio.gather(watched.look())
+    assert time.monotonic() - began > 0.1
+
+    assert {look.lines[0] for look in looks} == {"first"}
+    assert (later.lines[0], later.offset) == ("first second", 12)
+
+
 async def test_after_work_that_was_too_much_a_screen_is_made_out_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

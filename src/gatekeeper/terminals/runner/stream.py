@@ -78,6 +78,8 @@ class Stream:
         self._pty: Pty | None = None
         self._early: bytearray | None = bytearray()
         """Typed while the command is not there yet."""
+        self._typed = 0
+        """Bytes of input that were recorded."""
         self.expecting = False
         """The command has begun, and has written nothing yet."""
         self._listeners: set[Callable[[bytes], None]] = set()
@@ -118,7 +120,11 @@ class Stream:
         self._pass_on(data)
         if self._pty is not None:
             self.read_on()
-        if self.written > self._most_output:
+        self._hold_to_limit()
+
+    def _hold_to_limit(self) -> None:
+        """End what would fill the disk: with what it wrote, and what is recorded of its input."""
+        if self.written + self._typed > self._most_output:
             self._over_limit()
 
     def say(self, line: str) -> None:
@@ -133,6 +139,8 @@ class Stream:
         self.active_at = self._loop.time()
         if self._record_input:
             self._recording.note("i", data)
+            self._typed += len(data)
+            self._hold_to_limit()
         return True
 
     def _take_input(self, data: bytes) -> bool:
