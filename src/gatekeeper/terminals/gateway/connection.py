@@ -98,8 +98,12 @@ class Gate:
         """Say why nobody is let in now, whoever it is."""
         if self.draining:
             return DRAINING
-        under_way = sum(1 for one in self.opening if one.admitting)
-        return FULL if len(self.sessions) + under_way >= self.room.joined else None
+        return FULL if len(self.sessions) + self.under_way >= self.room.joined else None
+
+    @property
+    def under_way(self) -> int:
+        """How many are being let in."""
+        return sum(1 for one in self.opening if one.admitting)
 
     def make_room(self) -> None:
         """Let go of who came first and has not said what it wants; an honest client says it at
