@@ -64,7 +64,8 @@ ROUTES: Final[Mapping[str, tuple[AuditKind, ...] | str]] = {
     "POST /terminals/{terminal_id}/share": (K.TERMINAL_SHARED,),
     "POST /shares/open": (K.TERMINAL_TICKET_ISSUED,),
     "POST /terminals/{terminal_id}/input": (K.TERMINAL_INPUT_SENT,),
-    "POST /terminals/{terminal_id}/wait": "looks at the screen, and changes nothing",
+    "POST /terminals/{terminal_id}/wait": (K.TERMINAL_SCREEN_READ,),
+    "GET /terminals/{terminal_id}/screen": (K.TERMINAL_SCREEN_READ,),
     "GET /terminals/{terminal_id}/recording": (K.TERMINAL_RECORDING_READ,),
     "POST /runners/report": (
         K.TERMINAL_ATTACHED,
@@ -120,8 +121,8 @@ COMMANDS_TELL: Final[Mapping[str, tuple[AuditKind, ...] | str]] = {
     "terminal play": (K.TERMINAL_RECORDING_READ,),
     "terminal download": (K.TERMINAL_RECORDING_READ,),
     "terminal input": (K.TERMINAL_INPUT_SENT,),
-    "terminal screen": READS,
-    "terminal wait": READS,
+    "terminal screen": (K.TERMINAL_SCREEN_READ,),
+    "terminal wait": (K.TERMINAL_SCREEN_READ,),
     "target list": READS,
     "target doctor": READS,
     "target bootstrap": "the target's administrator works at the target, with no control plane"
@@ -387,6 +388,21 @@ def _send_input(stage: Stage) -> None:
     stage.client.call(operations.send_input(_terminal(stage), terminals.SendInput(data="x")))
 
 
+def _others_terminal(stage: Stage) -> str:
+    token = stage.api.token("dana", "eng")
+    with Client(stage.api.url, token, correlation_id="cor_dana") as dana:
+        return _terminal(Stage(dana, stage.api, stage.owner))
+
+
+def _wait_for_text(stage: Stage) -> None:
+    body = terminals.WaitForText(text="x", seconds=0)
+    stage.client.call(operations.wait_for_text(_others_terminal(stage), body))
+
+
+def _look(stage: Stage) -> None:
+    stage.client.call(operations.terminal_screen(_others_terminal(stage)))
+
+
 def _read_recording(stage: Stage) -> None:
     terminal = _terminal(stage)
     folder = stage.api.folder / "recordings" / terminal
@@ -445,6 +461,8 @@ ACTIONS: Final[Mapping[str, Callable[[Stage], object]]] = {
     "POST /terminals/{terminal_id}/share": _share,
     "POST /shares/open": _open_share,
     "POST /terminals/{terminal_id}/input": _send_input,
+    "POST /terminals/{terminal_id}/wait": _wait_for_text,
+    "GET /terminals/{terminal_id}/screen": _look,
     "GET /terminals/{terminal_id}/recording": _read_recording,
     "POST /runners/report": _report,
     "POST /console/token": _sign_in,

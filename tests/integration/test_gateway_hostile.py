@@ -1,6 +1,7 @@
 """Clients and runners that mean no good, or are broken: each ends alone, and costs little."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -16,12 +17,14 @@ from factories.websocket_frames import frame
 from gatekeeper.platform.processes.listening import BACKLOG
 from gatekeeper.terminals.gateway import connection as opening
 from gatekeeper.terminals.gateway import upstream
+from gatekeeper.terminals.gateway.connection import Room
 from gatekeeper.terminals.gateway.sessions import READ_BYTES
 from waiting import settled
 
 TICKET: Final = "aaa.bbb.ccc"
 TERMINAL: Final = "trm_" + "a" * 20
 SYSTEMS_MOST: Final = int(Path("/proc/sys/net/core/somaxconn").read_text())
+OPEN_FILES: Final = Path("/proc/self/fd")
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -47,6 +50,23 @@ async def said_to(here: Rig, request: bytes) -> int:
     body = json.loads(answer.partition(b"\r\n\r\n")[2])
     assert body["status"] == int(answer[9:12])
     return int(answer[9:12])
+
+
+def open_files() -> set[Path]:
+    found = set()
+    for path in OPEN_FILES.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.add(path.readlink())
+    return found
+
+
+def local_names() -> list[object]:
+    """Return where this process's own ends of TCP connections are."""
+    found = []
+    for path in OPEN_FILES.iterdir():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(path.name))) as one:
+            found.append(one.getsockname())
+    return found
 
 
 def without(line: str) -> bytes:
@@ -100,7 +120,8 @@ REQUESTS: Final[list[tuple[bytes, int]]] = [
 async def test_each_request_that_is_no_upgrade_is_told_so(here: Rig) -> None:
     for request, status in REQUESTS:
         assert await said_to(here, request) == status, request[:200]
-    assert not here.application.gate.opening
+    while here.application.gate.opening:
+        await asyncio.sleep(0.01)
     assert here.fetched in ([], [1])
 
 
@@ -125,16 +146,28 @@ async def test_slow_heads_end_and_a_client_of_single_bytes_is_served(here: Rig) 
 @served()
 async def test_who_keeps_silent_sockets_open_keeps_nobody_out(here: Rig) -> None:
     address, _ = await here.runner()
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(opening, "MAX_OPENING", 20)
-        silent = [await here.dial() for _ in range(50)]
-        await asyncio.sleep(0.1)
-        assert len(here.application.gate.opening) <= 20
-        client, _ = await here.open(address)
-        await client.send(b"let in")
-        assert await client.recv() == b"let in"
-        for _, writer in silent:
-            writer.close()
+    here.application.gate.room = Room(joined=9_000, opening=20)
+    silent = [await here.dial() for _ in range(50)]
+    await asyncio.sleep(0.1)
+    assert len(here.application.gate.opening) <= 20
+    client, _ = await here.open(address)
+    await client.send(b"let in")
+    assert await client.recv() == b"let in"
+    for _, writer in silent:
+        writer.close()
+
+
+@served()
+async def test_who_is_refused_counts_until_it_is_gone(here: Rig) -> None:
+    """A refusal has two seconds to arrive: whoever does not go holds a socket open meanwhile."""
+    here.application.gate.room = Room(joined=9_000, opening=20)
+    for _ in range(50):
+        _, writer = await here.dial()
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await asyncio.sleep(0.2)
+    ours = sum(here.listening.getsockname() == name for name in local_names())
+    assert len(here.application.gate.opening) <= 20
+    assert ours <= 20 + 1  # and the one that listens
 
 
 @served()
@@ -358,6 +391,38 @@ async def test_a_runner_that_never_reads_stalls_its_client(here: Rig) -> None:
     while len(here.application.gate.sessions):
         await asyncio.sleep(0.02)
     gone.set()
+
+
+@served()
+async def test_a_runner_that_never_reads_is_let_go_when_its_client_was_cut(here: Rig) -> None:
+    """What it was to be sent would hold its connection open for ever."""
+
+    async def stalls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(switched(await reader.readuntil(b"\r\n\r\n")))
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await gone.wait()
+
+    gone = asyncio.Event()
+    terminal, instance = here.store.add(await here.raw_runner(stalls))
+    reader, writer = await here.raw(terminal, sign(claims(terminal, instance)))
+    await reader.readuntil(b"\r\n\r\n")
+    (session,) = here.application.gate.sessions.of(terminal)
+    held: Any = session
+    number = held.runner.get_extra_info("socket").fileno()
+    link = (OPEN_FILES / str(number)).readlink()
+    while not held.runner.get_write_buffer_size():
+        writer.write(frame(b"z" * 60_000))
+        await asyncio.sleep(0)
+    writer.write(frame((1000).to_bytes(2), opcode=8))
+    here.store.move(terminal, "revoked", ending="revoked")
+    assert (await reader.readexactly(4))[2:] == (4401).to_bytes(2)
+    await all_of(reader)
+    try:
+        async with asyncio.timeout(8):
+            while link in open_files():
+                await asyncio.sleep(0.05)
+    finally:
+        gone.set()
 
 
 @served()

@@ -45,7 +45,9 @@ START_SECONDS = 20.0
 class Gateway:
     """A gateway in processes of its own."""
 
-    def __init__(self, folder: Path, store: Store, keys_url: str, **settings: object) -> None:
+    def __init__(
+        self, folder: Path, store: Store, keys_url: str, files: str = "", **settings: object
+    ) -> None:
         self.port, self.operations = free_port(), free_port()
         wanted = {
             "store_dsn": store.dsn.reveal(), "keys_url": keys_url, "issuer": ISSUER,
@@ -60,7 +62,11 @@ class Gateway:
         self.log = folder / "gateway.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gatekeeper", "serve", "gateway", "--config", str(config)],
+                [
+                    *(["prlimit", f"--nofile={files}"] if files else []),
+                    *(sys.executable, "-m", "gatekeeper", "serve", "gateway"),
+                    *("--config", str(config)),
+                ],
                 stderr=log,
                 stdout=log,
             )
@@ -82,6 +88,9 @@ class Gateway:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.operations}{path}") as answer:
             return answer.status, answer.read().decode()
 
+    def limits(self) -> str:
+        return Path(f"/proc/{self.process.pid}/limits").read_text()
+
     def metric(self, name: str) -> float:
         text = self.get("/metrics")[1]
         found = re.findall(rf"^{re.escape(name)}(?:{{worker=\"\d+\"}})? (\S+)$", text, re.MULTILINE)
@@ -99,7 +108,7 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def running(folder: Path, store: Store, keys_url: str, **settings: object) -> Iterator[Gateway]:
+def running(folder: Path, store: Store, keys_url: str, **settings: Any) -> Iterator[Gateway]:
     gateway = Gateway(folder, store, keys_url, **settings)
     try:
         yield gateway
@@ -121,6 +130,26 @@ async def close_of(client: ClientConnection) -> int:
         await client.recv()
     assert end.value.rcvd is not None
     return end.value.rcvd.code
+
+
+@pytest.mark.parametrize("files", ["300:300", "300:1024"])
+async def test_a_flood_of_sockets_takes_no_files_that_others_need(
+    store_owner_dsn: str, tmp_path: Path, files: str
+) -> None:
+    """Systems let a process have 1,024 open at first: fewer than who is silent could take."""
+    store = await prepare(store_owner_dsn)
+    async with published(KEY) as (url, _), runner(tmp_path) as address:
+        with running(tmp_path, store, url, files=files) as gateway:
+            await gateway.ready()
+            silent = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(350)]
+            terminal, instance = store.add(address)
+            async with gateway.attach(terminal, sign(claims(terminal, instance))) as client:
+                await client.send(b"let in")
+                assert await client.recv() == b"let in"
+            assert f"Max open files            {files.partition(':')[2]} " in gateway.limits()
+            assert "fewer clients than max_sockets" in gateway.log.read_text()
+            for _, writer in silent:
+                writer.transport.abort()
 
 
 async def test_sigterm_drains_two_processes_on_one_port(

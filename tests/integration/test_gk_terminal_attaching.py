@@ -22,6 +22,7 @@ from gatekeeper.client.attaching import Attaching, Closed
 from gatekeeper.client.following import Following
 from gatekeeper.kernel.errors import GatekeeperError, UnavailableError
 from gatekeeper.kernel.terminal.term import (
+    MAX_MESSAGE_BYTES,
     SUBPROTOCOL,
     Attach,
     Exit,
@@ -30,6 +31,7 @@ from gatekeeper.kernel.terminal.term import (
     Mode,
     Notice,
     Output,
+    Screen,
     encode,
     read_client,
 )
@@ -126,6 +128,23 @@ async def ends(socket: ServerConnection, _number: int) -> None:
     await begun(socket)
     await socket.send(encode(Exit(ending="exited", code=3)))
     await socket.close(4000, "exit 3")
+
+
+async def test_a_screen_may_be_as_large_as_a_message() -> None:
+    drawing = b"x" * (MAX_MESSAGE_BYTES - len(encode(Screen(0, b""))))
+
+    async def handler(socket: ServerConnection, _number: int) -> None:
+        await begun(socket)
+        await socket.send(encode(Screen(7, drawing)))
+        await socket.send(encode(Exit(ending="exited", code=3)))
+        await socket.close(4000, "exit 3")
+
+    face = Face()
+    async with gateway(handler) as found:
+        closed, following = await followed(found, face)
+
+    assert (closed.code, following.offset) == (4000, 7)
+    assert face.drawn.endswith(drawing)
 
 
 async def test_a_cable_pulled_in_the_middle_of_a_flood_loses_and_repeats_nothing() -> None:

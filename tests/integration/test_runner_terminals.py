@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from typing import TYPE_CHECKING
 
 import pytest
 from runner_rig import Rig, names
+from websockets.exceptions import ConnectionClosed
 
 from gatekeeper.kernel.terminal import term
 from gatekeeper.terminals.model import Mode
 from gatekeeper.terminals.runner.screen.emulator import Emulator
+from gatekeeper.terminals.runner.term_client import MOST_PASSES
 from gatekeeper.wire.runner import (
     EndOrder,
     InputOrder,
@@ -176,6 +179,39 @@ async def test_the_input_passes_from_hand_to_hand(rig: Rig) -> None:
     assert leases[:4] == ["dana", "olga", None, "eve"]
 
 
+async def test_passing_the_input_to_and_fro_floods_neither_evidence_nor_viewers(rig: Rig) -> None:
+    order = await rig.launch()
+    async with rig.client(order) as dana, rig.client(order, mode=Mode.READ, subject="olga") as olga:
+        for _ in range(2_000):
+            await dana.say(term.Release())
+            await dana.say(term.Take())
+        await dana.write("echo st''ill\n")
+        await dana.until("still")
+        await olga.until("still")
+        assert [said for said in dana.said if isinstance(said, term.Notice)]
+
+    await rig.order(EndOrder(**names(order), why="revoked"))
+    await rig.plane.until(order.instance, "ended")
+    assert len(rig.plane.of(order.instance, "lease")) <= MOST_PASSES + 2
+
+
+async def test_of_many_sizes_few_are_told_and_the_last_one_stays(rig: Rig) -> None:
+    order = await rig.launch()
+    async with rig.client(order, size=(80, 24)) as dana:
+        for columns in range(100, 900):
+            await dana.say(term.Resize(columns, 40))
+        await dana.say(term.Resize(77, 33))
+        while (await dana.until_said(term.SizeChanged)).columns != 77:
+            await dana.hear()
+        told = sum(isinstance(said, term.SizeChanged) for said in dana.said)
+        await dana.write("stty size\n")
+        await dana.until("33 77")
+
+    assert told < 400
+    await rig.order(EndOrder(**names(order), why="revoked"))
+    assert b"".join(rig.recording(order)).count(b'"r"') == told
+
+
 async def test_a_moderator_ends_a_terminal(rig: Rig) -> None:
     order = await rig.launch("/bin/cat")
     async with (
@@ -248,6 +284,22 @@ async def test_too_much_output_ends_it(rig: Rig) -> None:
 
     assert ended.ending == "output_limit"
     assert 100_000 < ended.output_bytes < 1_000_000
+
+
+async def test_input_that_is_recorded_counts_as_output_does(rig: Rig) -> None:
+    order = await rig.launch(
+        "sh", "-c", "stty raw -echo; echo reads; cat >/dev/null",
+        record_input=True, limits={"output_bytes": 1_000_000},
+    )  # fmt: skip
+    async with rig.client(order) as dana:
+        await dana.until("reads")
+        with contextlib.suppress(ConnectionClosed):
+            for _ in range(100):
+                await dana.say(term.Input(b"x" * 50_000))
+                await asyncio.sleep(0.01)
+            await dana.until_closed()
+    ended = (await rig.plane.until(order.instance, "ended")).ended
+    assert ended.ending == "output_limit"
 
 
 async def test_nothing_is_left_of_a_group_of_processes(rig: Rig) -> None:

@@ -7,6 +7,7 @@ docs/explanation/sandbox.md has a row for each. `boxes` runs a test in both tier
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import platform
 import resource
@@ -312,6 +313,46 @@ async def test_the_first_process_of_a_sandbox_is_as_confined_as_the_rest(
     assert values.pop("NoNewPrivs") == "1"
     assert values.pop("Seccomp") == "2"
     assert {int(value, 16) for value in values.values()} == {0}
+
+
+async def test_other_processes_cannot_be_slowed_or_lowered(boxes: Sandboxes) -> None:
+    """Limits, priorities and processors, by number: they may be of the runner's user."""
+    pid = str(os.getpid()) if boxes.is_bubblewrap else "os.getpid()"
+    tried = await boxes.python(
+        f"pid = {pid}\n"
+        "def tell(what, *arguments):\n"
+        "    try: what(*arguments); print('done')\n"
+        "    except OSError as error: print(errno.errorcode[error.errno])\n"
+        "import resource\n"
+        "own = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "tell(resource.prlimit, pid, resource.RLIMIT_NOFILE, own)\n"
+        "tell(os.setpriority, os.PRIO_PROCESS, pid, 5)\n"
+        "tell(os.sched_setaffinity, pid, os.sched_getaffinity(0))\n"
+        "tell(os.sched_setscheduler, pid, os.SCHED_BATCH, os.sched_param(0))\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, own); os.nice(1); print('own')"
+    )
+    refused = "ESRCH" if boxes.is_bubblewrap else "EPERM"  # there by the filter, its own too
+    assert tried.words == [refused] * 4 + ["own"]
+
+
+async def test_shared_memory_and_queues_end_with_their_terminal(boxes: Sandboxes) -> None:
+    """They outlive their process: the next terminal of this user could read them."""
+    key = 0x676B_0000 | (os.getpid() & 0xFFFF)
+    queue = f"gatekeeper-test-{os.getpid()}".encode()
+    made = await boxes.python(
+        "import sys\n"
+        "key, queue = int(sys.argv[1]), sys.argv[2].encode()\n"
+        "made = (libc.shmget(key, 4096, 0o1666), libc.msgget(key, 0o1666),"
+        " libc.semget(key, 1, 0o1666), call(240, queue, 0o102, 0o666, 0) == 'done')\n"  # mq_open
+        "print(*(number >= 0 for number in made[:3]), made[3])",
+        str(key),
+        queue.decode(),
+    )
+    assert made.words == ["True" if boxes.is_bubblewrap else "False"] * 4
+    libc = ctypes.CDLL(None, use_errno=True)
+    found = (libc.shmget(key, 0, 0), libc.msgget(key, 0), libc.semget(key, 0, 0))
+    assert found == (-1, -1, -1)
+    assert libc.syscall(240, queue, 0, 0, 0) == -1
 
 
 async def test_namespaces_of_others_cannot_be_entered(boxes: Sandboxes) -> None:

@@ -42,27 +42,33 @@ async def test_a_program_types_waits_and_looks_and_so_does_an_operator(world: Wo
     async with world.working():
         terminal = await world.ready()
         await world.driving.send_input(DANA, terminal.id, "canary\n", "cor_in")
-        seen = await world.driving.wait_for_text(OLGA, terminal.id, "canary", 5)
-        unseen = await world.driving.wait_for_text(DANA, terminal.id, "nothing", 0)
-        lines, size = await answer(world.driving.screen(OLGA, terminal.id))
-        stranger = await world.driving.screen(EMIL, terminal.id)
+        seen = await world.driving.wait_for_text(OLGA, terminal.id, "canary", 5, "cor_wait")
+        unseen = await world.driving.wait_for_text(DANA, terminal.id, "nothing", 0, "c")
+        lines, size = await answer(world.driving.screen(OLGA, terminal.id, "cor_look"))
+        stranger = await world.driving.screen(EMIL, terminal.id, "c")
 
     assert (seen, unseen) == (True, False)
     assert list(lines) == ["canary"]
     assert size == terminal.size
     assert isinstance(stranger, Refusal)
     assert stranger.code is ErrorCode.NOT_FOUND
-    typed = (await world.evidence())[-1]
+    *_, typed, waited, looked = await world.evidence()
     assert (typed["kind"], typed["correlationId"]) == ("terminal.input_sent", "cor_in")
     assert typed["data"]["chars"] == 7
     assert "canary" not in json.dumps(typed)
+    assert [
+        (one["kind"], one["actor"]["key"], one["correlationId"]) for one in (waited, looked)
+    ] == [
+        ("terminal.screen_read", OLGA.key, "cor_wait"),
+        ("terminal.screen_read", OLGA.key, "cor_look"),
+    ]
 
 
 async def test_an_operator_does_not_type_unseen_in_the_terminal_of_another(world: World) -> None:
     async with world.working():
         terminal = await world.ready()
         refused = await world.driving.send_input(OLGA, terminal.id, "canary\n", "cor_in")
-        lines, _ = await answer(world.driving.screen(DANA, terminal.id))
+        lines, _ = await answer(world.driving.screen(DANA, terminal.id, "c"))
 
     assert isinstance(refused, Refusal)
     assert refused.code is ErrorCode.POLICY_DENIED
@@ -74,7 +80,7 @@ async def test_a_caller_has_few_waits_under_way_at_a_time(world: World) -> None:
         terminal = await world.ready()
 
         async def wait(who: Any, seconds: float) -> Any:
-            return await world.driving.wait_for_text(who, terminal.id, "nothing", seconds)
+            return await world.driving.wait_for_text(who, terminal.id, "nothing", seconds, "c")
 
         waits = [asyncio.create_task(wait(DANA, 1)) for _ in range(MOST_WAITS)]
         await asyncio.sleep(0.3)

@@ -72,7 +72,7 @@ async def test_a_command_that_ends_is_cleaned_and_what_outlives_it_is_kept(world
         world.launcher.finish(terminal.instance, replace(EXITED, last_screen="b\0ye"))
         await world.report(terminal)
         cleaned = await world.reach(terminal.id, S.CLEANED)
-        screen = await world.driving.screen(DANA, terminal.id)
+        screen = await world.driving.screen(DANA, terminal.id, "c")
 
     assert cleaned.ended == EXITED
     assert screen == (["bye"], terminal.size)

@@ -138,9 +138,9 @@ async def test_what_is_old_goes_with_evidence_of_it_and_what_is_not_stays(
     before = await archive.refused(old)
     looked = await archive.look()
     again = await archive.look()
-    screen = await archive.world.driving.screen(DANA, old.id)
+    screen = await archive.world.driving.screen(DANA, old.id, "c")
     answer = await archive.world.driving.recording(DANA, old.id, "c")
-    kept = await archive.world.driving.screen(DANA, young.id)
+    kept = await archive.world.driving.screen(DANA, young.id, "c")
 
     assert (before, await archive.refused(young)) == (None, None)
     assert (looked, again) == (Looked(SIZE, 1, 0), Looked(SIZE, 0, 0))

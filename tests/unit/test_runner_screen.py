@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatekeeper.kernel.terminal import term
+from gatekeeper.kernel.terminal.term import MAX_COLUMNS, MAX_ROWS
 from gatekeeper.terminals.runner import screen
 from gatekeeper.terminals.runner.screen import KEPT_BYTES, MOST_WAITING_BYTES, Screen
 from gatekeeper.terminals.runner.screen.emulator import Emulator
+from gatekeeper.terminals.runner.screen.grid import Row
 from gatekeeper.terminals.runner.screen.snapshot import snapshot
 
 if TYPE_CHECKING:
@@ -132,6 +135,22 @@ def test_another_terminal_shows_the_same(data: str) -> None:
     assert (screen.grid.x, screen.grid.y) == (other.cursor.x, other.cursor.y)
 
 
+def test_the_largest_screen_fits_into_one_message_whatever_is_in_it() -> None:
+    screen = Emulator(MAX_COLUMNS, MAX_ROWS)
+    rows = [Row(MAX_COLUMNS) for _ in range(MAX_ROWS)]
+    for row in rows:  # as a command fills it in a minute or two
+        row.chars = ["\U0001d400" + "\u0301" * 15] * MAX_COLUMNS
+        row.looks = [f"38;2;{n % 256};200;200;48;2;100;100;100" for n in range(MAX_COLUMNS)]
+    screen.feed(b"\x1b[?1049h\x1b]2;" + b"t" * 300 + b"\x07")
+    assert screen.alternate is not None
+    screen.main.rows = screen.alternate.rows = rows
+
+    drawn = snapshot(screen)
+
+    assert len(term.encode(term.Screen(term.MAX_OFFSET, drawn))) <= term.MAX_MESSAGE_BYTES
+    assert drawn.count("\U0001d400".encode()) >= 2 * MAX_COLUMNS * MAX_ROWS
+
+
 def test_wide_characters_take_two_cells_and_are_never_cut_in_two() -> None:
     assert shown("日本").lines()[0] == "日本"
     assert shown("日本\x1b[2Gx").lines()[0] == " x本"
@@ -214,6 +233,30 @@ async def test_few_bytes_do_not_keep_the_runner_busy(
     busy.write(sequence.encode() * (KEPT_BYTES // len(sequence)))
     await busy.look()
     assert time.process_time() - spent < 30  # it was half an hour
+
+
+async def test_many_who_look_do_not_keep_the_runner_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of a hundred viewers that fell behind would have a screen drawn for it alone."""
+    drawn = 0
+
+    def slow(emulator: Emulator) -> bytes:
+        nonlocal drawn
+        drawn += 1
+        time.sleep(0.05)
+        return snapshot(emulator)
+
+    monkeypatch.setattr(screen, "snapshot", slow)
+    watched = Screen(COLUMNS, ROWS)
+    watched.write(b"first")
+    looks = await asyncio.gather(*(watched.look() for _ in range(100)))
+    assert drawn == 1
+    watched.write(b" second")
+    began = time.monotonic()
+    (later,) = await asyncio.gather(watched.look())
+    assert time.monotonic() - began > 0.1
+
+    assert {look.lines[0] for look in looks} == {"first"}
+    assert (later.lines[0], later.offset) == ("first second", 12)
 
 
 async def test_after_work_that_was_too_much_a_screen_is_made_out_again(

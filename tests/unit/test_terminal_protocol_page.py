@@ -93,6 +93,7 @@ def test_limits_are_those_of_the_code() -> None:
         f"one `00`: {term.MAX_INPUT_BYTES:,} bytes",
         f"of a client: {term.MAX_CONTROL_CHARS:,} characters",
         f"one `01`: {term.MAX_OUTPUT_BYTES:,} bytes",
+        f"one `02`: {term.MAX_MESSAGE_BYTES:,} bytes",
         f"{term.MAX_COLUMNS:,} columns, {term.MAX_ROWS} rows",
         f"within {FIRST_SECONDS:.0f} seconds",
     ):

@@ -24,7 +24,7 @@ from gatekeeper.kernel.backoff import Backoff
 from gatekeeper.kernel.errors import ErrorCode, GatekeeperError, UnavailableError
 from gatekeeper.kernel.terminal.closing import CloseCode
 from gatekeeper.kernel.terminal.term import (
-    MAX_OUTPUT_BYTES,
+    MAX_MESSAGE_BYTES,
     SUBPROTOCOL,
     TermError,
     encode_client,
@@ -46,8 +46,6 @@ CONNECT_SECONDS: Final = 10.0
 QUIET_SECONDS: Final = 1.0
 """A connection that is back in this time is not worth a word."""
 PING_SECONDS: Final = 20.0
-MAX_MESSAGE_BYTES: Final = 4 * MAX_OUTPUT_BYTES
-"""Of a screen, too."""
 COME_AGAIN: Final = frozenset({1001, 1006, CloseCode.INTERNAL, CloseCode.DRAINING, 1013})
 TICKET_TRIES: Final = 3
 """Tickets that are refused one after the other before we believe it."""

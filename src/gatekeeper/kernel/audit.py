@@ -61,6 +61,7 @@ class AuditKind(StrEnum):
     TERMINAL_RECORDED = "terminal.recorded"
     TERMINAL_RECORDING_READ = "terminal.recording_read"
     TERMINAL_RECORDING_DELETED = "terminal.recording_deleted"
+    TERMINAL_SCREEN_READ = "terminal.screen_read"
     CONSOLE_SIGNED_IN = "console.signed_in"
     CONSOLE_SIGNED_OUT = "console.signed_out"
     TARGET_RECONCILED = "target.reconciled"

@@ -7,17 +7,20 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
 from gatekeeper.bootstrap.settings import load_settings
 from gatekeeper.bootstrap.terminals.attach_key import attach_key
 from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.oidc.keysource import RemoteKeys
 from gatekeeper.platform.postgres.notifications import Listener
 from gatekeeper.platform.postgres.pool import Pool
+from gatekeeper.platform.processes.files import allow_files
 from gatekeeper.platform.random import SystemRandom
 from gatekeeper.platform.telemetry.logs import configure_logs
 from gatekeeper.terminals.gateway.admission import Admission
 from gatekeeper.terminals.gateway.claims import Claims
-from gatekeeper.terminals.gateway.connection import Gate
+from gatekeeper.terminals.gateway.connection import Gate, Room, room
 from gatekeeper.terminals.gateway.counting import Counters
 from gatekeeper.terminals.gateway.directory import Directory
 from gatekeeper.terminals.gateway.sessions import Sessions
@@ -30,6 +33,8 @@ from gatekeeper.terminals.settings import GatewaySettings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+log = structlog.get_logger("gatekeeper.gateway")
 
 NAME: Final = "gatekeeper-gateway"
 MAX_CONNECTIONS: Final = 4
@@ -83,7 +88,7 @@ async def gateway(settings: GatewaySettings) -> AsyncIterator[Application]:
         sessions=sessions,
         counters=counters,
         random=random,
-        max_sockets=settings.max_sockets,
+        room=_room(settings.max_sockets),
         head_seconds=settings.head_seconds,
     )
     watcher = Watcher(directory, sessions)
@@ -94,3 +99,11 @@ async def gateway(settings: GatewaySettings) -> AsyncIterator[Application]:
     finally:
         sessions.close()
         await pool.close()
+
+
+def _room(wanted: int) -> Room:
+    files = allow_files()
+    found = room(wanted, files)
+    if found.joined < wanted:
+        log.warning("fewer clients than max_sockets", room=found.joined, openFiles=files)
+    return found

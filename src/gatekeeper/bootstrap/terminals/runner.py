@@ -27,6 +27,7 @@ from gatekeeper.platform.clock import SystemClock
 from gatekeeper.platform.crypto.envelope import MAX_ENVELOPE_CHARS, ReplayGuard
 from gatekeeper.platform.crypto.signing import SigningKey, public_key
 from gatekeeper.platform.http.app import make_app
+from gatekeeper.platform.processes.files import allow_files
 from gatekeeper.platform.random import SystemRandom
 from gatekeeper.platform.tasks import Supervisor
 from gatekeeper.terminals.runner.counting import Counters
@@ -88,6 +89,7 @@ def run_runner(settings: RunnerSettings) -> None:
     tier = choose(allow_unsandboxed=settings.allow_unsandboxed)
     if tier.name == "none":
         log.warning("terminals run WITHOUT a sandbox on this machine")
+    allow_files()  # each client takes one, each connection to a database two
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
         loop.run(serve_runner(settings, tier))
 

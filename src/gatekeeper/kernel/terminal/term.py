@@ -39,6 +39,8 @@ MAX_CONTROL_CHARS: Final = 4_096
 """Of one text message of a client."""
 MAX_OUTPUT_BYTES: Final = 65_536
 """Of one output message."""
+MAX_MESSAGE_BYTES: Final = 4_194_304
+"""Of any message of a runner; only a screen comes near it."""
 MAX_OFFSET: Final = 2**53 - 1
 """What JavaScript counts exactly."""
 MAX_COLUMNS: Final = 1_000

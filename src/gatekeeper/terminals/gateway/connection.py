@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
@@ -30,6 +30,10 @@ LINGER_SECONDS: Final = 2.0
 RETRY_SECONDS: Final = 5.0
 MAX_OPENING: Final = 2_000
 """Clients that are not joined yet, beside `max_sockets`: of more, the longest silent goes."""
+OPENING_PART: Final = 16
+"""That part of the files that may be open is theirs at most."""
+OWN_FILES: Final = 64
+"""Of a process, beside its clients."""
 
 FULL: Final = Refused(
     status=503,
@@ -51,6 +55,22 @@ FAILED: Final = Refused(
 )
 
 
+class Room(NamedTuple):
+    """How many clients a process takes: joined ones, and such that are not yet."""
+
+    joined: int
+    opening: int
+
+
+def room(wanted: int, files: int) -> Room:
+    """Say how many there is room for where so many files may be open: a client has one, and one
+    that is let in a runner too. Without room nobody could be told so, and nobody be let in.
+    """
+    left = max(files - OWN_FILES, 0)
+    opening = max(min(MAX_OPENING, left // OPENING_PART), 1)
+    return Room(min(wanted, (left - opening) // 2), opening)
+
+
 class Gate:
     """What all clients of a process come through."""
 
@@ -61,18 +81,18 @@ class Gate:
         sessions: Sessions,
         counters: Counters,
         random: Random,
-        max_sockets: int,
+        room: Room,
         head_seconds: float,
     ) -> None:
         self.admission = admission
         self.sessions = sessions
         self.counters = counters
         self.random = random
-        self.max_sockets = max_sockets
+        self.room = room
         self.head_seconds = head_seconds
         self.draining = False
         self.opening: dict[OpeningClient, None] = {}
-        """In the order in which they came."""
+        """In the order in which they came; also those whose refusal is on its way."""
         self.admitting: set[OpeningClient] = set()
         """Those of them that are being let in."""
 
@@ -81,17 +101,16 @@ class Gate:
         if self.draining:
             return DRAINING
         taken = len(self.sessions) + len(self.admitting)
-        return FULL if taken >= self.max_sockets else None
+        return FULL if taken >= self.room.joined else None
 
     def make_room(self) -> None:
         """Let go of who came first and has not said what it wants; an honest client says it at
         once, so whoever keeps thousands of silent sockets open keeps out nobody else.
         """
-        if len(self.opening) < MAX_OPENING:
+        if len(self.opening) < self.room.opening:
             return
-        self.counters.connects["not heard"] += 1
         silent = (client for client in self.opening if client not in self.admitting)
-        next(silent, next(iter(self.opening))).abort()
+        next(silent, next(iter(self.opening))).make_room()
 
     def client(self) -> OpeningClient:
         return OpeningClient(self)
@@ -131,6 +150,7 @@ class OpeningClient(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._end()
+        self._gate.opening.pop(self, None)
         if self._task is not None:
             self._task.cancel()
 
@@ -139,9 +159,15 @@ class OpeningClient(asyncio.Protocol):
         if self._task is None and not self._ended:
             self._refuse(DRAINING)
 
+    def make_room(self) -> None:
+        if not self._ended:
+            self._gate.counters.connects["not heard"] += 1
+        self.abort()
+
     def abort(self) -> None:
         """Drop it, and at once: it does not count any more."""
         self._end()
+        self._gate.opening.pop(self, None)
         self._transport.abort()
 
     def _take(self, head: bytes, rest: bytes) -> None:
@@ -176,6 +202,7 @@ class OpeningClient(asyncio.Protocol):
     def _join(self, upgrade: Upgrade, admitted: Admitted, rest: bytes) -> None:
         gate, self._task = self._gate, None
         self._end()
+        gate.opening.pop(self, None)
         if self._transport.is_closing():
             admitted.runner.abort()
             return
@@ -224,7 +251,6 @@ class OpeningClient(asyncio.Protocol):
     def _end(self) -> None:
         self._ended = True
         self._timer.cancel()
-        self._gate.opening.pop(self, None)
         self._gate.admitting.discard(self)
 
 

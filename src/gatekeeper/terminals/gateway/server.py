@@ -46,7 +46,7 @@ class Server:
         for client in tuple(gate.opening):
             client.drain()
         until = gate.sessions.loop.time() + DRAIN_SECONDS
-        while (len(gate.sessions) or gate.opening) and gate.sessions.loop.time() < until:
+        while (len(gate.sessions) or gate.admitting) and gate.sessions.loop.time() < until:
             for number, session in enumerate(gate.sessions.all(), 1):
                 session.cut(CloseCode.DRAINING, "this gateway stops; attach again")
                 if number % _AT_ONCE == 0:

@@ -13,10 +13,10 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.terminal.closing import CloseCode
+from gatekeeper.kernel.terminal.term import MAX_MESSAGE_BYTES
 from gatekeeper.terminals.gateway.sides import ClientSide, RunnerSide
 from gatekeeper.terminals.protocol.frames import (
     MAX_CLIENT_MESSAGE_BYTES,
-    MAX_RUNNER_MESSAGE_BYTES,
     PING,
     FrameTracker,
     Violation,
@@ -83,7 +83,7 @@ class Session:
         self.client = client
         self.runner = runner
         self.up = FrameTracker(masked=True, maximum=MAX_CLIENT_MESSAGE_BYTES)
-        self.down = FrameTracker(masked=False, maximum=MAX_RUNNER_MESSAGE_BYTES)
+        self.down = FrameTracker(masked=False, maximum=MAX_MESSAGE_BYTES)
         self.deadline = deadline
         """When it is ended, for `cause`, or given up when that is under way (the loop's clock)."""
         self.cause: tuple[int, str] = EXPIRED
@@ -262,7 +262,7 @@ class Session:
         if self.state == OPEN:
             self._count("client")
         self.state = ENDING
-        if not self.runner.is_closing() and self.runner.get_write_buffer_size():
+        if self.runner.get_write_buffer_size():  # also of one that is closing: it may never read
             self.sessions.loop.call_later(LINGER_SECONDS, self.runner.abort)
         self.runner.close()
 

@@ -13,8 +13,6 @@ from gatekeeper.kernel.terminal.closing import CloseCode, reason_bytes
 
 MAX_CLIENT_MESSAGE_BYTES: Final = 131_072
 """Of one message of a client: twice what `gk.term.v1` takes as input."""
-MAX_RUNNER_MESSAGE_BYTES: Final = 4_194_304
-"""Of one message of a runner: a screen of `MAX_COLUMNS` by `MAX_ROWS`, drawn in colours."""
 MAX_CONTROL_BYTES: Final = 125
 """RFC 6455 section 5.5."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.terminal import term
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
         def close_soon(self, code: CloseCode, reason: str) -> None: ...
 
 
+MOST_RESIZES: Final = 20
+"""In `RESIZE_SECONDS`: each is recorded, and told to everybody."""
+RESIZE_SECONDS: Final = 1.0
 MAX_EARLY_BYTES: Final = 65_536
 """Typed before there is a command: while a bundle is fetched, or a database login is made."""
 
@@ -56,7 +60,9 @@ class Stream:
         first_byte: Callable[[], None],
         ledger: Ledger,
     ) -> None:
-        self.size = Size(columns=columns, rows=rows)
+        self.size = self._wanted = Size(columns=columns, rows=rows)
+        self._resizing: asyncio.TimerHandle | None = None
+        self._resized = deque[float](maxlen=MOST_RESIZES)
         self.sharing = Sharing()
         self.screen = Screen(columns, rows, secrets=secrets)
         self.ended: Ended | None = None
@@ -72,6 +78,8 @@ class Stream:
         self._pty: Pty | None = None
         self._early: bytearray | None = bytearray()
         """Typed while the command is not there yet."""
+        self._typed = 0
+        """Bytes of input that were recorded."""
         self.expecting = False
         """The command has begun, and has written nothing yet."""
         self._listeners: set[Callable[[bytes], None]] = set()
@@ -112,7 +120,11 @@ class Stream:
         self._pass_on(data)
         if self._pty is not None:
             self.read_on()
-        if self.written > self._most_output:
+        self._hold_to_limit()
+
+    def _hold_to_limit(self) -> None:
+        """End what would fill the disk: with what it wrote, and what is recorded of its input."""
+        if self.written + self._typed > self._most_output:
             self._over_limit()
 
     def say(self, line: str) -> None:
@@ -127,6 +139,8 @@ class Stream:
         self.active_at = self._loop.time()
         if self._record_input:
             self._recording.note("i", data)
+            self._typed += len(data)
+            self._hold_to_limit()
         return True
 
     def _take_input(self, data: bytes) -> bool:
@@ -138,15 +152,26 @@ class Stream:
         return True
 
     def resize(self, columns: int, rows: int) -> None:
-        size = Size(columns=columns, rows=rows)
+        """Change the size: at once, or of very many the last as soon as it may be."""
+        self._wanted = Size(columns=columns, rows=rows)
+        if self._resizing is None:
+            self._resize()
+
+    def _resize(self) -> None:
+        self._resizing, size, now = None, self._wanted, self._loop.time()
         if size == self.size or self.ended is not None:
             return
+        if len(self._resized) == MOST_RESIZES and now < self._resized[0] + RESIZE_SECONDS:
+            at = self._resized[0] + RESIZE_SECONDS
+            self._resizing = self._loop.call_at(at, self._resize)
+            return
+        self._resized.append(now)
         self.size = size
         if self._pty is not None:
-            self._pty.resize(columns, rows)
-        self.screen.resize(columns, rows)
-        self._recording.note("r", f"{columns}x{rows}".encode())
-        self.tell(term.SizeChanged(columns=columns, rows=rows))
+            self._pty.resize(size.columns, size.rows)
+        self.screen.resize(size.columns, size.rows)
+        self._recording.note("r", f"{size.columns}x{size.rows}".encode())
+        self.tell(term.SizeChanged(columns=size.columns, rows=size.rows))
 
     def join(
         self, watcher: Watcher, attachment: Attachment, protocol: Literal["gk.term.v1", "tty"]

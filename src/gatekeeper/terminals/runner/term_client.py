@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import deque
+from typing import TYPE_CHECKING, Final
 
 from gatekeeper.kernel.terminal import term
 from gatekeeper.terminals.model import Ending
@@ -10,14 +11,25 @@ from gatekeeper.terminals.runner.viewers import Client
 
 if TYPE_CHECKING:
     from gatekeeper.kernel.terminal.term import FromClient, Said
+    from gatekeeper.terminals.protocol.attachment import Attachment
     from gatekeeper.terminals.protocol.sharing import Send
     from gatekeeper.terminals.runner.screen import Look
+    from gatekeeper.terminals.runner.session import Session
+    from gatekeeper.terminals.runner.sockets import Socket
+
+MOST_PASSES: Final = 20
+"""Of the input, by one client in `PASS_SECONDS`: each is evidence, and told to everybody."""
+PASS_SECONDS: Final = 30.0
 
 
 class TermClient(Client):
     """Speaks `gk.term.v1`."""
 
     protocol = term.SUBPROTOCOL
+
+    def __init__(self, socket: Socket, session: Session, attachment: Attachment) -> None:
+        super().__init__(socket, session, attachment)
+        self._passed = deque[float](maxlen=MOST_PASSES)
 
     async def begin(self) -> None:
         said = term.read_client(await self.socket.read())
@@ -54,8 +66,10 @@ class TermClient(Client):
             case term.Attach():
                 msg = "a client says attach once"
                 raise term.TermError(msg)
+            case term.End():
+                self._end()
             case _:
-                self._lease_or_end(said)
+                self._pass(said)
 
     def encode_said(self, message: Said) -> bytes | str:
         return term.encode(message)
@@ -66,21 +80,31 @@ class TermClient(Client):
     def encode_screen(self, look: Look) -> bytes | str:
         return term.encode(term.Screen(look.offset, look.drawing))
 
-    def _lease_or_end(self, said: FromClient) -> None:
+    def _end(self) -> None:
+        if self.stream.may_end(self.viewer):
+            self.session.end_soon(Ending.REVOKED)
+        else:
+            self.notice("You may not end the terminal.")
+
+    def _pass(self, said: FromClient) -> None:
+        """Take the input, or give it up."""
+        if not self._may_pass():
+            self.notice("You pass the input on too often.")
+            return
         sharing = self.stream.sharing
         before = sharing.holder
-        match said:
-            case term.Take():
-                if not sharing.take(self.viewer):
-                    self.notice("You may not take the input.")
-            case term.Release():
-                sharing.release(self.viewer)
-            case term.End():
-                if self.stream.may_end(self.viewer):
-                    self.session.end_soon(Ending.REVOKED)
-                else:
-                    self.notice("You may not end the terminal.")
+        if isinstance(said, term.Release):
+            sharing.release(self.viewer)
+        elif not sharing.take(self.viewer):
+            self.notice("You may not take the input.")
         self.stream.lease_changed(before)
+
+    def _may_pass(self) -> bool:
+        now = self._loop.time()
+        if len(self._passed) == MOST_PASSES and now - self._passed[0] < PASS_SECONDS:
+            return False
+        self._passed.append(now)
+        return True
 
     def _hello(self) -> term.Hello:
         sharing, size = self.stream.sharing, self.stream.size

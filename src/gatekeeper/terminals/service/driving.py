@@ -73,10 +73,10 @@ class DriveService:
         return None
 
     async def screen(
-        self, principal: Principal, terminal: TerminalId
+        self, principal: Principal, terminal: TerminalId, correlation_id: str
     ) -> tuple[Sequence[str], Size] | Refusal:
         """Return what is on the screen, or was when the terminal ended."""
-        found = await self._seen(principal, terminal)
+        found = await self._looked_at(principal, terminal, correlation_id)
         if isinstance(found, Refusal):
             return found
         if found.status is SessionStatus.READY:
@@ -88,9 +88,14 @@ class DriveService:
         return found.ended.last_screen.split("\n"), found.size
 
     async def wait_for_text(
-        self, principal: Principal, terminal: TerminalId, text: str, seconds: float
+        self,
+        principal: Principal,
+        terminal: TerminalId,
+        text: str,
+        seconds: float,
+        correlation_id: str,
     ) -> bool | Refusal:
-        found = await self._seen(principal, terminal)
+        found = await self._looked_at(principal, terminal, correlation_id)
         if isinstance(found, Refusal):
             return found
         if found.status is SessionStatus.READY:
@@ -140,6 +145,27 @@ class DriveService:
                 )
             )
         return _whole(first, stream)
+
+    async def _looked_at(
+        self, principal: Principal, terminal: TerminalId, correlation_id: str
+    ) -> Terminal | Refusal:
+        """Find a terminal. Whoever looks at another's is no viewer that anybody sees: that is
+        told by the evidence, and before it is shown.
+        """
+        found = await self._seen(principal, terminal)
+        if isinstance(found, Refusal) or found.requester == principal.key:
+            return found
+        async with self._store.transaction() as unit:
+            await unit.record(
+                terminal_event(
+                    AuditKind.TERMINAL_SCREEN_READ,
+                    found,
+                    at=await unit.now(),
+                    actor=Actor.of(principal),
+                    correlation_id=correlation_id,
+                )
+            )
+        return found
 
     async def _seen(self, principal: Principal, terminal: TerminalId) -> Terminal | Refusal:
         found = await self._store.get(terminal)

@@ -237,7 +237,8 @@ def drive_routes(*, service: DriveService, authenticate: Authenticate) -> APIRou
         terminal_id: TerminalPath, principal: Principal = caller
     ) -> wire.ScreenView:
         """Show what is on the screen, or was at the end."""
-        lines, size = granted(await service.screen(principal, TerminalId(terminal_id)))
+        correlation = context.correlation_id.get()
+        lines, size = granted(await service.screen(principal, TerminalId(terminal_id), correlation))
         return wire.ScreenView(lines=tuple(lines), columns=size.columns, rows=size.rows)
 
     @router.post("/terminals/{terminal_id}/wait", responses=problems(409, 429))
@@ -245,8 +246,9 @@ def drive_routes(*, service: DriveService, authenticate: Authenticate) -> APIRou
         terminal_id: TerminalPath, body: wire.WaitForText, principal: Principal = caller
     ) -> wire.Waited:
         """Wait until a text is on the screen, or was written since the call."""
+        correlation = context.correlation_id.get()
         found = await service.wait_for_text(
-            principal, TerminalId(terminal_id), body.text, body.seconds
+            principal, TerminalId(terminal_id), body.text, body.seconds, correlation
         )
         return wire.Waited(found=granted(found))
 

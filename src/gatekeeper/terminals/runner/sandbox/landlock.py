@@ -96,7 +96,7 @@ class Landlock:
     def _confine(self, wanted: Wanted) -> confined.Confine:
         def confine(plan: dict[str, Any], places: Places, terminal: str) -> None:
             plan["landlock"] = ruleset(self._version, wanted, places, terminal)
-            plan["seccomp"] = seccomp.program(internet=wanted.network).hex()
+            plan["seccomp"] = seccomp.program(internet=wanted.network, shared=True).hex()
 
         return confine
 

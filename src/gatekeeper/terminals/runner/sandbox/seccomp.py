@@ -42,6 +42,16 @@ _NEW_NAMESPACES: Final = (
     0x2000_0000,  # CLONE_NEWPID
     0x4000_0000,  # CLONE_NEWNET
 )
+_SHARED_MEMORY: Final = (
+    *("shmget", "shmat", "shmctl", "msgget", "msgsnd", "msgrcv", "msgctl"),
+    *("semget", "semop", "semtimedop", "semctl", "mq_open", "mq_unlink"),
+)
+"""System V's and POSIX's, with queues: they are the machine's, and outlive who made them."""
+_OF_OTHERS: Final = (
+    *(("prlimit64", 0), ("sched_setaffinity", 0), ("sched_setscheduler", 0), ("sched_setparam", 0)),
+    *(("sched_setattr", 0), ("setpriority", 1), ("ioprio_set", 1)),
+)
+"""Calls that change a process, and which argument names it: 0 is whoever calls."""
 _EXIT_SIGNAL: Final = 0xFF
 """`clone` keeps a signal in its low byte, where CLONE_NEWTIME would be."""
 _TIOCSTI: Final = 0x5412
@@ -68,10 +78,11 @@ class _Filters(Protocol):
 
 
 @functools.cache
-def program(*, internet: bool) -> bytes:
+def program(*, internet: bool, shared: bool = False) -> bytes:
     """Return the filter as a BPF program for this machine's architecture; others are killed.
 
     Without `internet`, sockets are local ones alone: for tiers without a network of their own.
+    `shared`: other processes of this machine are met, and none is to be changed, or talked to.
     """
     sc = _library()
     filters = sc.SyscallFilter(sc.ALLOW)
@@ -86,6 +97,11 @@ def program(*, internet: bool) -> bytes:
     for command in (_TIOCSTI, _TIOCLINUX, _TIOCSETD):
         _add(filters, refuse, "ioctl", sc.Arg(1, sc.MASKED_EQ, _LOW_HALF, command))
     _add(filters, refuse, "personality", sc.Arg(0, sc.NE, _PERSONALITY_QUERY))
+    if shared:
+        for name in _SHARED_MEMORY:
+            _add(filters, refuse, name)
+        for name, argument in _OF_OTHERS:
+            _add(filters, refuse, name, sc.Arg(argument, sc.NE, 0))
     _refuse_families(filters, _FAMILIES if internet else frozenset((_AF_UNIX,)))
     return _export(filters)
 

@@ -34,6 +34,9 @@ CPU_PART: Final = 0.1
 """Of a core, for the picture of one terminal: a second of work is made up for in ten."""
 CPU_SECONDS: Final = 1.0
 """Of that at once, after a calm. What would take longer is left out."""
+PAUSE: Final = 3
+"""After a drawing there is none for so many times as long as it took: one of half a million cells,
+each with a colour of its own, takes a third of a second."""
 _SETTING: Final = re.compile(
     rb"\x1b\[\?[0-9;]{0,64}[hl]|\x1b\[!p|\x1bc|\x1b[=>]|\x1b\[[0-9]{0,4} q"
     rb"|\x1b[()][0-9A-Za-z]|[\x0e\x0f]|\x1b\][02];[^\x07\x1b]{0,1000}(?:\x07|\x1b\\)|\x1b\[[0-9;]{0,64}[mr]"
@@ -96,6 +99,8 @@ class Screen:
         self._waiting: list[bytearray | _Size | _Skipped] = []
         self._offset = self._caught_up = 0
         self._lock = asyncio.Lock()
+        self._looking: asyncio.Task[Look] | None = None
+        self._next_at = 0.0
 
     def write(self, data: bytes) -> None:
         self._offset += len(data)
@@ -113,10 +118,22 @@ class Screen:
         self._waiting.append(_Size(columns, rows))
 
     async def look(self) -> Look:
-        """Return what is to be seen now."""
+        """Return what is to be seen now. Whoever asks before it is drawn gets the same."""
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look_soon(), name="draws a screen")
+        return await asyncio.shield(self._looking)
+
+    async def _look_soon(self) -> Look:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._next_at - loop.time())
         async with self._lock:
+            self._looking = None
             waiting, self._waiting = self._waiting, []
-            return await asyncio.to_thread(self._look, waiting, self._offset)
+            began = loop.time()
+            try:
+                return await asyncio.to_thread(self._look, waiting, self._offset)
+            finally:
+                self._next_at = loop.time() + PAUSE * (loop.time() - began)
 
     async def catch_up(self) -> None:
         """Take in what waits: of what comes slowly, nothing is ever left out.

@@ -8,23 +8,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from gatekeeper.kernel.terminal.term import MAX_MESSAGE_BYTES
 from gatekeeper.terminals.runner.screen.state import DEFAULT_MODES, KEPT_MODES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gatekeeper.terminals.runner.screen.grid import Grid, Row
     from gatekeeper.terminals.runner.screen.state import State
 
 _CLEAR: Final = "\x1b[!p\x1b[?1049l\x1b[?6l\x1b[4l\x1b(B\x1b)B\x0f\x1b[r\x1b[0m\x1b[H\x1b[2J"
 _CURSOR: Final = 25
+MAX_BYTES: Final = MAX_MESSAGE_BYTES - 64
+"""With what a protocol says before it, it is one message."""
 
 
 def snapshot(screen: State) -> bytes:
-    """Return what draws the screen, whatever the terminal showed before."""
-    parts = [_CLEAR, _modes(screen, before=True), *_cells(screen.main)]
+    """Return what draws the screen, whatever the terminal showed before.
+
+    One that would be too large is drawn plainly: half a million cells, each with a colour of its
+    own, are as many sequences.
+    """
+    drawn = _draw(screen, _drawn)
+    return drawn if len(drawn) <= MAX_BYTES else _draw(screen, _plain)
+
+
+def _draw(screen: State, draw: Callable[[Row], str]) -> bytes:
+    parts = [_CLEAR, _modes(screen, before=True), *_cells(screen.main, draw)]
     if screen.alternate is not None:
         main = screen.main
         parts += [f"\x1b[0m\x1b[{main.y + 1};{main.x + 1}H\x1b[?1049h\x1b[H\x1b[2J"]
-        parts += _cells(screen.alternate)
+        parts += _cells(screen.alternate, draw)
     if screen.title:
         parts.append(f"\x1b]2;{screen.title}\x1b\\")
     parts += _rest(screen)
@@ -42,8 +56,8 @@ def _modes(screen: State, *, before: bool) -> str:
     return text + "".join(f"\x1b[?{mode}l" for mode in off_now)
 
 
-def _cells(grid: Grid) -> list[str]:
-    return [f"\x1b[{y + 1};1H{text}" for y, row in enumerate(grid.rows) if (text := _drawn(row))]
+def _cells(grid: Grid, draw: Callable[[Row], str]) -> list[str]:
+    return [f"\x1b[{y + 1};1H{text}" for y, row in enumerate(grid.rows) if (text := draw(row))]
 
 
 def _drawn(row: Row) -> str:
@@ -58,6 +72,11 @@ def _drawn(row: Row) -> str:
             look = wanted
         parts.append(char)
     return "".join(parts) + ("\x1b[0m" if look else "")
+
+
+def _plain(row: Row) -> str:
+    """Return a row's text without looks, and without what combines: 4 bytes a cell at most."""
+    return "".join(char[:1] for char in row.chars).rstrip()
 
 
 def _rest(screen: State) -> list[str]:
