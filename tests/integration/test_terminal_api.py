@@ -119,6 +119,21 @@ def test_operators_see_and_end_the_terminals_of_others(api: Api, dana: Client) -
     assert gone.status == "cleaned"
 
 
+def test_the_last_screen_is_in_the_view_of_whose_it_is_only(api: Api, dana: Client) -> None:
+    """Others ask for it as such, which is evidence."""
+    made = create(dana)
+    dana.call(operations.stop_terminal(made.terminal_id, wait=20))
+    with api.client("olga", "operators") as olga:
+        shown = olga.call(operations.get_terminal(made.terminal_id))
+        listed = olga.call(operations.list_terminals(statuses=["cleaned"])).items
+        screen = olga.call(operations.terminal_screen(made.terminal_id))
+
+    assert dana.call(operations.get_terminal(made.terminal_id)).last_screen is not None
+    assert shown.last_screen is None
+    assert {item.last_screen for item in listed} == {None}
+    assert screen.lines
+
+
 def test_a_recording_is_downloaded(api: Api, dana: Client) -> None:
     made = create(dana)
     folder = api.folder / "recordings" / made.terminal_id

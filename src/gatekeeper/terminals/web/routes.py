@@ -49,8 +49,9 @@ def terminal_routes(
     router = APIRouter(responses=problems(*OF_CALLERS))
     caller = Depends(authenticate)
 
-    async def view(terminal: Terminal) -> wire.TerminalView:
-        return translate.terminal_view(terminal, await service.queue_place(terminal))
+    async def view(principal: Principal, terminal: Terminal) -> wire.TerminalView:
+        place = await service.queue_place(terminal)
+        return translate.terminal_view(terminal, principal, place)
 
     @router.post(
         "/terminals",
@@ -77,7 +78,7 @@ def terminal_routes(
         if terminal.status is SessionStatus.READY:
             response.status_code = 201
         response.headers["Location"] = f"/terminals/{terminal.id}"
-        return await view(terminal)
+        return await view(principal, terminal)
 
     @router.get("/terminals")
     async def list_terminals(
@@ -104,7 +105,7 @@ def terminal_routes(
         )
         page = found[:limit]
         return wire.TerminalPage(
-            items=tuple(translate.terminal_view(terminal) for terminal in page),
+            items=tuple(translate.terminal_view(terminal, principal) for terminal in page),
             next=page_cursor(page[-1].created_at, page[-1].id) if len(found) > limit else None,
         )
 
@@ -129,7 +130,8 @@ def terminal_routes(
         terminal_id: TerminalPath, principal: Principal = caller
     ) -> wire.TerminalView:
         """Show one terminal, also after its end."""
-        return await view(granted(await service.get(principal, TerminalId(terminal_id))))
+        found = granted(await service.get(principal, TerminalId(terminal_id)))
+        return await view(principal, found)
 
     @router.delete("/terminals/{terminal_id}", responses=problems(404))
     async def stop_terminal(
@@ -140,7 +142,7 @@ def terminal_routes(
         terminal = granted(await service.stop(principal, TerminalId(terminal_id), correlation))
         if wait:
             terminal = await watch.until_cleaned(terminal, seconds=wait)
-        return await view(terminal)
+        return await view(principal, terminal)
 
     @router.get("/profiles")
     async def list_profiles(principal: Principal = caller) -> wire.ProfileList:

@@ -13,6 +13,7 @@ from gatekeeper.wire import terminals as wire
 from gatekeeper.wire.sessions import SessionError
 
 if TYPE_CHECKING:
+    from gatekeeper.kernel.identity import Principal
     from gatekeeper.terminals.model import (
         NewShare,
         Profile,
@@ -49,8 +50,14 @@ def new_terminal(
     )
 
 
-def terminal_view(terminal: Terminal, queue_place: int | None = None) -> wire.TerminalView:
+def terminal_view(
+    terminal: Terminal, reader: Principal, queue_place: int | None = None
+) -> wire.TerminalView:
+    """Show a terminal. Its last screen goes to whose it is; to look at that of somebody else
+    is a question of its own, which is evidence.
+    """
     ended = terminal.ended
+    own = reader.key == terminal.requester
     return wire.TerminalView(
         terminal_id=terminal.id,
         status=terminal.status.value,
@@ -72,7 +79,7 @@ def terminal_view(terminal: Terminal, queue_place: int | None = None) -> wire.Te
         ending=None if ended is None else ended.ending.value,
         exit_code=None if ended is None else ended.exit_code,
         signal=None if ended is None else ended.signal,
-        last_screen=None if ended is None else ended.last_screen,
+        last_screen=ended.last_screen if own and ended is not None else None,
         sandbox=terminal.sandbox,
         bundle_sha256=None if terminal.bundle is None else terminal.bundle.sha256,
         database=_database(terminal),
